@@ -1,0 +1,1 @@
+"""The gate: everything from outside is checked here and never again."""

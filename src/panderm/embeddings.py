@@ -1,0 +1,244 @@
+"""Embeddings on disk: ``X.emb/`` holds Parquet shards, one row per image, and ``card.json``.
+
+A shard is written whole or not at all, so that a killed run keeps what it had and goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from panderm.data.table import Table, TableCard
+from panderm.errors import ArtifactError, DataError, plural
+from panderm.provenance import Card, Provenance, Record, read_card
+from panderm.storage import new_file, new_folder
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_COLUMNS = ("image", "path", "sha256", "split", "label", "patient", "group")
+
+
+class EncoderRecord(Record):
+    """What embeddings remember of the encoder that made them."""
+
+    name: str
+    architecture: str
+    dim: int
+    weights: str | None
+    weights_sha256: str
+    account: str
+    random: bool
+    pool: str
+    precision: Precision
+    image_size: int
+    preprocess: dict[str, Any]
+    licence: str
+    citation: str
+    source: str
+
+
+class EmbeddingsCard(Card):
+    """The card of an embeddings folder: one encoder, one preprocessing, one table."""
+
+    kind: Literal["embeddings"] = "embeddings"
+    format: Literal[1] = 1
+    encoder: EncoderRecord
+    table: TableCard
+    rows: int
+    complete: bool = False
+    images_per_second: float | None = None
+
+    def decisive(self) -> dict[str, Any]:
+        """Return encoder, preprocessing and table: all that decides the vectors and their rows."""
+        return {
+            "kind": self.kind,
+            "format": self.format,
+            "encoder": self.encoder.model_dump(mode="json", exclude={"weights", "account"}),
+            "table": self.table.sha256,
+        }
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """N vectors of D numbers, joined to the rows of the table they came from.
+
+    Attributes:
+        vectors: float32 (n, D).
+        rows: the n rows, in the table's order: image, path, sha256, split, label, patient, group.
+        card: what made them.
+        path: the folder, or None where they were never written.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    rows: Table
+    card: EmbeddingsCard
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dim(self) -> int:
+        """Width D of a vector."""
+        return int(self.vectors.shape[1])
+
+    def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Embeddings:
+        """Return the chosen rows (boolean mask or row numbers), under the same card."""
+        return Embeddings(self.vectors[mask], self.rows.select(mask), self.card, self.path)
+
+
+def open_embeddings(
+    path: Path | str, *, encoder: Any = None, table: Table | None = None, partial: bool = False
+) -> Embeddings:
+    """Open an embeddings folder.
+
+    Args:
+        path: the folder, ``X.emb``.
+        encoder: where given, an :class:`panderm.Encoder`: the folder must hold its embeddings.
+        table: where given, a :class:`panderm.Table`: the folder must hold the embeddings of its rows.
+        partial: accept a folder whose run was stopped before its end.
+
+    Raises:
+        ArtifactError: not such a folder, unfinished, damaged, or of another encoder or table.
+
+    Example:
+        >>> emb = panderm.open_embeddings("ham.emb")  # doctest: +SKIP
+        >>> emb.vectors.shape  # doctest: +SKIP
+        (8783, 384)
+    """
+    folder = Path(path)
+    card = read_card(folder, EmbeddingsCard, "embeddings")
+    if encoder is not None:
+        require_same_encoder(folder, card.encoder, encoder.record)
+    if table is not None:
+        require_same_table(folder, card.table, table.card)
+    if not card.complete and not partial:
+        raise ArtifactError(
+            "embeddings must be complete before they are used.",
+            f"{folder} was stopped before its end",
+            "run the same panderm embed command again; it goes on where it stopped",
+        )
+    shards = read_shards(folder, card)
+    if card.complete and shards.num_rows != card.rows:
+        raise ArtifactError(
+            "an embeddings folder must hold every row its card names.",
+            f"{folder} holds {shards.num_rows:,} of {plural(card.rows, 'row')}",
+            "a shard was removed: embed again with --overwrite",
+        )
+    order = np.argsort(shards["row"].to_numpy(), kind="stable")
+    columns = {name: np.array(shards[name].to_pylist(), dtype=object)[order] for name in _COLUMNS}
+    rows = Table(row=shards["row"].to_numpy()[order], card=card.table, **columns)
+    return Embeddings(_vectors(shards)[order], rows, card, folder)
+
+
+class EmbeddingsWriter:
+    """Adds shards to ``X.emb/``; makes the folder, or goes on with one of the same parents."""
+
+    def __init__(self, folder: Path, card: EmbeddingsCard, *, overwrite: bool = False) -> None:
+        self.folder = folder
+        self.card = card
+        self.done: set[str] = set()
+        self._next = 0
+        if folder.exists() and not overwrite:
+            self._go_on()
+        else:
+            with new_folder(folder, overwrite=overwrite) as temporary:
+                card.write(temporary)
+
+    def _go_on(self) -> None:
+        before = read_card(self.folder, EmbeddingsCard, "an output that exists")
+        require_same_encoder(self.folder, before.encoder, self.card.encoder)
+        require_same_table(self.folder, before.table, self.card.table)
+        self.done = set(read_shards(self.folder, before)["image"].to_pylist())
+        self._next = 1 + max((int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.parquet")), default=-1)
+        if before.complete:
+            self.card = before
+
+    def write(self, rows: Table, vectors: npt.NDArray[np.float32]) -> None:
+        """Write one shard: vectors (n, D) float32 and their n rows."""
+        columns = {name: pa.array(getattr(rows, name).tolist(), pa.string()) for name in _COLUMNS}
+        flat = pa.array(np.ascontiguousarray(vectors).ravel())
+        vector = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        shard = pa.table({"row": pa.array(rows.row), **columns, "vector": vector})
+        with new_file(self.folder / f"part-{self._next:05d}.parquet") as temporary:
+            pq.write_table(shard, temporary, compression="zstd", use_dictionary=list(_COLUMNS[3:]))
+        self._next += 1
+        self.done.update(rows.image)
+
+    def finish(self, *, seconds: float, images_per_second: float | None) -> None:
+        """Mark the folder as complete."""
+        self.card = self.card.model_copy(
+            update={
+                "complete": True,
+                "images_per_second": images_per_second,
+                "provenance": Provenance.now(seconds=seconds),
+            }
+        )
+        self.card.write(self.folder, overwrite=True)
+
+
+def read_shards(folder: Path, card: EmbeddingsCard) -> pa.Table:
+    """Read all shards of a folder as one Arrow table, checking each against the card."""
+    wanted = pa.list_(pa.float32(), card.encoder.dim)
+    schema = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in _COLUMNS), ("vector", wanted)])
+    shards = []
+    for part in sorted(folder.glob("part-*.parquet")):
+        try:
+            shard = pq.read_table(part)
+            shards.append(shard.select(schema.names).cast(schema))
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ArtifactError(
+                "every shard of an embeddings folder must be readable.",
+                f"{part}: {str(error).splitlines()[0]}",
+                "remove this shard and run panderm embed again; it makes only what is missing",
+            ) from None
+    return pa.concat_tables(shards) if shards else schema.empty_table()
+
+
+def _vectors(shards: pa.Table) -> npt.NDArray[np.float32]:
+    vectors = shards["vector"].combine_chunks()
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(len(vectors), -1)
+
+
+def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderRecord) -> None:
+    """Raise :class:`ArtifactError` naming both where a folder's encoder is not the one wanted."""
+    ours, theirs = (r.model_dump(exclude={"weights", "account"}) for r in (holds, wanted))
+    differ = [key for key in ours if ours[key] != theirs[key]]
+    if differ:
+        raise ArtifactError(
+            "embeddings of one folder must come from one encoder.",
+            [
+                f"{folder} was made by {_named(holds)}",
+                f"this is {_named(wanted)}",
+                f"they differ in: {', '.join(differ)}",
+            ],
+            "choose another --out, or add --overwrite to replace the folder",
+        )
+
+
+def require_same_table(folder: Path, holds: TableCard, wanted: TableCard) -> None:
+    """Raise :class:`ArtifactError` naming both where a folder's table is not the one wanted."""
+    if holds.sha256 != wanted.sha256:
+        raise ArtifactError(
+            "embeddings of one folder must come from one table.",
+            [
+                f"{folder} was made from {_sized(holds)}",
+                f"this is {_sized(wanted)}: other rows, roles or images",
+            ],
+            "choose another --out, or add --overwrite to replace the folder",
+        )
+
+
+def _named(encoder: EncoderRecord) -> str:
+    form = f"pool {encoder.pool}, {encoder.image_size} pixels, {encoder.precision}"
+    return f"{encoder.name} ({form}, weights {encoder.weights_sha256[:12]})"
+
+
+def _sized(table: TableCard) -> str:
+    return f"{table.csv} ({plural(table.rows, 'row')}, {table.sha256[:12]})"

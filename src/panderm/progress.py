@@ -1,0 +1,39 @@
+"""Progress on standard error: a bar with a rate and the time left, for anything longer than a second."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar that appears after one second; ``shown=False`` keeps silent."""
+
+    def __init__(self, total: int, what: str, unit: str, *, shown: bool = True) -> None:
+        # A log file wants a line now and then, not one every tenth of a second.
+        interval = 0.1 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(
+            total=total,
+            desc=what,
+            unit=f" {unit}",
+            delay=1.0,
+            mininterval=interval,
+            disable=not shown,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+
+    def advance(self, n: int = 1) -> None:
+        """Count ``n`` more as done."""
+        self._bar.update(n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,76 @@
+"""PanDerm, the open toolkit: from a folder of skin images to numbers that survive a reviewer.
+
+table = panderm.read_table("ham_clean.csv", images="images/")
+encoder = panderm.load_encoder("panderm-large", weights="panderm_ll_data6_checkpoint-499.pth")
+embeddings = encoder.embed(table, "ham.emb")
+predictions = panderm.probe(embeddings, test="test")
+scores = panderm.evaluate(predictions)
+panderm.Report(predictions, scores).save("report.html")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from panderm.data.drawn import draw_world as draw_world
+    from panderm.data.images import read_image as read_image
+    from panderm.data.preprocess import Preprocess as Preprocess
+    from panderm.data.table import Table as Table
+    from panderm.data.table import read_table as read_table
+    from panderm.embeddings import Embeddings as Embeddings
+    from panderm.embeddings import open_embeddings as open_embeddings
+    from panderm.errors import PandermError as PandermError
+    from panderm.errors import PandermWarning as PandermWarning
+    from panderm.models.encoder import Encoder as Encoder
+    from panderm.models.load import load_encoder as load_encoder
+    from panderm.pipeline import demo as demo
+    from panderm.pipeline import run as run
+    from panderm.predictions import Predictions as Predictions
+    from panderm.predictions import open_predictions as open_predictions
+    from panderm.report import Report as Report
+    from panderm.scores import Scores as Scores
+    from panderm.scores import evaluate as evaluate
+    from panderm.tasks.probe import LinearProbe as LinearProbe
+    from panderm.tasks.probe import probe as probe
+
+# Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
+_HOMES = {
+    "draw_world": "panderm.data.drawn",
+    "read_image": "panderm.data.images",
+    "Preprocess": "panderm.data.preprocess",
+    "Table": "panderm.data.table",
+    "read_table": "panderm.data.table",
+    "Embeddings": "panderm.embeddings",
+    "open_embeddings": "panderm.embeddings",
+    "PandermError": "panderm.errors",
+    "PandermWarning": "panderm.errors",
+    "Encoder": "panderm.models.encoder",
+    "load_encoder": "panderm.models.load",
+    "demo": "panderm.pipeline",
+    "run": "panderm.pipeline",
+    "Predictions": "panderm.predictions",
+    "open_predictions": "panderm.predictions",
+    "Report": "panderm.report",
+    "Scores": "panderm.scores",
+    "evaluate": "panderm.scores",
+    "LinearProbe": "panderm.tasks.probe",
+    "probe": "panderm.tasks.probe",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from panderm.provenance import version
+
+        return version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'panderm' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

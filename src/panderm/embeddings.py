@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from panderm.data.table import Table, TableCard
-from panderm.errors import ArtifactError, DataError, plural
+from panderm.errors import ArtifactError, ParentsError, plural
 from panderm.provenance import Card, Provenance, Record, read_card
 from panderm.storage import new_file, new_folder
 
@@ -87,9 +87,9 @@ class Embeddings:
         """Width D of a vector."""
         return int(self.vectors.shape[1])
 
-    def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Embeddings:
-        """Return the chosen rows (boolean mask or row numbers), under the same card."""
-        return Embeddings(self.vectors[mask], self.rows.select(mask), self.card, self.path)
+    def select(self, chosen: npt.NDArray[Any]) -> Embeddings:
+        """Return the chosen rows (boolean mask or positions) under the same card."""
+        return Embeddings(self.vectors[chosen], self.rows.select(chosen), self.card, self.path)
 
 
 def open_embeddings(
@@ -155,7 +155,9 @@ class EmbeddingsWriter:
         require_same_encoder(self.folder, before.encoder, self.card.encoder)
         require_same_table(self.folder, before.table, self.card.table)
         self.done = set(read_shards(self.folder, before)["image"].to_pylist())
-        self._next = 1 + max((int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.parquet")), default=-1)
+        self._next = 1 + max(
+            (int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.parquet")), default=-1
+        )
         if before.complete:
             self.card = before
 
@@ -207,11 +209,11 @@ def _vectors(shards: pa.Table) -> npt.NDArray[np.float32]:
 
 
 def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderRecord) -> None:
-    """Raise :class:`ArtifactError` naming both where a folder's encoder is not the one wanted."""
+    """Raise :class:`ParentsError` naming both where a folder's encoder is not the one wanted."""
     ours, theirs = (r.model_dump(exclude={"weights", "account"}) for r in (holds, wanted))
     differ = [key for key in ours if ours[key] != theirs[key]]
     if differ:
-        raise ArtifactError(
+        raise ParentsError(
             "embeddings of one folder must come from one encoder.",
             [
                 f"{folder} was made by {_named(holds)}",
@@ -223,9 +225,9 @@ def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderReco
 
 
 def require_same_table(folder: Path, holds: TableCard, wanted: TableCard) -> None:
-    """Raise :class:`ArtifactError` naming both where a folder's table is not the one wanted."""
+    """Raise :class:`ParentsError` naming both where a folder's table is not the one wanted."""
     if holds.sha256 != wanted.sha256:
-        raise ArtifactError(
+        raise ParentsError(
             "embeddings of one folder must come from one table.",
             [
                 f"{folder} was made from {_sized(holds)}",

@@ -41,7 +41,7 @@ class PandermError(Exception):
         return type(self), (self.must, self.found, self.hint)
 
 
-class UsageError(PandermError):
+class UsageError(PandermError, ValueError):
     """An option or argument that cannot be used as given."""
 
 
@@ -57,7 +57,11 @@ class ArtifactError(PandermError):
     """A file or folder of ours that is missing, damaged, in the way, or of other parents."""
 
 
-class DataError(PandermError):
+class ParentsError(ArtifactError):
+    """Two artifacts that do not belong together: other encoder, other table, other predictions."""
+
+
+class DataError(PandermError, ValueError):
     """Numbers that a question cannot be asked of: one class, no rows, values that are not finite."""
 
 

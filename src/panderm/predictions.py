@@ -22,12 +22,16 @@ _COLUMNS = ("image", "path", "patient", "group", "truth")
 
 
 class PredictionsCard(Card):
-    """The card of a predictions folder: the question, how it was answered, and from what."""
+    """The card of a predictions folder: the question, how it was answered, and from what.
+
+    ``method`` holds what was decided, ``outcome`` what the fit then found.
+    """
 
     kind: Literal["predictions"] = "predictions"
     format: Literal[1] = 1
     task: str
     method: dict[str, Any]
+    outcome: dict[str, Any]
     classes: tuple[str, ...]
     split: str
     rows: int
@@ -35,7 +39,7 @@ class PredictionsCard(Card):
 
     def decisive(self) -> dict[str, Any]:
         """Return method, classes, split and the embeddings' identity."""
-        kept = self.model_dump(mode="json", exclude={"provenance", "embeddings", "rows"})
+        kept = self.model_dump(mode="json", exclude={"provenance", "embeddings", "outcome"})
         return kept | {"embeddings": self.embeddings.identity}
 
 
@@ -70,12 +74,12 @@ class Predictions:
         return self.card.classes
 
     def truth_codes(self) -> npt.NDArray[np.int64]:
-        """The truth as positions in ``classes``, int64 (n,)."""
+        """Return the truth as positions in ``classes``, int64 (n,)."""
         position = {name: i for i, name in enumerate(self.classes)}
         return np.array([position[name] for name in self.truth], dtype=np.int64)
 
     def predicted_codes(self) -> npt.NDArray[np.int64]:
-        """The most probable class of each row as a position in ``classes``; the first of equals."""
+        """Return the most probable class of each row, the first of equals, as positions in ``classes``."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
@@ -103,7 +107,10 @@ def open_predictions(path: Path | str) -> Predictions:
     folder = Path(path)
     card = read_card(folder, PredictionsCard, "predictions")
     schema = pa.schema(
-        [*((name, pa.string()) for name in _COLUMNS), ("probabilities", pa.list_(pa.float64(), len(card.classes)))]
+        [
+            *((name, pa.string()) for name in _COLUMNS),
+            ("probabilities", pa.list_(pa.float64(), len(card.classes))),
+        ]
     )
     try:
         table = pq.read_table(folder / _FILE).select(schema.names).cast(schema)
@@ -118,8 +125,16 @@ def open_predictions(path: Path | str) -> Predictions:
     sound = bool(np.isfinite(probabilities).all() and (probabilities >= 0).all())
     sound = sound and bool(np.allclose(probabilities.sum(axis=1), 1, atol=1e-6))
     if len(probabilities) != card.rows or strange or not sound:
-        found = f"{len(probabilities)} of {card.rows} rows" if len(probabilities) != card.rows else (
-            f"truth {strange[0]!r} is none of {', '.join(card.classes)}" if strange else "rows that do not sum to 1"
+        found = (
+            f"{len(probabilities)} of {card.rows} rows"
+            if len(probabilities) != card.rows
+            else (
+                f"truth {strange[0]!r} is none of {', '.join(card.classes)}"
+                if strange
+                else "rows that do not sum to 1"
+            )
         )
-        raise ArtifactError("predictions must be whole and sum to 1 in every row.", f"{folder}: {found}", "probe again")
+        raise ArtifactError(
+            "predictions must be whole and sum to 1 in every row.", f"{folder}: {found}", "probe again"
+        )
     return Predictions(**columns, probabilities=probabilities, card=card)

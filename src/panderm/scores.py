@@ -8,12 +8,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from panderm.errors import ArtifactError, DataError, UsageError
 from panderm.predictions import Predictions, open_predictions
+from panderm.statistics.classification import (
+    classification_scores,
+    confusion_matrix,
+    not_computable,
+    not_computable_per_class,
+    per_class_scores,
+)
+from panderm.statistics.resampling import bootstrap, cluster_codes, percentile_interval
 from panderm.storage import write_json
 
 DRAWS = 2000
 LEVEL = 0.95
+METHOD = "percentile bootstrap"
 
 
 @dataclass(frozen=True)
@@ -70,3 +81,153 @@ class Scores:
     seed: int
     split: str
     predictions: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``scores.json`` holds: plain numbers, text, lists and None."""
+        return {
+            "scores": {name: score.as_dict() for name, score in self.scores.items()},
+            "per_class": {
+                name: {
+                    "n": c.n,
+                    "sensitivity": c.sensitivity.as_dict(),
+                    "specificity": c.specificity.as_dict(),
+                }
+                for name, c in self.per_class.items()
+            },
+            "confusion_matrix": self.confusion.tolist(),
+            "classes": list(self.classes),
+            "n": self.n,
+            "clusters": self.clusters,
+            "unit": self.unit,
+            "draws": self.draws,
+            "seed": self.seed,
+            "level": LEVEL,
+            "method": METHOD,
+            "split": self.split,
+            "predictions": self.predictions,
+        }
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
+        """Write ``scores.json``, whole or not at all, and return its path."""
+        write_json(Path(path), self.as_dict(), overwrite=overwrite)
+        return Path(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Scores:
+        """Open a scores file.
+
+        Raises:
+            ArtifactError: no such file, or not one that panderm wrote.
+        """
+        file = Path(path)
+        try:
+            held = _ScoresFile.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            raise ArtifactError(
+                "scores must exist.", f"found no file {file}", "make them: panderm evaluate"
+            ) from None
+        except (ValidationError, OSError) as error:
+            found = str(error).splitlines()[0]
+            raise ArtifactError("scores must be a file that panderm wrote.", f"{file}: {found}") from None
+        return cls(
+            scores=held.scores,
+            per_class=held.per_class,
+            confusion=np.array(held.confusion_matrix, dtype=np.int64),
+            **{name: getattr(held, name) for name in ("n", "clusters", "unit", "draws", "seed", "split")},
+            classes=tuple(held.classes),
+            predictions=held.predictions,
+        )
+
+
+class _ScoresFile(BaseModel):
+    """The layout of ``scores.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scores: dict[str, Score]
+    per_class: dict[str, ClassScores]
+    confusion_matrix: list[list[int]]
+    classes: list[str]
+    n: int
+    clusters: int
+    unit: str
+    draws: int
+    seed: int
+    level: float
+    method: str
+    split: str
+    predictions: str
+
+
+def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed: int = 0) -> Scores:
+    """Score predictions; every score comes with a 95 % bootstrap interval.
+
+    Patients are resampled where they are known, else lesion groups, else images. A score that needs a
+    class without rows is not computable; its reason says so.
+
+    Args:
+        predictions: Predictions or the folder that holds them.
+        draws: bootstrap draws; 1,000 or more for numbers to publish.
+        seed: of the bootstrap; the same seed gives the same intervals.
+
+    Raises:
+        DataError: nothing to score.
+
+    Example:
+        >>> panderm.evaluate("probe.pred").scores["auroc_ovo"]  # doctest: +SKIP
+        Score(value=0.977, low=0.962, high=0.988, reason=None)
+    """
+    if draws < 1 or seed < 0:
+        raise UsageError("--draws must be at least 1 and --seed not negative.", f"found {draws} and {seed}")
+    given = predictions if isinstance(predictions, Predictions) else open_predictions(predictions)
+    if not len(given):
+        raise DataError("predictions must have rows to be scored.", "found none")
+    truth, predicted = given.truth_codes(), given.predicted_codes()
+    classes, K = given.classes, len(given.classes)
+    clusters, unit = cluster_codes(given.patient, given.group, len(given))
+
+    def all_scores(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
+        return {
+            **classification_scores(truth, given.probabilities, weights),
+            **per_class_scores(truth, predicted, K, weights),
+        }
+
+    values = all_scores(None)
+    resampled = bootstrap(all_scores, clusters, draws, seed)
+    reasons = not_computable(truth, K, classes, predicted=predicted)
+    class_reasons = not_computable_per_class(truth, K, classes)
+    scores = {
+        name: _score(float(values[name][0]), resampled[name], reasons.get(name))
+        for name in values
+        if name not in ("sensitivity", "specificity")
+    }
+    per_class = {}
+    for k, name in enumerate(classes):
+        both = {
+            side: _score(float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name))
+            for side in ("sensitivity", "specificity")
+        }
+        per_class[name] = ClassScores(n=int((truth == k).sum()), **both)
+    return Scores(
+        scores=scores,
+        per_class=per_class,
+        confusion=confusion_matrix(truth, predicted, K),
+        classes=classes,
+        n=len(given),
+        clusters=int(clusters.max()) + 1,
+        unit=unit,
+        draws=draws,
+        seed=seed,
+        split=given.card.split,
+        predictions=given.card.identity,
+    )
+
+
+def _score(value: float, draws: npt.NDArray[np.float64], reason: str | None) -> Score:
+    if not np.isfinite(value):
+        return Score(None, None, None, reason or "undefined on these rows")
+    low, high, used = percentile_interval(draws, LEVEL)
+    if not np.isfinite(low):
+        why = f"no interval: it can be computed in {used} of {len(draws)} draws only"
+        return Score(value, None, None, why)
+    return Score(value, low, high)

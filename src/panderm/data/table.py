@@ -95,8 +95,8 @@ class Table:
         position = {name: i for i, name in enumerate(self.classes)}
         return np.array([position[label] for label in self.label], dtype=np.int64)
 
-    def select(self, chosen: npt.NDArray[Any]) -> Self:
-        """Return the chosen rows (boolean mask or positions) under the same card."""
+    def select(self, chosen: npt.NDArray[Any] | slice) -> Self:
+        """Return the chosen rows (boolean mask, positions or slice) under the same card."""
         columns = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "card"}
         return replace(self, **columns)
 
@@ -365,8 +365,8 @@ def _crossing(unit: Column, split: Column, role: Literal["patient", "group"]) ->
             both = sorted(members[one] & members[other])
             if both:
                 sentences.append(
-                    f"a {role} must not be in two splits: {plural(len(both), role)} in both {one} and {other}: "
-                    f"{some(both)}. Scores on {other} will look better than they are"
+                    f"a {role} must not be in two splits: {plural(len(both), role)} in both {one} "
+                    f"and {other}: {some(both)}. Scores on {other} will look better than they are"
                 )
     return sentences
 

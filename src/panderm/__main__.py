@@ -1,0 +1,5 @@
+"""``python -m panderm``."""
+
+from panderm.cli import main
+
+main()

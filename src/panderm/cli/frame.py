@@ -1,0 +1,85 @@
+"""What every verb has around it: errors as one message, exit codes, JSON, and scores as a table."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from panderm.errors import PandermError, PandermWarning, plural
+
+if TYPE_CHECKING:
+    from panderm.scores import Score, Scores
+
+P = ParamSpec("P")
+
+_INTERRUPTED = 130  # what a shell reports for a command stopped with Ctrl-C
+
+
+def verb(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
+    """Make a command of a function that returns its JSON: errors become one message and an exit code."""
+
+    @functools.wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            try:
+                result = function(*args, **kwargs)
+            except PandermError as error:
+                _say(f"{type(error).__name__}: {error}")
+                if as_json:
+                    told = {"type": type(error).__name__, "must": error.must, "found": list(error.found)}
+                    _print_json({"error": {**told, "hint": error.hint}})
+                raise typer.Exit(error.exit_code) from None
+            except KeyboardInterrupt:
+                _say("stopped. What was finished is kept; run the same command again to go on.")
+                raise typer.Exit(_INTERRUPTED) from None
+        if as_json:
+            _print_json(result)
+
+    return command
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    if issubclass(category, PandermWarning):
+        _say(f"warning: {message}")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def show_scores(scores: Scores) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    lines = Table(box=None, pad_edge=False)
+    lines.add_column("score")
+    lines.add_column("value", justify="right")
+    lines.add_column("95 % interval")
+    for name, score in scores.scores.items():
+        lines.add_row(name, *_cells(score))
+    console.print(lines)
+    console.print(
+        f"{plural(scores.n, 'image')} of {scores.split}; {plural(scores.clusters, scores.unit)} resampled, "
+        f"{scores.draws:,} draws, seed {scores.seed}",
+        markup=False,
+    )
+
+
+def _cells(score: Score) -> tuple[str, str]:
+    if score.value is None:
+        return "–", f"not computable: {score.reason}"
+    if score.low is None:
+        return f"{score.value:.3f}", str(score.reason)
+    return f"{score.value:.3f}", f"{score.low:.3f}–{score.high:.3f}"

@@ -1,0 +1,75 @@
+"""Options that several verbs share, each with its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+Json = Annotated[bool, Option("--json", help="Print one JSON object to standard output, nothing else.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace outputs that exist.")]
+TableFile = Annotated[Path, Argument(help="CSV with one row per image.", show_default=False)]
+Images = Annotated[
+    Path | None,
+    Option(help="Folder the image column is relative to; default: the CSV's own.", show_default=False),
+]
+ImageColumn = Annotated[str, Option(help="Column with the image's file name.")]
+Label = Annotated[
+    str | None, Option(help="Column with the class; default: label, else binary_label.", show_default=False)
+]
+SplitColumn = Annotated[str, Option(help="Column with train, val or test.")]
+Patient = Annotated[
+    str | None, Option(help="Column with the patient; default: patient_id or patient.", show_default=False)
+]
+Group = Annotated[
+    str | None, Option(help="Column with the lesion; default: lesion_id or lesion.", show_default=False)
+]
+Classes = Annotated[
+    str | None,
+    Option(
+        help="All classes in the wanted order, a,b,c; of two, the second is the positive one.",
+        show_default=False,
+    ),
+]
+SkipBad = Annotated[
+    bool,
+    Option(
+        "--skip-bad", help="Leave out rows whose image cannot be read or whose label is empty, and say so."
+    ),
+]
+EncoderName = Annotated[
+    str, Option(help="panderm-large, panderm-base, timm:NAME or random-tiny.", show_default=False)
+]
+Weights = Annotated[Path | None, Option(help="Local weights file of the encoder.", show_default=False)]
+PoolWay = Annotated[
+    Literal["cls", "mean"] | None,
+    Option(
+        help="cls: CLS token; mean: mean of patch tokens. Default: the encoder's own.", show_default=False
+    ),
+]
+ImageSize = Annotated[
+    int | None, Option(help="Side of the input in pixels, for timm's encoders.", min=14, show_default=False)
+]
+PrecisionName = Annotated[
+    Literal["fp32", "bf16", "fp16"], Option(help="bf16 and fp16 are faster where the hardware has them.")
+]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
+BatchSize = Annotated[
+    int | None,
+    Option(help="Images encoded at once; default: 8 on a CPU, 64 on a GPU.", min=1, show_default=False),
+]
+Workers = Annotated[int, Option(help="Threads that decode images.", min=1)]
+RecipeName = Annotated[
+    Literal["tuned", "paper"],
+    Option(help="tuned: squared L2, strength chosen on val; paper: the published probe exactly."),
+]
+Test = Annotated[str, Option("--test", help="The split to score.")]
+PercentData = Annotated[float, Option(help="Part of the training rows to fit, 0 to 1.")]
+Draws = Annotated[int, Option(help="Bootstrap draws.", min=1)]
+Seed = Annotated[int, Option(help="Seed of the fit and of the bootstrap.", min=0)]
+PublishedCsv = Annotated[
+    Path | None,
+    Option(help="Folder for the published code's <dataset>.csv and summary.csv.", show_default=False),
+]

@@ -1,0 +1,346 @@
+"""The verbs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from panderm.cli import options as opt
+from panderm.cli.frame import show_scores, verb
+from panderm.errors import plural
+
+app = typer.Typer(
+    help="From a folder of skin images and one CSV to numbers that survive a reviewer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _classes(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from panderm.provenance import version
+
+        typer.echo(f"panderm {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(name="run")
+@verb
+def run_(
+    table: opt.TableFile,
+    encoder: opt.EncoderName,
+    out: Annotated[Path, Option(help="Folder to write.", show_default=False)],
+    weights: opt.Weights = None,
+    images: opt.Images = None,
+    image_column: opt.ImageColumn = "image",
+    label: opt.Label = None,
+    split_column: opt.SplitColumn = "split",
+    patient: opt.Patient = None,
+    group: opt.Group = None,
+    classes: opt.Classes = None,
+    skip_bad: opt.SkipBad = False,
+    pool: opt.PoolWay = None,
+    image_size: opt.ImageSize = None,
+    precision: opt.PrecisionName = "fp32",
+    device: opt.Device = "auto",
+    batch_size: opt.BatchSize = None,
+    workers: opt.Workers = 2,
+    recipe: opt.RecipeName = "tuned",
+    test: opt.Test = "test",
+    percent_data: opt.PercentData = 1.0,
+    draws: opt.Draws = 2000,
+    seed: opt.Seed = 0,
+    published_csv: opt.PublishedCsv = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> dict[str, Any]:
+    """Run the whole sentence: embed, probe, evaluate and report into one folder.
+
+    Example: panderm run ham_clean.csv --images images/ --encoder panderm-large
+    --weights panderm_ll_data6_checkpoint-499.pth --out ham/
+    """
+    from panderm.pipeline import run
+
+    done = run(
+        table,
+        encoder=encoder,
+        out=out,
+        weights=weights,
+        images=images,
+        image_column=image_column,
+        label=label,
+        split_column=split_column,
+        patient=patient,
+        group=group,
+        classes=_classes(classes),
+        skip_bad=skip_bad,
+        pool=pool,
+        image_size=image_size,
+        precision=precision,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        recipe=recipe,
+        test=test,
+        percent_data=percent_data,
+        draws=draws,
+        seed=seed,
+        published_csv=published_csv,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    return _told_of_run(done, as_json=as_json)
+
+
+def _told_of_run(done: Any, *, as_json: bool) -> dict[str, Any]:
+    if not as_json:
+        show_scores(done.scores)
+        typer.echo(f"report: {done.report.resolve()}")
+    card = done.embeddings.card
+    return {
+        "embeddings": str(done.folder / "embeddings.emb"),
+        "predictions": str(done.folder / "probe.pred"),
+        "scores_file": str(done.folder / "scores.json"),
+        "report": str(done.report),
+        "encoder": card.encoder.name,
+        "random": card.encoder.random,
+        "skipped": [bad.model_dump() for bad in card.table.skipped],
+        "warnings": list(card.table.warnings),
+        **done.scores.as_dict(),
+    }
+
+
+@app.command()
+@verb
+def embed(
+    table: opt.TableFile,
+    encoder: opt.EncoderName,
+    out: Annotated[Path, Option(help="Folder to write, X.emb.", show_default=False)],
+    weights: opt.Weights = None,
+    images: opt.Images = None,
+    image_column: opt.ImageColumn = "image",
+    label: opt.Label = None,
+    split_column: opt.SplitColumn = "split",
+    patient: opt.Patient = None,
+    group: opt.Group = None,
+    classes: opt.Classes = None,
+    skip_bad: opt.SkipBad = False,
+    pool: opt.PoolWay = None,
+    image_size: opt.ImageSize = None,
+    precision: opt.PrecisionName = "fp32",
+    device: opt.Device = "auto",
+    batch_size: opt.BatchSize = None,
+    workers: opt.Workers = 2,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> dict[str, Any]:
+    """Turn a CSV of images into embeddings; run again after a stop, it goes on.
+
+    Example: panderm embed ham_clean.csv --images images/ --encoder timm:vit_small_patch14_dinov2
+    --weights dinov2_vits14.safetensors --out ham.emb
+    """
+    from panderm.data.table import read_table
+    from panderm.models.load import load_encoder
+
+    eye = load_encoder(
+        encoder, weights=weights, pool=pool, image_size=image_size, precision=precision, device=device
+    )
+    rows = read_table(
+        table,
+        images=images,
+        image_column=image_column,
+        label=label,
+        split_column=split_column,
+        patient=patient,
+        group=group,
+        classes=_classes(classes),
+        skip_bad=skip_bad,
+        progress=not quiet,
+    )
+    made = eye.embed(
+        rows, out, batch_size=batch_size, workers=workers, overwrite=overwrite, progress=not quiet
+    )
+    card = made.card
+    if not as_json:
+        random = " (weights drawn at random)" if card.encoder.random else ""
+        typer.echo(f"{out}: {plural(len(made), 'image')} × {made.dim} by {card.encoder.name}{random}")
+        typer.echo(f"weights: {card.encoder.account}")
+        if card.table.skipped:
+            typer.echo(f"left out: {plural(len(card.table.skipped), 'row')}, listed in {out}/card.json")
+    return {
+        "embeddings": str(out),
+        "rows": len(made),
+        "dim": made.dim,
+        "encoder": card.encoder.name,
+        "random": card.encoder.random,
+        "weights_sha256": card.encoder.weights_sha256,
+        "account": card.encoder.account,
+        "identity": card.identity,
+        "images_per_second": card.images_per_second,
+        "seconds": card.provenance.seconds,
+        "skipped": [bad.model_dump() for bad in card.table.skipped],
+        "warnings": list(card.table.warnings),
+    }
+
+
+@app.command()
+@verb
+def probe(
+    embeddings: Annotated[Path, Argument(help="Embeddings, X.emb.", show_default=False)],
+    out: Annotated[Path, Option(help="Folder to write, X.pred.", show_default=False)],
+    recipe: opt.RecipeName = "tuned",
+    train: Annotated[str, Option(help="The split to fit.")] = "train",
+    val: Annotated[str, Option(help="The split that chooses the strength.")] = "val",
+    test: opt.Test = "test",
+    percent_data: opt.PercentData = 1.0,
+    strength: Annotated[
+        float | None, Option("--C", help="Strength, where it is not to be chosen.", show_default=False)
+    ] = None,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> dict[str, Any]:
+    """Turn embeddings into predictions by a linear probe.
+
+    Example: panderm probe ham.emb --recipe paper --test test --out probe.pred
+    """
+    from panderm.storage import refuse_existing
+    from panderm.tasks.probe import probe
+
+    refuse_existing(out, overwrite=overwrite)
+    made = probe(
+        embeddings,
+        recipe=recipe,
+        train=train,
+        val=val,
+        test=test,
+        percent_data=percent_data,
+        C=strength,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+    )
+    card = made.card
+    if not as_json:
+        found = card.outcome
+        state = "converged" if found["converged"] else "did NOT converge"
+        typer.echo(f"{out}: {plural(len(made), 'row')} of {card.split}, {len(made.classes)} classes")
+        typer.echo(
+            f"C {found['C']:.4g} ({found['C chosen on']}); {state} in {found['iterations']} iterations"
+        )
+    return {
+        "predictions": str(out),
+        "rows": len(made),
+        "split": card.split,
+        "classes": list(made.classes),
+        "method": card.method,
+        "outcome": card.outcome,
+        "seconds": card.provenance.seconds,
+        "identity": card.identity,
+    }
+
+
+@app.command()
+@verb
+def evaluate(
+    predictions: Annotated[Path, Argument(help="Predictions, X.pred.", show_default=False)],
+    out: Annotated[Path | None, Option(help="JSON file to write.", show_default=False)] = None,
+    draws: opt.Draws = 2000,
+    seed: opt.Seed = 0,
+    published_csv: opt.PublishedCsv = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> dict[str, Any]:
+    """Score predictions, each score with a 95 % interval.
+
+    Example: panderm evaluate probe.pred --out scores.json
+    """
+    from panderm.predictions import open_predictions
+    from panderm.published import write_published_csv
+    from panderm.scores import evaluate
+    from panderm.storage import refuse_existing
+
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+    opened = open_predictions(predictions)
+    scores = evaluate(opened, draws=draws, seed=seed)
+    if out is not None:
+        scores.save(out, overwrite=overwrite)
+    if published_csv is not None:
+        write_published_csv(opened, scores, published_csv, overwrite=overwrite)
+    if not as_json:
+        show_scores(scores)
+    return scores.as_dict()
+
+
+@app.command()
+@verb
+def report(
+    predictions: Annotated[Path, Argument(help="Predictions, X.pred.", show_default=False)],
+    out: Annotated[Path, Option(help="HTML file to write.", show_default=False)],
+    scores: Annotated[
+        Path | None, Option(help="Scores of these predictions; default: made now.", show_default=False)
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> dict[str, Any]:
+    """Write predictions and scores as one self-contained HTML page.
+
+    Example: panderm report probe.pred --out report.html
+    """
+    from panderm.report import Report
+    from panderm.storage import refuse_existing
+
+    refuse_existing(out, overwrite=overwrite)
+    written = Report(predictions, scores).save(out, overwrite=overwrite)
+    if not as_json:
+        typer.echo(f"report: {written.resolve()}")
+    return {"report": str(written)}
+
+
+@app.command()
+@verb
+def demo(
+    out: Annotated[Path, Option(help="Folder to write.")] = Path("demo"),
+    n: Annotated[int, Option(help="Images to draw.", min=60)] = 240,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> dict[str, Any]:
+    """Draw a small world of lesions and run the whole sentence on it; nothing is downloaded.
+
+    Example: panderm demo --out demo
+    """
+    from panderm.pipeline import demo
+
+    done = demo(out=out, n=n, seed=seed, overwrite=overwrite, progress=not quiet)
+    if not as_json:
+        typer.echo("These images are drawn, not photographed, and the encoder's weights are random numbers:")
+        typer.echo("the scores show that the software runs, and nothing about dermatology.")
+    return _told_of_run(done, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

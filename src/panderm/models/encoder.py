@@ -1,0 +1,209 @@
+"""Network + preprocessing + record: pixels in, vectors out."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from panderm.data.loader import batches
+from panderm.data.preprocess import Preprocess
+from panderm.data.table import Table
+from panderm.embeddings import (
+    Embeddings,
+    EmbeddingsCard,
+    EmbeddingsWriter,
+    EncoderRecord,
+    open_embeddings,
+)
+from panderm.errors import DataError, UsageError, some
+from panderm.models.checkpoint import Account
+from panderm.progress import Progress
+from panderm.provenance import Provenance
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Rows per shard: at most this much work is lost when a run is killed.
+_SHARD_ROWS = 512
+_SHARD_SECONDS = 60.0
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {name!r} must exist on this machine.",
+            str(error).splitlines()[0],
+            "--device auto picks one",
+        ) from None
+    return device
+
+
+class Encoder:
+    """An image encoder with its weights loaded: made by :func:`panderm.load_encoder`.
+
+    Attributes:
+        preprocess: what its pixels must look like.
+        record: name, weights, hashes, licence: what embeddings remember of it.
+        account: what became of every tensor of the weights file.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        preprocess: Preprocess,
+        record: EncoderRecord,
+        account: Account,
+        device: torch.device,
+    ) -> None:
+        self.preprocess = preprocess
+        self.record = record
+        self.account = account
+        self.device = device
+        self._network = network.eval().to(device)
+
+    @property
+    def name(self) -> str:
+        """The name it was loaded by."""
+        return self.record.name
+
+    @property
+    def dim(self) -> int:
+        """Width D of a vector."""
+        return self.record.dim
+
+    def __repr__(self) -> str:
+        random = ", weights drawn at random" if self.record.random else ""
+        return f"Encoder({self.name}, dim={self.dim}, pool={self.record.pool}, {self.account}{random})"
+
+    @overload
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def encode(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]: ...
+    def encode(
+        self, pixels: torch.Tensor | npt.NDArray[np.float32]
+    ) -> torch.Tensor | npt.NDArray[np.float32]:
+        """Encode normalised pixels.
+
+        Args:
+            pixels: float (n, 3, H, W), already preprocessed: RGB, scaled, normalised. A tensor or an array.
+
+        Returns:
+            float32 (n, D), on the CPU, of the same kind as was given.
+
+        Raises:
+            DataError: another shape or type, or a result that is not finite.
+
+        Example:
+            >>> rgb = [panderm.read_image(path) for path in paths]  # doctest: +SKIP
+            >>> pixels = torch.stack([encoder.preprocess(image) for image in rgb])  # doctest: +SKIP
+            >>> encoder.encode(pixels).shape  # doctest: +SKIP
+            torch.Size([2, 1024])
+        """
+        given: torch.Tensor = torch.as_tensor(pixels)
+        side = self.record.image_size
+        if given.ndim != 4 or given.shape[1:] != (3, side, side) or not given.is_floating_point():
+            raise DataError(
+                f"pixels must be normalised floats of shape (n, 3, {side}, {side}).",
+                f"found {tuple(given.shape)} of {given.dtype}",
+                "encoder.preprocess(image) makes them from an RGB uint8 image",
+            )
+        with torch.inference_mode(), self._autocast():
+            vectors: torch.Tensor = self._network(given.to(self.device, torch.float32)).float().cpu()
+        vectors = vectors.clone()  # out of inference mode, so that a user may train on it
+        return vectors if isinstance(pixels, torch.Tensor) else np.asarray(vectors)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = _DTYPES.get(self.record.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+    def embed(
+        self,
+        table: Table,
+        out: Path | str | None = None,
+        *,
+        batch_size: int | None = None,
+        workers: int = 2,
+        overwrite: bool = False,
+        progress: bool = True,
+    ) -> Embeddings:
+        """Embed every image of a table.
+
+        With ``out`` the vectors are written as they are made; a run that was stopped goes on from there
+        when it is called again.
+
+        Args:
+            table: from :func:`panderm.read_table`.
+            out: folder to write, ``X.emb``; without it nothing is written.
+            batch_size: images encoded at once; by default 8 on a CPU, 64 on a GPU.
+            workers: threads that decode images.
+            overwrite: replace an ``out`` that exists.
+            progress: show progress on standard error.
+
+        Raises:
+            ArtifactError: ``out`` holds embeddings of another encoder or table, or cannot be written.
+            ImageError: an image changed since the table was checked.
+
+        Example:
+            >>> emb = encoder.embed(table, "ham.emb")  # doctest: +SKIP
+        """
+        if batch_size is not None and batch_size < 1:
+            raise UsageError("the batch size must be at least 1.", f"found {batch_size}")
+        card = EmbeddingsCard(
+            provenance=Provenance.now(), encoder=self.record, table=table.card, rows=len(table)
+        )
+        writer = None if out is None else EmbeddingsWriter(Path(out), card, overwrite=overwrite)
+        if writer is not None and writer.card.complete:
+            return open_embeddings(writer.folder)
+        done = writer.done if writer is not None else set()
+        todo = table.select(np.array([image not in done for image in table.image], dtype=bool))
+        size = batch_size or (8 if self.device.type == "cpu" else 64)
+        kept: list[npt.NDArray[np.float32]] = []
+        saved = 0  # rows of todo that are on the disk
+        started = saved_at = time.monotonic()
+        with Progress(len(table), f"embedding with {self.name}", "images", shown=progress) as bar:
+            bar.advance(len(done))
+            position = 0
+            for pixels in batches(todo, self.preprocess, batch_size=size, workers=workers):
+                rows = todo.select(slice(position, position + len(pixels)))
+                kept.append(_require_finite(rows, self.encode(pixels).numpy()))
+                position += len(pixels)
+                bar.advance(len(pixels))
+                due = position - saved >= _SHARD_ROWS or time.monotonic() - saved_at > _SHARD_SECONDS
+                if writer is not None and (due or position == len(todo)):
+                    writer.write(todo.select(slice(saved, position)), np.concatenate(kept))
+                    kept, saved, saved_at = [], position, time.monotonic()
+        seconds = time.monotonic() - started
+        rate = len(todo) / seconds if len(todo) else None
+        if writer is not None:
+            writer.finish(seconds=seconds, images_per_second=rate)
+            return open_embeddings(writer.folder)
+        whole = {"complete": True, "images_per_second": rate, "provenance": Provenance.now(seconds=seconds)}
+        return Embeddings(np.concatenate(kept), table, card.model_copy(update=whole))
+
+
+def _require_finite(rows: Table, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise DataError(
+            "every embedding must be finite.",
+            f"{some(rows.image[bad].tolist())}: NaN or infinite numbers came out",
+            "use --precision fp32; if it stays so, the weights are damaged",
+        )
+    return vectors

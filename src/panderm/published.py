@@ -1,0 +1,62 @@
+"""The published code's result files, for those who compare: written, never read by us."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from panderm.predictions import Predictions
+from panderm.scores import Scores
+from panderm.storage import refuse_existing, write_text
+
+SUMMARY = "summary.csv"
+_HEADER = "Dataset,W_F1,AUROC,BACC,ACC,AUPR"
+
+
+def write_published_csv(
+    predictions: Predictions, scores: Scores, folder: Path | str, *, overwrite: bool = False
+) -> tuple[Path, Path]:
+    """Write ``<dataset>.csv`` with the probabilities of every image, and a line in ``summary.csv``.
+
+    ``<dataset>.csv`` has the columns filename, true_label, predicted_label and probability_class_0 …; with
+    two classes a single column ``probability``, that of class 1. Labels are positions in the stated order
+    of classes. The line holds the dataset, weighted F1, AUROC (of two classes, else one-vs-one), balanced
+    accuracy, accuracy and average precision to four decimals; ``nan`` where not computable.
+
+    Returns:
+        The two files' paths.
+
+    Raises:
+        ArtifactError: ``<dataset>.csv`` exists and ``overwrite`` is not set.
+    """
+    name = predictions.card.embeddings.table.name
+    images, summary = Path(folder) / f"{name}.csv", Path(folder) / SUMMARY
+    refuse_existing(images, overwrite=overwrite)
+    frame = pd.DataFrame(
+        {
+            "filename": predictions.image,
+            "true_label": predictions.truth_codes(),
+            "predicted_label": predictions.predicted_codes(),
+        }
+    )
+    if len(predictions.classes) == 2:
+        frame["probability"] = predictions.probabilities[:, 1]
+    else:
+        for k in range(len(predictions.classes)):
+            frame[f"probability_class_{k}"] = predictions.probabilities[:, k]
+    text = io.StringIO()
+    frame.to_csv(text, index=False)
+    write_text(images, text.getvalue(), overwrite=overwrite)
+
+    auroc = "auroc" if len(predictions.classes) == 2 else "auroc_ovo"
+    line = [name.replace(",", " ")]
+    for score in ("weighted_f1", auroc, "balanced_accuracy", "accuracy", "average_precision"):
+        value = scores.scores[score].value
+        line.append(f"{math.nan if value is None else value:.4f}")
+    before = summary.read_text(encoding="utf-8") if summary.is_file() else _HEADER + "\n"
+    kept = [old for old in before.splitlines() if not (overwrite and old.split(",")[0] == line[0])]
+    write_text(summary, "\n".join([*kept, ",".join(line)]) + "\n", overwrite=True)
+    return images, summary

@@ -1,0 +1,85 @@
+"""The mistakes that were made with the most confidence, each with a small picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from panderm.data.images import ImageError, read_image
+from panderm.predictions import Predictions
+
+MOST = 24
+SIDE = 192  # pixels
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image whose most probable class is not its true one.
+
+    Attributes:
+        image: its name in the table.
+        truth: the true class.
+        predicted: the most probable class.
+        probability: of the predicted class, in [0, 1].
+        of_truth: probability of the true class, in [0, 1].
+        picture: a JPEG as ``data:`` address, or None where the file cannot be read any more.
+        problem: why there is no picture.
+    """
+
+    image: str
+    truth: str
+    predicted: str
+    probability: float
+    of_truth: float
+    picture: str | None
+    problem: str | None
+
+
+def count_mistakes(predictions: Predictions) -> int:
+    """Return how many images have a most probable class that is not the true one."""
+    return int((predictions.predicted_codes() != predictions.truth_codes()).sum())
+
+
+def most_confident_mistakes(predictions: Predictions, most: int = MOST) -> Iterator[Mistake]:
+    """Yield at most ``most`` mistakes, the most confident first, equals in the table's order."""
+    truth, predicted = predictions.truth_codes(), predictions.predicted_codes()
+    wrong = np.flatnonzero(truth != predicted)
+    confidence = predictions.probabilities[wrong, predicted[wrong]]
+    for row in wrong[np.argsort(-confidence, kind="stable")][:most]:
+        picture, problem = _picture(predictions.path[row])
+        yield Mistake(
+            image=predictions.image[row],
+            truth=predictions.classes[truth[row]],
+            predicted=predictions.classes[predicted[row]],
+            probability=float(predictions.probabilities[row, predicted[row]]),
+            of_truth=float(predictions.probabilities[row, truth[row]]),
+            picture=picture,
+            problem=problem,
+        )
+
+
+def thumbnail(path: str, side: int = SIDE) -> str:
+    """Return an image scaled to at most ``side`` × ``side`` pixels as a ``data:image/jpeg`` address.
+
+    Raises:
+        ImageError: the file is missing, damaged or not an image.
+    """
+    image = Image.fromarray(read_image(path))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    target = io.BytesIO()
+    image.save(target, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
+
+
+def _picture(path: str | None) -> tuple[str | None, str | None]:
+    if not path:
+        return None, "no file is named"
+    try:
+        return thumbnail(path), None
+    except ImageError as error:
+        return None, error.reason

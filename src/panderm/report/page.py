@@ -1,0 +1,208 @@
+"""The page: what every section says, and the template it is poured into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from panderm.errors import plural
+from panderm.predictions import Predictions
+from panderm.report import figures
+from panderm.report.mistakes import count_mistakes, most_confident_mistakes
+from panderm.report.record import run_record, weights_rows
+from panderm.report.words import HEADLINES, interval, moment, number, score_words, units
+from panderm.scores import LEVEL, Score, Scores
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A sentence that must be read before any number; ``stop`` weighs most, then ``care``, then ``note``."""
+
+    kind: Literal["stop", "care", "note"]
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score in words; ``bar`` is (low, value, high) in percent, where they are between 0 and 1."""
+
+    title: str
+    meaning: str
+    value: str | None
+    interval: str | None
+    reason: str | None
+    bar: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: its name, how many images, and its two scores."""
+
+    name: str
+    n: int
+    positive: bool
+    sensitivity: ScoreRow
+    specificity: ScoreRow
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure as it stands in the page; ``svg`` is None where there is nothing to draw."""
+
+    title: str
+    caption: str
+    svg: str | None
+    wide: bool = False
+
+
+def render(predictions: Predictions, scores: Scores, *, created: str, version: str) -> str:
+    """Return the complete page.
+
+    Args:
+        predictions: what was predicted.
+        scores: of these predictions.
+        created: the page's time, UTC, for its footer.
+        version: of panderm, for its footer.
+    """
+    card = predictions.card
+    mistakes = list(most_confident_mistakes(predictions))
+    page = _template().render(
+        card=card,
+        table=card.embeddings.table,
+        encoder=card.embeddings.encoder,
+        method=method_in_words(predictions),
+        scores=scores,
+        positive=scores.classes[1] if len(scores.classes) == 2 else None,
+        negative=scores.classes[0] if len(scores.classes) == 2 else None,
+        units=plural(scores.clusters, scores.unit),
+        level=f"{LEVEL:.0%}".replace("%", " %"),
+        banners=banners(predictions, scores),
+        headlines=[score_row(name, scores.scores[name]) for name in HEADLINES if name in scores.scores][:4],
+        score_rows=[score_row(name, score) for name, score in scores.scores.items()],
+        class_rows=class_rows(scores),
+        drawings=drawings(predictions, scores),
+        wrong=count_mistakes(predictions),
+        mistakes=mistakes,
+        record=run_record(predictions),
+        weights=weights_rows(card.embeddings),
+        created=moment(created),
+        version=version,
+    )
+    return page.strip() + "\n"
+
+
+def method_in_words(predictions: Predictions) -> str:
+    """Return the task, and its recipe where the method names one."""
+    card = predictions.card
+    recipe = card.method.get("recipe")
+    return f"{card.task}, {recipe} recipe" if isinstance(recipe, str) else card.task
+
+
+def banners(predictions: Predictions, scores: Scores) -> list[Banner]:
+    """Return what a reader must know before the first number, the weightiest first."""
+    card = predictions.card
+    table, encoder = card.embeddings.table, card.embeddings.encoder
+    found = []
+    if encoder.random:
+        text = "Weights are drawn at random: these numbers say nothing about a trained encoder."
+        found.append(Banner("stop", "Random encoder", text))
+    if scores.split == "train":
+        text = "The images scored here are those the method learned from. Other images will fare worse."
+        found.append(Banner("stop", "Scored on the training split", text))
+    if card.outcome.get("converged") is False:
+        text = "The fit stopped before it had converged; the settings are under “What was run”."
+        found.append(Banner("care", "Not converged", text))
+    found += [Banner("care", "Warning from the table", _sentence(warning)) for warning in table.warnings]
+    if table.skipped:
+        text = f"{plural(len(table.skipped), 'row')} of the table could not be used: see “What was run”."
+        found.append(Banner("care", "Rows left out", text))
+    if table.note:
+        found.append(Banner("note", "Note on the data", _sentence(table.note)))
+    return found
+
+
+def score_row(name: str, score: Score) -> ScoreRow:
+    """Put one score into words."""
+    words = score_words(name)
+    bar = None
+    if score.value is not None and score.low is not None and score.high is not None:
+        low, value, high = (100 * x for x in (score.low, score.value, score.high))
+        bar = (low, value, high) if 0 <= low <= high <= 100 else None
+    return ScoreRow(
+        title=words.title,
+        meaning=words.meaning,
+        value=None if score.value is None else number(score.value),
+        interval=interval(score),
+        reason=score.reason and score.reason.removeprefix("no interval: "),
+        bar=bar,
+    )
+
+
+def class_rows(scores: Scores) -> list[ClassRow]:
+    """Put the classes' scores into words, in the classes' order."""
+    rows = []
+    for name in scores.classes:
+        one = scores.per_class[name]
+        rows.append(
+            ClassRow(
+                name=name,
+                n=one.n,
+                positive=len(scores.classes) == 2 and name == scores.classes[1],
+                sensitivity=score_row("sensitivity", one.sensitivity),
+                specificity=score_row("specificity", one.specificity),
+            )
+        )
+    return rows
+
+
+def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
+    """Draw all figures of the page."""
+    truth, classes = predictions.truth_codes(), predictions.classes
+    drawn = figures.with_curve(truth, len(classes))
+    left_out = [c for i, c in enumerate(classes) if i not in drawn and (len(classes) > 2 or i == 1)]
+    beside = ""
+    if left_out:
+        beside = f" Left out, for want of images inside or outside the class: {', '.join(left_out)}."
+    if len(classes) == 2:
+        of = f"Positive class: {classes[1]}; its {{area}} is in the legend."
+    else:
+        of = "Each class against all others; its {area} is in the legend."
+    roc = f"{of.format(area='AUROC')} The dotted diagonal is guessing.{beside}"
+    guess = " The dotted line is the share of positives: guessing." if len(classes) == 2 else ""
+    pr = f"{of.format(area='average precision')}{guess}{beside}"
+    confusion = "Rows are the truth, columns the most probable class; shades show the share of each row."
+    if len(classes) <= 12:
+        confusion += " Each cell holds the count and its share of the row."
+    elif len(classes) > 25:
+        confusion += " The counts stand in the table below."
+    matrix = figures.confusion_matrix(scores.confusion, classes)
+    data = (truth, predictions.probabilities, classes)
+    return [
+        Drawing("ROC curves", roc, figures.roc_curves(*data) if drawn else None),
+        Drawing("Precision-recall curves", pr, figures.precision_recall_curves(*data) if drawn else None),
+        Drawing("Confusion matrix", confusion, matrix, wide=True),
+    ]
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+@cache
+def _template() -> Template:
+    room = files("panderm.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "words": plural, "units": units}
+    # Both are ours: the style sheet is a file of this package, and the figures escape what they are given.
+    environment.globals["css"] = Markup((room / "page.css").read_text(encoding="utf-8"))
+    environment.filters["drawn"] = Markup
+    return environment.from_string((room / "page.html").read_text(encoding="utf-8"))

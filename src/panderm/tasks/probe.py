@@ -1,0 +1,411 @@
+"""Can a straight line separate them? A linear probe on embeddings."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from panderm.data.table import Column, Table
+from panderm.embeddings import Embeddings, open_embeddings
+from panderm.errors import DataError, UsageError, plural, some
+from panderm.predictions import Predictions, PredictionsCard
+from panderm.provenance import Provenance
+from panderm.statistics.resampling import cluster_codes
+from panderm.training.logistic import LogisticFit, RidgePath, fit_paper
+
+Recipe = Literal["tuned", "paper"]
+Array: TypeAlias = npt.NDArray[Any]
+# Half decades, strongest penalty first: each fit begins at the one before.
+STRENGTHS = tuple(float(c) for c in np.logspace(-6, 2, 17))
+# The strength is chosen from half decades: a rough optimum tells them apart.
+_SEARCH_TOLERANCE = 1e-5
+_PENALTIES = {
+    "tuned": "‖W‖²/(2·C·n), standardised features",
+    "paper": "‖W‖/(2·C), not squared, raw features",
+}
+# The published probe shuffles the training rows with this seed before it takes a part of them.
+_SUBSET_SEED = 42
+
+
+class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Multinomial logistic regression on frozen embeddings, with scikit-learn's contract.
+
+    Args:
+        recipe: ``tuned``: squared L2 on standardised features, strength chosen by log loss on the
+            validation rows, or by cross-validation that keeps groups whole. ``paper``: the published
+            probe exactly: raw features, un-squared norm, C = D·K/100, one L-BFGS step of at most 1000
+            iterations from PyTorch's start at seed 0 (Yan et al. 2025, released code).
+        C: strength, larger is weaker penalty; by default chosen (tuned) or D·K/100 (paper).
+        folds: of the cross-validation.
+        max_iter: of L-BFGS.
+        seed: of the paper's start and of the folds.
+
+    Attributes:
+        classes_: (K,) in the order of the probabilities' columns.
+        coef_: float64 (K, D); intercept_: float64 (K,); n_features_in_: D.
+        C_: the strength used; chosen_on_: what it was chosen on.
+        fit_: iterations, gradient, objective and whether L-BFGS converged.
+
+    Example:
+        >>> probe = panderm.LinearProbe(recipe="paper").fit(X_train, y_train)  # doctest: +SKIP
+        >>> probe.predict_proba(X_test).shape  # doctest: +SKIP
+        (200, 7)
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe = "tuned",
+        *,
+        C: float | None = None,
+        folds: int = 5,
+        max_iter: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.recipe = recipe
+        self.C = C
+        self.folds = folds
+        self.max_iter = max_iter
+        self.seed = seed
+
+    def fit(
+        self,
+        X: Array | Embeddings,
+        y: Array | None = None,
+        *,
+        groups: Array | None = None,
+        validation: tuple[Array, Array] | None = None,
+    ) -> Self:
+        """Fit the probe.
+
+        Args:
+            X: (n, D) features; or Embeddings, whose train rows are fitted and whose val rows, where there
+                are any, choose the strength.
+            y: (n,) classes; None with Embeddings.
+            groups: (n,) patient or lesion of each row, kept whole in cross-validation.
+            validation: (X, y) to choose the strength on (``tuned`` only).
+
+        Raises:
+            DataError: fewer than two classes, values that are not finite, validation classes never trained.
+        """
+        if isinstance(X, Embeddings):
+            if y is not None or groups is not None or validation is not None:
+                raise UsageError("Embeddings bring their own labels, groups and validation rows.")
+            train, val = _in_split(X, "train"), _in_split(X, "val")
+            _require_labels(train.rows)
+            order = [c for c in X.rows.classes if c in set(train.rows.label)]
+            self._fit(
+                train.vectors,
+                train.rows.label,
+                np.array(order, dtype=object),
+                _groups(train.rows),
+                _pair(val),
+            )
+            return self
+        features, labels = validate_data(self, X, y, dtype=np.float32, ensure_min_samples=2)
+        check_classification_targets(labels)
+        self._fit(features, labels, np.unique(labels), groups, validation)
+        return self
+
+    def _fit(
+        self,
+        X: Array,
+        y: Array,
+        classes: Array,
+        groups: Array | None,
+        validation: tuple[Array, Array] | None,
+    ) -> None:
+        if self.recipe not in ("tuned", "paper"):
+            raise UsageError(f"recipe must be tuned or paper, not {self.recipe!r}.")
+        if self.C is not None and not self.C > 0:
+            raise UsageError(f"C must be greater than 0, not {self.C}.")
+        _require_finite(X)
+        if len(classes) < 2:
+            raise DataError(
+                "training rows must have at least two classes.",
+                f"found only one class: {some(list(classes))}, in {plural(len(y), 'row')}",
+                "check the label column and the split",
+            )
+        self.classes_ = classes
+        self.n_features_in_ = X.shape[1]
+        codes = _codes(y, classes)
+        if self.recipe == "paper":
+            self.C_ = self.C if self.C is not None else X.shape[1] * len(classes) / 100
+            self.chosen_on_ = "given" if self.C is not None else "the published rule, D·K/100"
+            raw = np.ascontiguousarray(X, dtype=np.float32)
+            self.fit_ = fit_paper(raw, codes, self.C_, seed=self.seed, max_iter=self.max_iter)
+        else:
+            self.C_, self.chosen_on_ = self._choose(X, codes, groups, validation)
+            path = RidgePath(X, codes, len(classes), max_iter=self.max_iter)
+            self.fit_ = path.fit(self.C_)
+        self.coef_, self.intercept_ = self.fit_.weight, self.fit_.bias
+        self.n_iter_ = self.fit_.iterations
+
+    def _choose(
+        self, X: Array, y: Array, groups: Array | None, validation: tuple[Array, Array] | None
+    ) -> tuple[float, str]:
+        if self.C is not None:
+            return self.C, "given"
+        if validation is not None:
+            Xv, yv = np.asarray(validation[0], dtype=np.float32), np.asarray(validation[1])
+            _require_finite(Xv)
+            unknown = sorted({str(c) for c in yv} - {str(c) for c in self.classes_})
+            if unknown:
+                raise DataError(
+                    "every class of the validation rows must be among the training rows.",
+                    f"only in validation: {some(unknown)}",
+                    "check the split",
+                )
+            best = self._best([(X, y, Xv, _codes(yv, self.classes_))])
+            return best, f"log loss of {plural(len(yv), 'validation row')}"
+        folds, how = self._folds(y, groups)
+        if not folds:
+            return 1.0, "a default: too few rows of some class to cross-validate"
+        best = self._best([(X[t], y[t], X[h], y[h]) for t, h in folds])
+        return best, f"log loss of {len(folds)}-fold cross-validation on the training rows, {how}"
+
+    def _best(self, parts: list[tuple[Array, Array, Array, Array]]) -> float:
+        """Return the strength of least log loss summed over held-out rows: (X, y, X held out, y held out)."""
+        K = len(self.classes_)
+        paths = [
+            (
+                RidgePath(X, y, K, max_iter=self.max_iter, tolerance=_SEARCH_TOLERANCE),
+                Xh.astype(np.float64),
+                yh,
+            )
+            for X, y, Xh, yh in parts
+        ]
+        losses: list[float] = []
+        for strength in STRENGTHS:
+            loss = 0.0
+            for path, held_out, codes in paths:
+                likelihood = path.fit(strength).probabilities(held_out)[np.arange(len(codes)), codes]
+                loss -= float(np.log(np.maximum(likelihood, 1e-15)).sum())
+            losses.append(loss)
+            # Past the valley weaker penalties only overfit more, and take longest.
+            if len(losses) - 1 - int(np.argmin(losses)) >= 3:
+                break
+        return STRENGTHS[int(np.argmin(losses))]
+
+    def _folds(self, y: Array, groups: Array | None) -> tuple[list[tuple[Array, Array]], str]:
+        """Return folds in which every class is trained on and no group is torn, and say so in words."""
+        unit = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        rarest = min(len(np.unique(unit[y == code])) for code in np.unique(y))
+        k = min(self.folds, rarest)
+        if k < 2:
+            return [], ""
+        if groups is None:
+            splitter, how = StratifiedKFold(k, shuffle=True, random_state=self.seed), "stratified"
+        else:
+            splitter = StratifiedGroupKFold(k, shuffle=True, random_state=self.seed)
+            how = "stratified, groups kept whole"
+        folds = list(splitter.split(unit, y, None if groups is None else unit))
+        # Whole groups cannot always be spread so that every class is in every training part.
+        return [(t, h) for t, h in folds if len(h) and len(np.unique(y[t])) == len(np.unique(y))], how
+
+    def predict_proba(self, X: Array | Embeddings) -> npt.NDArray[np.float64]:
+        """Return probabilities (n, K), columns as in ``classes_``; of Embeddings, for all their rows."""
+        check_is_fitted(self)
+        if isinstance(X, Embeddings):
+            X = X.vectors
+        features = validate_data(self, X, dtype=np.float32, reset=False)
+        fit: LogisticFit = self.fit_
+        return fit.probabilities(features.astype(np.float64))
+
+    def predict(self, X: Array | Embeddings) -> Array:
+        """Return the most probable class of each row, (n,)."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+
+def probe(
+    embeddings: Embeddings | Path | str,
+    *,
+    recipe: Recipe = "tuned",
+    train: str = "train",
+    val: str = "val",
+    test: str = "test",
+    percent_data: float = 1.0,
+    C: float | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+) -> Predictions:
+    """Fit a linear probe on one split and predict another.
+
+    Args:
+        embeddings: Embeddings or the folder that holds them.
+        recipe: ``tuned`` or ``paper``, see :class:`LinearProbe`.
+        train: the split to fit.
+        val: the split that chooses the strength (``tuned``), where it has rows and is not ``test``.
+        test: the split to predict.
+        percent_data: part of the training rows to fit, in (0, 1]: shuffled with seed 42, the first taken,
+            as the published probe does.
+        C: strength, where it is not to be chosen.
+        seed: see :class:`LinearProbe`.
+        out: folder to write, ``X.pred``.
+        overwrite: replace an ``out`` that exists.
+
+    Raises:
+        DataError: no rows in a split, one class only, a class of the test rows that was never trained.
+
+    Example:
+        >>> pred = panderm.probe("ham.emb", recipe="paper", test="test", out="probe.pred")  # doctest: +SKIP
+    """
+    emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
+    started = time.monotonic()
+    chosen = training_rows(emb.rows, train=train, test=test, percent_data=percent_data)
+    fitted, scored = emb.select(chosen), emb.select(emb.rows.split == test)
+    checked = emb.select(emb.rows.split == val) if recipe == "tuned" and val not in (test, train) else None
+
+    order = [c for c in emb.rows.classes if c in set(fitted.rows.label)]
+    model = LinearProbe(recipe, C=C, seed=seed)
+    model._fit(
+        fitted.vectors,
+        fitted.rows.label,
+        np.array(order, dtype=object),
+        _groups(fitted.rows),
+        _pair(checked) if checked is not None else None,
+    )
+    probabilities = np.zeros((len(scored), len(emb.rows.classes)))
+    columns = [emb.rows.classes.index(c) for c in model.classes_]
+    probabilities[:, columns] = model.predict_proba(scored)
+
+    fit: LogisticFit = model.fit_
+    card = PredictionsCard(
+        task="linear probe",
+        method={
+            "recipe": recipe,
+            "penalty": _PENALTIES[recipe],
+            "C": "chosen" if C is None else C,
+            "train split": train,
+            "train rows": len(fitted),
+            "train rows per class": {c: int((fitted.rows.label == c).sum()) for c in order},
+            "percent of training data": 100 * percent_data,
+            "validation rows": 0 if checked is None else len(checked),
+            "seed": seed,
+        },
+        outcome={
+            "C": model.C_,
+            "C chosen on": model.chosen_on_,
+            "converged": fit.converged,
+            "iterations": fit.iterations,
+            "largest gradient": fit.gradient,
+            "objective": fit.objective,
+        },
+        classes=emb.rows.classes,
+        split=test,
+        rows=len(scored),
+        embeddings=emb.card,
+        provenance=Provenance.now(seconds=time.monotonic() - started),
+    )
+    predictions = Predictions(
+        image=scored.rows.image,
+        path=scored.rows.path,
+        patient=scored.rows.patient,
+        group=scored.rows.group,
+        truth=scored.rows.label,
+        probabilities=probabilities,
+        card=card,
+    )
+    if out is not None:
+        predictions.save(out, overwrite=overwrite)
+    return predictions
+
+
+def training_rows(table: Table, *, train: str, test: str, percent_data: float) -> npt.NDArray[np.intp]:
+    """Return the positions of the rows to fit, once it is sure that the question can be asked.
+
+    Raises:
+        DataError: no labels, no rows in a split, one class only, a class of the test rows never trained.
+    """
+    if not 0 < percent_data <= 1:
+        raise UsageError(
+            "--percent-data must be a part of 1, greater than 0.", f"found {percent_data}", "0.1 is 10 %"
+        )
+    _require_labels(table)
+    for role, name in (("train", train), ("test", test)):
+        if not (table.split == name).any():
+            present = {s: int((table.split == s).sum()) for s in ("train", "val", "test")}
+            there = [s for s, n in present.items() if n]
+            rest = [s for s in there if s != train]
+            raise DataError(
+                f"the {role} split must have rows.",
+                [
+                    f"no row of {table.card.name} has the split {name!r}",
+                    f"found: {', '.join(f'{s} ({present[s]:,})' for s in there) or 'no split column'}",
+                ],
+                f"--{role} {rest[0]} scores that split"
+                if role == "test" and rest
+                else "correct the split column",
+            )
+    if train == test:
+        raise UsageError(
+            "a probe must not be scored on the rows it was fitted on.", f"--train and --test: {test}"
+        )
+    rows = np.flatnonzero(table.split == train)
+    # pandas' own shuffle: the published subset is defined by it.
+    shuffled = pd.Series(rows).sample(frac=1, random_state=_SUBSET_SEED).to_numpy()
+    kept = np.sort(shuffled[: int(len(rows) * percent_data)]) if percent_data < 1 else rows
+    trained = set(table.label[kept])
+    if len(trained) < 2:
+        raise DataError(
+            "training rows must have at least two classes.",
+            f"found only: {some(sorted(trained)) or 'none'}, in {plural(len(kept), 'row')}",
+            "check the label column and the split" if percent_data == 1 else "take a larger --percent-data",
+        )
+    tested = table.label[table.split == test]
+    never = [c for c in table.classes if c in set(tested) and c not in trained]
+    if never:
+        raise DataError(
+            f"every class of the {test} rows must be among the training rows.",
+            [f"{c!r}: {plural(int((tested == c).sum()), test + ' row')}, no training row" for c in never],
+            "correct the split, or leave these rows out"
+            if percent_data == 1
+            else f"take a larger --percent-data: {percent_data:g} leaves {plural(len(kept), 'training row')}",
+        )
+    return kept
+
+
+def _require_labels(table: Table) -> None:
+    if table.card.roles["label"] is None:
+        raise DataError(
+            "a probe needs labels.",
+            f"{table.card.name} was read without a label column",
+            "embed with --label COLUMN",
+        )
+
+
+def _require_finite(X: Array) -> None:
+    if not np.isfinite(X).all():
+        raise DataError(
+            "features must be finite.", f"{int((~np.isfinite(X)).sum()):,} values are NaN or infinite"
+        )
+
+
+def _in_split(emb: Embeddings, name: str) -> Embeddings:
+    if emb.card.table.roles["split"] is None and name == "train":
+        return emb
+    return emb.select(emb.rows.split == name)
+
+
+def _pair(emb: Embeddings) -> tuple[Array, Column] | None:
+    return (emb.vectors, emb.rows.label) if len(emb) else None
+
+
+def _groups(table: Table) -> Array | None:
+    codes, unit = cluster_codes(table.patient, table.group, len(table))
+    return None if unit == "image" else codes
+
+
+def _codes(y: Array, classes: Array) -> npt.NDArray[np.int64]:
+    position = {c: i for i, c in enumerate(classes.tolist())}
+    return np.array([position[c] for c in np.asarray(y).tolist()], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Loops that learn: used by the tasks."""

@@ -18,7 +18,7 @@ from panderm.provenance import Card, read_card
 from panderm.storage import new_folder
 
 _FILE = "predictions.parquet"
-_COLUMNS = ("image", "path", "patient", "group", "truth")
+_COLUMNS = ("image", "path", "sha256", "patient", "group", "truth")
 
 
 class PredictionsCard(Card):
@@ -50,6 +50,7 @@ class Predictions:
     Attributes:
         image: names, (n,) strings.
         path: absolute paths of the files, for thumbnails.
+        sha256: hex SHA-256 of the files as they were embedded.
         patient: (n,) strings or None.
         group: (n,) lesion or other group, strings or None.
         truth: (n,) the true class, one of ``classes``.
@@ -59,6 +60,7 @@ class Predictions:
 
     image: Column
     path: Column
+    sha256: Column
     patient: Column
     group: Column
     truth: Column

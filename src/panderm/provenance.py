@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -102,15 +103,18 @@ def read_card(folder: Path, kind: type[_C], noun: str) -> _C:
     expected = kind.model_fields["kind"].default
     if not path.is_file():
         found = f"{folder} has no {CARD_NAME}" if folder.is_dir() else f"found no folder {folder}"
+        if folder.is_file():
+            found = f"{folder} is a file"
         raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, _maker(expected))
     try:
-        text = path.read_text(encoding="utf-8")
-        return kind.model_validate_json(text)
-    except (ValidationError, UnicodeDecodeError) as error:
-        found = _first_problem(error)
-        if f'"kind": "{expected}"' not in path.read_text(encoding="utf-8", errors="replace"):
-            found = f"{folder} is another kind of artifact"
-        raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, _maker(expected)) from None
+        content = path.read_bytes()
+        return kind.model_validate_json(content)
+    except OSError as error:
+        found = f"{path} cannot be read ({error.strerror})"
+    except ValidationError as error:
+        found = _other_kind(content, expected) or _first_problem(error)
+        found = f"{folder} {found}"
+    raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, _maker(expected))
 
 
 def _maker(kind: str) -> str:
@@ -118,9 +122,18 @@ def _maker(kind: str) -> str:
     return f"make it with: {verbs.get(kind, 'panderm')}"
 
 
-def _first_problem(error: ValidationError | UnicodeDecodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"{CARD_NAME} is not text"
+def _other_kind(content: bytes, expected: str) -> str | None:
+    try:
+        card = json.loads(content)
+    except ValueError:
+        return None
+    kind = card.get("kind") if isinstance(card, dict) else None
+    return None if kind in (None, expected) else f"holds {kind}"
+
+
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the file"
-    return f"{CARD_NAME}: {where}: {problem['msg']}"
+    where = ".".join(str(part) for part in problem["loc"])
+    if where == "format":
+        return f"was written by another version of panderm ({CARD_NAME}: format {problem['input']})"
+    return f"has a damaged {CARD_NAME}: {where + ': ' if where else ''}{problem['msg']}"

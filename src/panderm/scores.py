@@ -192,19 +192,22 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
             **per_class_scores(truth, predicted, K, weights),
         }
 
+    units = int(clusters.max()) + 1
     values = all_scores(None)
     resampled = bootstrap(all_scores, clusters, draws, seed)
     reasons = not_computable(truth, K, classes, predicted=predicted)
     class_reasons = not_computable_per_class(truth, K, classes)
     scores = {
-        name: _score(float(values[name][0]), resampled[name], reasons.get(name))
+        name: _score(float(values[name][0]), resampled[name], reasons.get(name), units)
         for name in values
         if name not in ("sensitivity", "specificity")
     }
     per_class = {}
     for k, name in enumerate(classes):
         both = {
-            side: _score(float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name))
+            side: _score(
+                float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name), units
+            )
             for side in ("sensitivity", "specificity")
         }
         per_class[name] = ClassScores(n=int((truth == k).sum()), **both)
@@ -214,7 +217,7 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
         confusion=confusion_matrix(truth, predicted, K),
         classes=classes,
         n=len(given),
-        clusters=int(clusters.max()) + 1,
+        clusters=units,
         unit=unit,
         draws=draws,
         seed=seed,
@@ -223,9 +226,11 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
     )
 
 
-def _score(value: float, draws: npt.NDArray[np.float64], reason: str | None) -> Score:
+def _score(value: float, draws: npt.NDArray[np.float64], reason: str | None, clusters: int) -> Score:
     if not np.isfinite(value):
         return Score(None, None, None, reason or "undefined on these rows")
+    if clusters == 1:
+        return Score(value, None, None, "no interval: there is one unit only to resample")
     low, high, used = percentile_interval(draws, LEVEL)
     if not np.isfinite(low):
         why = f"no interval: it can be computed in {used} of {len(draws)} draws only"

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ from typing import Any
 
 from panderm.errors import ArtifactError
 
+# By one of these a folder of ours is known: no other folder is ever replaced.
+_OURS = ("card.json", "world.csv")
+
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise :class:`ArtifactError` where ``path`` exists and may not be replaced."""
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise ArtifactError(
             "an output must not exist already.",
             f"found {path}",
@@ -38,13 +42,11 @@ def explain_write_errors(path: Path) -> Iterator[None]:
                 f"no space left while writing {path}; nothing half-written was kept",
                 "free some space, or choose an --out on another disk, and run the same command again",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
-            raise ArtifactError(
-                "the output must be writable.",
-                f"{path}: {error.strerror}",
-                "choose another --out, or mend the permissions of its folder",
-            ) from error
-        raise
+        raise ArtifactError(
+            "the output must be writable.",
+            f"{path}: {error.strerror or error}",
+            "choose another --out, or mend the permissions of its folder",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -53,6 +55,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(path, overwrite=overwrite)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             yield temporary
@@ -67,9 +70,12 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it there, whole, if the block succeeds."""
     refuse_existing(path, overwrite=overwrite)
+    _require_ours(path)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        _sweep(path)
+        prefix = f".{path.name}.{os.getpid()}."
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
         temporary.chmod(0o777 & ~_umask())
         try:
             yield temporary
@@ -86,6 +92,39 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         finally:
             if temporary.exists():
                 _remove(temporary)
+
+
+def _require_ours(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OURS):
+        raise ArtifactError(
+            "only a folder that panderm wrote may be replaced.",
+            f"{path} holds other files, and they would be lost",
+            "choose another --out",
+        )
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a run that was killed left beside ``path``: temporary names of no living process."""
+    left = re.compile(re.escape(f".{path.name}.") + r"(\d+)(\.[a-z0-9_]{8})?\.(tmp|old)")
+    for beside in path.parent.iterdir():
+        found = left.fullmatch(beside.name)
+        if found and not _alive(int(found[1])):
+            _remove(beside)
+
+
+def _alive(pid: int) -> bool:
+    """Say whether another process of this number runs on this machine."""
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":
+        return True  # elsewhere there is no asking without a signal
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _umask() -> int:

@@ -24,13 +24,13 @@ warnings.filterwarnings("ignore", module=r"PIL\..*")
 class ImageError(PandermError):
     """A file that does not hold one readable image; ``reason`` says why in a few words."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__("an image must be readable.", f"{path}: {reason}", "replace it, or use --skip-bad")
+    def __init__(self, path: Path | str, reason: str, hint: str = "replace it, or use --skip-bad") -> None:
+        super().__init__("an image must be readable.", f"{path}: {reason}", hint)
         self.path = Path(path)
         self.reason = reason
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.path, self.reason)
+        return type(self), (self.path, self.reason, self.hint)
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def read_bytes(path: Path | str) -> bytes:
         raise ImageError(path, "a folder, not a file") from None
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise ImageError(path, "no name a file can have") from None
     if not content:
         raise ImageError(path, "an empty file")
     return content
@@ -93,8 +95,8 @@ def decode(content: bytes, path: Path | str) -> npt.NDArray[np.uint8]:
         raise ImageError(path, f"more than {most:.0f} million pixels") from None
     except ImageError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError) as error:
-        # Pillow's readers raise all of these on damaged files.
+    except Exception as error:
+        # On damaged files Pillow's readers raise nearly everything there is.
         raise ImageError(path, f"damaged ({_first_line(error)})") from None
 
 

@@ -38,6 +38,7 @@ class Preprocess(Record):
         # Pillow, not tensors: the published features were made with its filter.
         image = tv.resize(Image.fromarray(rgb), size, tv.InterpolationMode(self.interpolation))
         cropped = tv.center_crop(image, [self.crop, self.crop])
-        pixels = tv.to_dtype(tv.pil_to_tensor(cropped), torch.float32, scale=True)
+        # Divided, as torchvision's ToTensor does: tv.to_dtype multiplies by 1/255, which rounds differently.
+        pixels = tv.pil_to_tensor(cropped).to(torch.float32).div(255)
         normalised: torch.Tensor = tv.normalize(pixels, list(self.mean), list(self.std))
         return normalised

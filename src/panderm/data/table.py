@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ SPLITS = ("train", "val", "test")
 _PATIENT_NAMES = ("patient_id", "patient")
 _GROUP_NAMES = ("lesion_id", "lesion")
 _LABEL_NAMES = ("label", "binary_label")
+_WHOLE = re.compile(r"[-+]?[0-9]+(\.0*)?")
 
 Column = npt.NDArray[np.object_]
 
@@ -155,7 +156,7 @@ def read_table(
     folder = _images_folder(source, images)
 
     columns = {role: _column(frame, name) for role, name in roles.items()}
-    rows = np.arange(2, len(frame) + 2, dtype=np.int64)
+    rows = frame.index.to_numpy(dtype=np.int64)
     if roles["label"]:
         columns["label"] = _whole_numbers(columns["label"])
     _require_unique_images(columns["image"], rows, roles["image"])
@@ -169,7 +170,7 @@ def read_table(
         if not columns["image"][i]:
             bad.append(Skipped(row=int(rows[i]), image="", reason="no image is named"))
         elif fact.problem:
-            reason = fact.problem + _other_ending(paths[i])
+            reason = fact.problem + (_other_ending(paths[i]) if fact.problem == "no such file" else "")
             bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason=reason))
         elif roles["label"] and columns["label"][i] is None:
             bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason="no label"))
@@ -219,13 +220,23 @@ def read_table(
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    """Return the cells as strings, the index being the row as a spreadsheet numbers it."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-        if not header.strip():
+        with path.open(encoding="utf-8-sig") as file:
+            header = next((line for line in file if line.strip()), "")
+        if not header:
             raise TableError("a table must have a header and at least one row.", f"{path} is empty")
         separator = max(",;\t", key=header.count)
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # The header is read as a row: pandas then counts its cells, and shifts none where a row has more.
+        cells = pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+        )
     except FileNotFoundError:
         raise TableError("the table must exist.", f"found no file {path}") from None
     except IsADirectoryError:
@@ -236,12 +247,25 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{path} is not",
             "in a spreadsheet program, save it as 'CSV UTF-8'",
         ) from None
-    except (pd.errors.ParserError, csv.Error) as error:
-        raise TableError("a table must be a CSV file.", f"{path}: {error}") from None
+    except OSError as error:
+        raise TableError("the table must be readable.", f"{path}: {error.strerror}") from None
+    except pd.errors.ParserError as error:
+        raise TableError("a table must be a CSV file.", f"{path}: {_in_words(error)}") from None
+    # A row cut short leaves its last cells missing rather than empty.
+    cells = cells.fillna("")
+    cells.index += 1
+    cells = cells[(cells != "").any(axis=1)]
+    frame = cells.iloc[1:].set_axis(cells.iloc[0].str.strip(), axis=1)
     if frame.empty:
         raise TableError("a table must have at least one row.", f"{path} has a header only")
-    # A row cut short leaves its last cells missing rather than empty.
-    return frame.fillna("")
+    return frame
+
+
+def _in_words(error: Exception) -> str:
+    counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+    if counts:
+        return f"row {counts[2]} has {counts[3]} cells, the header has {counts[1]}"
+    return str(error).rsplit("C error: ", 1)[-1].strip()
 
 
 def _roles(
@@ -269,6 +293,13 @@ def _roles(
             asked[role] = next((name for name in names if name in frame.columns), None)
     if split not in frame.columns:
         asked["split"] = None
+    twice = [name for name in asked.values() if name is not None and list(frame.columns).count(name) > 1]
+    if twice:
+        raise TableError(
+            f"column {twice[0]!r} must be there once.",
+            f"{source.name} has: {', '.join(frame.columns)}",
+            "rename or remove the others",
+        )
     return asked
 
 
@@ -292,13 +323,9 @@ def _column(frame: pd.DataFrame, name: str | None) -> Column:
 
 def _whole_numbers(labels: Column) -> Column:
     """Write labels such as '1.0' as '1' where every one of them is a whole number."""
-    try:
-        numbers = [None if x is None else float(x) for x in labels]
-    except ValueError:
+    if not all(x is None or _WHOLE.fullmatch(x) for x in labels):
         return labels
-    if not all(x is None or x.is_integer() for x in numbers):
-        return labels
-    return np.array([None if x is None else str(int(x)) for x in numbers], dtype=object)
+    return np.array([x and x.partition(".")[0] for x in labels], dtype=object)
 
 
 def _require_unique_images(image: Column, rows: npt.NDArray[np.int64], name: str | None) -> None:
@@ -328,7 +355,7 @@ def _require_known_splits(split: Column, rows: npt.NDArray[np.int64], name: str 
 
 
 def _other_ending(path: Path) -> str:
-    if path.suffix or not path.name or path.exists():
+    if path.suffix or not path.name:
         return ""
     for ending in (".jpg", ".jpeg", ".png", ".JPG"):
         if path.with_name(path.name + ending).is_file():
@@ -351,8 +378,8 @@ def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> t
                 f"not listed: {some(unlisted)}" if unlisted else f"listed: {', '.join(order)}",
             )
         return order
-    if all(x.lstrip("-").isdigit() for x in present):
-        return tuple(sorted(present, key=int))
+    if all(_WHOLE.fullmatch(x) for x in present):
+        return tuple(sorted(present, key=lambda x: (int(x), x)))
     return tuple(sorted(present))
 
 

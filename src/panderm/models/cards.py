@@ -56,6 +56,8 @@ _PANDERM_CITATION = (
     "Nature Medicine 31, 2691–2702 (2025). doi:10.1038/s41591-025-03747-y"
 )
 
+_SMALLEST = 14  # pixels: one patch
+
 KNOWN: tuple[EncoderCard, ...] = (
     EncoderCard(
         name="panderm-large",
@@ -129,7 +131,10 @@ def _in_timm(name: str) -> bool:
 
 def _timm_card(name: str, image_size: int | None) -> EncoderCard:
     timm_name = name.removeprefix("timm:")
-    config = timm.get_pretrained_cfg(timm_name) if _in_timm(timm_name) else None
+    try:
+        config = timm.get_pretrained_cfg(timm_name) if _in_timm(timm_name) else None
+    except RuntimeError:  # timm has the architecture, but not this tag of pretrained weights
+        config = None
     if config is None:
         names: Iterable[str] = timm.list_models()
         raise UsageError(
@@ -139,6 +144,10 @@ def _timm_card(name: str, image_size: int | None) -> EncoderCard:
     own = config.to_dict()
     data = resolve_data_config(pretrained_cfg=own)
     size = int(data["input_size"][-1]) if image_size is None else image_size
+    if size < _SMALLEST:
+        raise UsageError(f"images must be at least {_SMALLEST} pixels wide.", f"found --image-size {size}")
+    if data["crop_mode"] == "border":
+        raise UsageError(f"{name} pads images to a square, which panderm cannot: choose another encoder.")
     where = str(own.get("origin_url") or own.get("hf_hub_id") or own.get("url") or "timm")
     return EncoderCard(
         name=name,

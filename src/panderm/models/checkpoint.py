@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +69,7 @@ def read_state(path: Path, account: Account) -> dict[str, torch.Tensor]:
             account.notes.append(f"unwrapped from {name!r}")
             state = inner
             break
-    tensors = {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {str(key): value for key, value in state.items() if _is_plain(value)}
     if not tensors or len(tensors) != len(state):
         strange = [str(key) for key in state if str(key) not in tensors]
         raise WeightsError(
@@ -78,6 +80,16 @@ def read_state(path: Path, account: Account) -> dict[str, torch.Tensor]:
     return _strip(tensors, "module.")
 
 
+def _is_plain(value: object) -> bool:
+    """Tell a tensor of numbers from one that is sparse, quantised or without any."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
 def _strip(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     if all(key.startswith(prefix) for key in state):
         return {key.removeprefix(prefix): value for key, value in state.items()}
@@ -86,7 +98,12 @@ def _strip(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 
 def _read_any(path: Path) -> dict[str, Any]:
     head = _first_bytes(path)
-    if head.lstrip()[:1] == b"<":
+    if _is_safetensors(head):  # first: its header's length may look like the start of a web page
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _damaged(path, error) from None
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
         raise WeightsError(
             "a weights file must hold weights.",
             f"{path} is a web page: the download was answered by a notice instead of the file",
@@ -98,11 +115,12 @@ def _read_any(path: Path) -> dict[str, Any]:
             f"{path} is a Git LFS pointer",
             "fetch the file itself: git lfs pull",
         )
-    if _is_safetensors(head):
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _damaged(path, error) from None
+    if not head.startswith((b"PK", b"\x80")):  # a zip archive, a pickle
+        raise WeightsError(
+            "a weights file must hold weights.",
+            f"{path} is neither a PyTorch nor a safetensors file",
+            "name the encoder's weights file, or download it again",
+        )
     return _read_torch(path)
 
 
@@ -128,30 +146,18 @@ def _is_safetensors(head: bytes) -> bool:
 
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's words on a strange file: ours follow
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if (
-            "Unsupported global" in str(error)
-            or "Unsupported class" in str(error)
-            or "Unsupported" in str(error)
-        ):
+        if "GLOBAL" in str(error):
             raise WeightsError(
                 "a weights file must hold tensors, not code.",
                 f"{path} asks to run {_asked_to_run(error)}; nothing was run",
                 "do not trust this file; get it from its authors again, best as .safetensors",
             ) from None
         raise _damaged(path, error) from None
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except Exception as error:  # a damaged file makes torch raise a dozen kinds
         raise _damaged(path, error) from None
     if not isinstance(state, Mapping):
         raise WeightsError(
@@ -163,16 +169,19 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _asked_to_run(error: pickle.UnpicklingError) -> str:
-    words = str(error).replace("GLOBAL ", "global ").split("global ", 1)
-    return words[1].split()[0].rstrip(".,") if len(words) > 1 else "something else"
+    name = re.search(r"GLOBAL ([\w.]+)\s", str(error))
+    return name[1] if name else "something without a plain name"
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
     size = path.stat().st_size
-    first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    first = (str(error).splitlines() or [""])[0][:160]
+    # torch advises to load without weights_only: never a user of an unknown file.
+    telling = first and isinstance(error, SafetensorError | RuntimeError) and "weights_only" not in first
+    why = first if telling else "its list of weights cannot be read"
     return WeightsError(
         "a weights file must be whole.",
-        f"{path} ({size:,} bytes) is damaged, cut short or no weights file: {first}",
+        f"{path} ({size:,} bytes) is damaged, cut short or no weights file: {why}",
         "download it again and compare the size",
     )
 
@@ -245,7 +254,7 @@ def match(
         value = state[key]
         if not value.is_floating_point() and tensor.is_floating_point():
             raise WeightsError(
-                f"weights of {name} must be floating-point numbers.", f"{key} is {value.dtype}", hint
+                f"weights of {name} must be floating-point numbers.", f"{path}: {key} is {value.dtype}", hint
             )
         loaded[key] = value.to(tensor.dtype)
         if value.is_floating_point() and not bool(torch.isfinite(loaded[key]).all()):

@@ -44,7 +44,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
             f"device {name!r} must exist on this machine.",
@@ -116,18 +116,36 @@ class Encoder:
             >>> encoder.encode(pixels).shape  # doctest: +SKIP
             torch.Size([2, 1024])
         """
-        given: torch.Tensor = torch.as_tensor(pixels)
+        vectors = self._forward(self._checked(pixels))
+        return vectors if isinstance(pixels, torch.Tensor) else np.asarray(vectors)
+
+    def _checked(self, pixels: torch.Tensor | npt.NDArray[np.float32]) -> torch.Tensor:
+        given = pixels if isinstance(pixels, torch.Tensor) else np.asarray(pixels)
         side = self.record.image_size
-        if given.ndim != 4 or given.shape[1:] != (3, side, side) or not given.is_floating_point():
+        floats = given.is_floating_point() if isinstance(given, torch.Tensor) else given.dtype.kind == "f"
+        if given.ndim != 4 or tuple(given.shape[1:]) != (3, side, side) or not floats:
             raise DataError(
                 f"pixels must be normalised floats of shape (n, 3, {side}, {side}).",
                 f"found {tuple(given.shape)} of {given.dtype}",
                 "encoder.preprocess(image) makes them from an RGB uint8 image",
             )
+        if isinstance(given, torch.Tensor):
+            return given
+        # Copied: an array may be read-only, flipped or of another byte order, which a tensor cannot be.
+        return torch.from_numpy(np.array(given, dtype=np.float32, order="C"))
+
+    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if not len(pixels):
+            return torch.empty(0, self.dim)
         with torch.inference_mode(), self._autocast():
-            vectors: torch.Tensor = self._network(given.to(self.device, torch.float32)).float().cpu()
-        vectors = vectors.clone()  # out of inference mode, so that a user may train on it
-        return vectors if isinstance(pixels, torch.Tensor) else np.asarray(vectors)
+            vectors: torch.Tensor = self._network(pixels.to(self.device, torch.float32)).float().cpu()
+        if vectors.shape != (len(pixels), self.dim):
+            raise DataError(
+                f"{self.name} must give one vector of {self.dim} numbers an image.",
+                f"found {tuple(vectors.shape)} from {len(pixels)}",
+                "choose --pool mean, or another encoder",
+            )
+        return vectors.clone()  # out of inference mode, so that a user may train on it
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = _DTYPES.get(self.record.precision)

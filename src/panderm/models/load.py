@@ -93,7 +93,8 @@ def load_encoder(
     record = EncoderRecord(
         name=name,
         architecture=card.architecture,
-        dim=card.dim or int(network.num_features),
+        # Some of timm's networks widen their features once more before the classifier.
+        dim=card.dim or int(getattr(network, "head_hidden_size", None) or network.num_features),
         weights=file,
         weights_sha256=digest,
         account=str(account),
@@ -141,11 +142,8 @@ def _for_timm(
     expected: dict[str, torch.Tensor],
     account: Account,
 ) -> dict[str, torch.Tensor]:
-    classifier = getattr(network, "pretrained_cfg", {}).get("classifier") or "head"
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    for key in [
-        key for key in state if key.startswith(tuple(f"{n}." for n in names)) and key not in expected
-    ]:
+    classifier = _classifier(network)
+    for key in [key for key in state if key.startswith(classifier) and key not in expected]:
         account.drop(key, "classifier")
         del state[key]
     state = _move_norm(state, expected, account)
@@ -153,6 +151,17 @@ def _for_timm(
     if have is not None and want is not None and have.ndim == 3 and have.shape[-1] == want.shape[-1]:
         state["pos_embed"] = _resize_positions(have, want, network, account)
     return state
+
+
+def _classifier(network: Any) -> tuple[str, ...]:
+    """Return how the names of timm's classifier begin; of the whole head, where it went with its norm."""
+    classifier = getattr(network, "pretrained_cfg", {}).get("classifier") or "head"
+    modules = dict(network.named_modules())
+    starts = []
+    for name in (classifier,) if isinstance(classifier, str) else classifier:
+        head = name.rpartition(".")[0]
+        starts.append(f"{head if isinstance(modules.get(head), torch.nn.Identity) else name}.")
+    return tuple(starts)
 
 
 def _move_norm(
@@ -172,7 +181,7 @@ def _resize_positions(have: torch.Tensor, want: torch.Tensor, network: Any, acco
     if have.shape == want.shape:
         return have
     prefix = 0 if getattr(network, "no_embed_class", False) else int(getattr(network, "num_prefix_tokens", 1))
-    old = round((have.shape[1] - prefix) ** 0.5)
+    old = round(max(0, have.shape[1] - prefix) ** 0.5)
     grid = list(network.patch_embed.grid_size)
     if old * old + prefix != have.shape[1]:
         return have
@@ -194,13 +203,14 @@ def _require_fixed_positions(table: torch.Tensor, path: Path) -> None:
 
 def _hint(state: dict[str, torch.Tensor], card: EncoderCard) -> str:
     """Say which known encoder the file fits better, judged by its width and depth."""
+    state = {key.removeprefix("encoder."): value for key, value in state.items()}
     token = state.get("cls_token", torch.empty(0))
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
     published = [other for other in KNOWN if other.name != card.name and not other.random]
     for other in published if "blocks.0.gamma_1" in state else []:
-        if (token.shape[-1], depth) == (other.dim, other.depth):
+        if (token.shape[-1:], depth) == ((other.dim,), other.depth):
             return f"this looks like a file of {other.name}: --encoder {other.name}"
-    if card.timm_name is None and "blocks.0.ls1.gamma" in state:
+    if card.timm_name is None and "blocks.0.attn.qkv.bias" in state:
         return "this looks like a timm or DINOv2 vision transformer: --encoder timm:NAME"
     if card.timm_name is not None and "blocks.0.gamma_1" in state and "blocks.0.attn.q_bias" in state:
         return "this looks like weights in PanDerm's layout: --encoder panderm-base or panderm-large"

@@ -63,11 +63,15 @@ class _LayerNorm(torch.nn.LayerNorm):
 def _timm_network(name: str, image_size: int, pool: Pool | None) -> Any:
     options: dict[str, Any] = {} if pool is None else {"global_pool": _TIMM_POOL[pool]}
     try:
-        try:
-            return timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size, **options)
-        except TypeError:
-            # Convolutional networks have no position table, hence no img_size: any size will do.
-            return timm.create_model(name, pretrained=False, num_classes=0, **options)
+        # timm draws weights, which the file's will replace: not from the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            try:
+                return timm.create_model(
+                    name, pretrained=False, num_classes=0, img_size=image_size, **options
+                )
+            except TypeError:
+                # Convolutional networks have no position table, hence no img_size: any size will do.
+                return timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"timm:{name} must be able to take {image_size} pixels and pool {pool or 'its own way'}.",
@@ -79,8 +83,9 @@ def _timm_network(name: str, image_size: int, pool: Pool | None) -> Any:
 def pool_of(network: torch.nn.Module) -> str:
     """Say how a network pools: ``cls``, ``mean``, or timm's word for another way."""
     ways = {way: pool for pool, way in _TIMM_POOL.items()}
-    way = str(getattr(network, "global_pool", "") or "timm")
-    return ways.get(way, way)
+    way = getattr(network, "global_pool", None)
+    way = getattr(way, "pool_type", way)  # a module, in convolutional networks
+    return ways.get(way, way) if way and isinstance(way, str) else "timm"
 
 
 def position_table(dim: int, side: int) -> torch.Tensor:

@@ -25,7 +25,7 @@ Names = Sequence[str]
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 _PLOT = 3.15  # inches, the square that curves are drawn in
 _LEFT, _BOTTOM, _RIGHT, _TOP = 0.55, 0.47, 0.2, 0.12
-_ROW = 0.185  # inches a line of the legend takes
+_ROW = 0.165  # inches a line of the legend takes
 
 
 def with_curve(truth: Codes, k: int) -> list[int]:
@@ -131,7 +131,7 @@ def confusion_matrix(counts: Codes, classes: Names, *, name: str = "confusion") 
         return figure
 
     on = f"{right:,} of {plural(int(counts.sum()), 'image')} lie on the diagonal"
-    description = f"{on}. The table below holds every count."
+    description = f"{on}. The table of counts holds them all."
     return to_svg(draw, name=name, title="Confusion matrix", description=description)
 
 
@@ -145,7 +145,7 @@ def _pen(i: int) -> dict[str, Any]:
 
 
 def _curve_axes(x: str, y: str, drawn: Sequence[int], classes: Names) -> tuple[Figure, Axes]:
-    below = _BOTTOM + _ROW * (_legend_rows(drawn, classes) + 0.6)
+    below = _BOTTOM + _ROW * (_legend_rows(drawn, classes) + 0.4)
     width, height = _LEFT + _PLOT + _RIGHT, below + _PLOT + _TOP
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((_LEFT / width, below / height, _PLOT / width, _PLOT / height))
@@ -181,7 +181,7 @@ def _legend(
         borderpad=0,
         columnspacing=1.6,
         handlelength=2.6,
-        labelspacing=(_ROW * 72 - 8.5 * 1.18) / 8.5,
+        labelspacing=_ROW * 72 / 8.5 - 0.98,
     )
 
 
@@ -191,12 +191,12 @@ def _listed(drawn: Sequence[int], classes: Names, areas: Sequence[float]) -> str
 
 def _matrix_axes(classes: Names) -> tuple[Figure, Axes]:
     k = len(classes)
-    cell = float(np.clip(6.0 / k, 0.235, 0.78))  # inches
+    cell = _cell(k)
     names = [short(c, 24) for c in classes]
     longest = max(len(n) for n in names)
     upright = longest * 0.085 < cell
     left = 0.45 + 0.078 * longest
-    below = 0.5 if upright else 0.5 + 0.06 * longest
+    below = 0.5 if upright else 0.44 + 0.056 * longest
     width, height = left + cell * k + 0.15, below + cell * k + 0.1
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, below / height, cell * k / width, cell * k / height))
@@ -216,10 +216,16 @@ def _matrix_axes(classes: Names) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _cell(k: int) -> float:
+    """Side of a cell in inches."""
+    return float(np.clip(5.4 / k, 0.235, 1.05))
+
+
 def _write_cells(axes: Axes, counts: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> None:
     k = len(counts)
     two_lines = k <= 12
-    size = 9.5 if k <= 8 else 8 if k <= 12 else 6.2
+    widest = len(f"{counts.max():,}")
+    size = min(9.5 if k <= 8 else 8 if k <= 12 else 6.2, 72 * _cell(k) / (0.62 * widest))
     for (i, j), count in np.ndenumerate(counts):
         if count == 0 and k > 12:
             continue

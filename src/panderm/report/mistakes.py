@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from panderm.data.images import ImageError, read_image
+from panderm.data.images import ImageError, decode, read_bytes
 from panderm.predictions import Predictions
 
 MOST = 24
@@ -51,7 +53,7 @@ def most_confident_mistakes(predictions: Predictions, most: int = MOST) -> Itera
     wrong = np.flatnonzero(truth != predicted)
     confidence = predictions.probabilities[wrong, predicted[wrong]]
     for row in wrong[np.argsort(-confidence, kind="stable")][:most]:
-        picture, problem = _picture(predictions.path[row])
+        picture, problem = _picture(predictions.path[row], predictions.sha256[row])
         yield Mistake(
             image=predictions.image[row],
             truth=predictions.classes[truth[row]],
@@ -63,23 +65,22 @@ def most_confident_mistakes(predictions: Predictions, most: int = MOST) -> Itera
         )
 
 
-def thumbnail(path: str, side: int = SIDE) -> str:
-    """Return an image scaled to at most ``side`` × ``side`` pixels as a ``data:image/jpeg`` address.
-
-    Raises:
-        ImageError: the file is missing, damaged or not an image.
-    """
-    image = Image.fromarray(read_image(path))
+def thumbnail(rgb: npt.NDArray[np.uint8], side: int = SIDE) -> str:
+    """Return an RGB image (H, W, 3) scaled to at most ``side`` pixels as a ``data:image/jpeg`` address."""
+    image = Image.fromarray(rgb)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     target = io.BytesIO()
     image.save(target, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
 
 
-def _picture(path: str | None) -> tuple[str | None, str | None]:
+def _picture(path: str | None, sha256: str | None) -> tuple[str | None, str | None]:
     if not path:
         return None, "no file is named"
     try:
-        return thumbnail(path), None
+        content = read_bytes(path)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            return None, "changed since it was embedded"
+        return thumbnail(decode(content, path)), None
     except ImageError as error:
         return None, error.reason

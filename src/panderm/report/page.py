@@ -18,6 +18,9 @@ from panderm.report.record import run_record, weights_rows
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, units
 from panderm.scores import LEVEL, Score, Scores
 
+# Below this many independent units a bootstrap interval is a guess.
+FEW = 10
+
 
 @dataclass(frozen=True)
 class Banner:
@@ -118,6 +121,10 @@ def banners(predictions: Predictions, scores: Scores) -> list[Banner]:
     if card.outcome.get("converged") is False:
         text = "The fit stopped before it had converged; the settings are under “What was run”."
         found.append(Banner("care", "Not converged", text))
+    if scores.clusters < FEW:
+        few = plural(scores.clusters, scores.unit)
+        text = f"The intervals rest on {few} only; with so few, resampling makes them too narrow."
+        found.append(Banner("care", f"Few {units(scores.unit)}", text))
     found += [Banner("care", "Warning from the table", _sentence(warning)) for warning in table.warnings]
     if table.skipped:
         text = f"{plural(len(table.skipped), 'row')} of the table could not be used: see “What was run”."
@@ -170,9 +177,9 @@ def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
     if left_out:
         beside = f" Left out, for want of images inside or outside the class: {', '.join(left_out)}."
     if len(classes) == 2:
-        of = f"Positive class: {classes[1]}; its {{area}} is in the legend."
+        of = f"Positive class: {classes[1]}; its {{area}}, without interval, is in the legend."
     else:
-        of = "Each class against all others; its {area} is in the legend."
+        of = "Each class against all others; its {area}, without interval, is in the legend."
     roc = f"{of.format(area='AUROC')} The dotted diagonal is guessing.{beside}"
     guess = " The dotted line is the share of positives: guessing." if len(classes) == 2 else ""
     pr = f"{of.format(area='average precision')}{guess}{beside}"
@@ -180,7 +187,7 @@ def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
     if len(classes) <= 12:
         confusion += " Each cell holds the count and its share of the row."
     elif len(classes) > 25:
-        confusion += " The counts stand in the table below."
+        confusion += " With so many classes the counts stand in the table that a screen folds out below."
     matrix = figures.confusion_matrix(scores.confusion, classes)
     data = (truth, predictions.probabilities, classes)
     return [

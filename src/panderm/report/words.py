@@ -34,7 +34,8 @@ SCORE_WORDS = {
     ),
     "average_precision": ScoreWords(
         "Average precision",
-        "area under the precision-recall curve, of several classes their mean; guessing gives the positives' share",
+        "area under the precision-recall curve, of several classes the mean; "
+        "guessing gives the share of positives",
     ),
     "weighted_f1": ScoreWords(
         "Weighted F1", "F1 (precision and sensitivity in one) of each class, weighted by its number of images"
@@ -69,9 +70,12 @@ def interval(score: Score) -> str | None:
 
 
 def short(name: str, most: int) -> str:
-    """Return a name on one line, printable, of at most ``most`` characters."""
+    """Return a name on one line, printable, of at most ``most`` characters: beginning and end are kept."""
     line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    if len(line) <= most:
+        return line
+    tail = most // 3
+    return f"{line[: most - 1 - tail].rstrip()}…{line[len(line) - tail :].lstrip()}"
 
 
 def units(noun: str) -> str:

@@ -26,10 +26,12 @@ Recipe = Literal["tuned", "paper"]
 Array: TypeAlias = npt.NDArray[Any]
 # Half decades, strongest penalty first: each fit begins at the one before.
 STRENGTHS = tuple(float(c) for c in np.logspace(-6, 2, 17))
+# Fewer validation rows than this choose a strength by luck: cross-validation of the training rows is better.
+_ENOUGH_VALIDATION_ROWS = 100
 # The strength is chosen from half decades: a rough optimum tells them apart.
 _SEARCH_TOLERANCE = 1e-5
 _PENALTIES = {
-    "tuned": "‖W‖²/(2·C·n), standardised features",
+    "tuned": "‖W‖²/(2·C·n), features centred and scaled by one number",
     "paper": "‖W‖/(2·C), not squared, raw features",
 }
 # The published probe shuffles the training rows with this seed before it takes a part of them.
@@ -40,8 +42,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Multinomial logistic regression on frozen embeddings, with scikit-learn's contract.
 
     Args:
-        recipe: ``tuned``: squared L2 on standardised features, strength chosen by log loss on the
-            validation rows, or by cross-validation that keeps groups whole. ``paper``: the published
+        recipe: ``tuned``: squared L2 on centred features, strength chosen by log loss on the validation
+            rows, or by cross-validation that keeps groups whole. ``paper``: the published
             probe exactly: raw features, un-squared norm, C = D·K/100, one L-BFGS step of at most 1000
             iterations from PyTorch's start at seed 0 (Yan et al. 2025, released code).
         C: strength, larger is weaker penalty; by default chosen (tuned) or D·K/100 (paper).
@@ -88,7 +90,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: (n, D) features; or Embeddings, whose train rows are fitted and whose val rows, where there
-                are any, choose the strength.
+                are 100 or more, choose the strength.
             y: (n,) classes; None with Embeddings.
             groups: (n,) patient or lesion of each row, kept whole in cross-validation.
             validation: (X, y) to choose the strength on (``tuned`` only).
@@ -245,7 +247,8 @@ def probe(
         embeddings: Embeddings or the folder that holds them.
         recipe: ``tuned`` or ``paper``, see :class:`LinearProbe`.
         train: the split to fit.
-        val: the split that chooses the strength (``tuned``), where it has rows and is not ``test``.
+        val: the split that chooses the strength (``tuned``), where it has 100 rows or more and is not
+            ``test``; else grouped cross-validation of the training rows does.
         test: the split to predict.
         percent_data: part of the training rows to fit, in (0, 1]: shuffled with seed 42, the first taken,
             as the published probe does.
@@ -290,7 +293,6 @@ def probe(
             "train rows": len(fitted),
             "train rows per class": {c: int((fitted.rows.label == c).sum()) for c in order},
             "percent of training data": 100 * percent_data,
-            "validation rows": 0 if checked is None else len(checked),
             "seed": seed,
         },
         outcome={
@@ -310,6 +312,7 @@ def probe(
     predictions = Predictions(
         image=scored.rows.image,
         path=scored.rows.path,
+        sha256=scored.rows.sha256,
         patient=scored.rows.patient,
         group=scored.rows.group,
         truth=scored.rows.label,
@@ -398,7 +401,7 @@ def _in_split(emb: Embeddings, name: str) -> Embeddings:
 
 
 def _pair(emb: Embeddings) -> tuple[Array, Column] | None:
-    return (emb.vectors, emb.rows.label) if len(emb) else None
+    return (emb.vectors, emb.rows.label) if len(emb) >= _ENOUGH_VALIDATION_ROWS else None
 
 
 def _groups(table: Table) -> Array | None:

@@ -95,9 +95,10 @@ def fit_paper(X: npt.NDArray[np.float32], y: Codes, C: float, *, seed: int, max_
 class RidgePath:
     """Squared-L2 logistic regression at many strengths on the same rows.
 
-    Minimises mean cross-entropy + ‖W‖²/(2·C·n) on standardised features, which is scikit-learn's
-    ``LogisticRegression(C=C)`` after ``StandardScaler``. Features are rotated once to their principal
-    axes, where the curvature is nearly diagonal: L-BFGS then needs tens of steps instead of hundreds.
+    Minimises mean cross-entropy + ‖W‖²/(2·C·n) on features that are centred and divided by one number, the
+    root mean square of all of them: scikit-learn's ``LogisticRegression(C=C)`` on such features. Features
+    are rotated once to their principal axes, where the curvature is nearly diagonal: L-BFGS then needs
+    tens of steps instead of hundreds.
     """
 
     def __init__(
@@ -111,11 +112,9 @@ class RidgePath:
     ) -> None:
         features = np.asarray(X, dtype=np.float64)
         self._mean = features.mean(axis=0)
-        spread = features.std(axis=0)
-        # A feature that never changes says nothing: leave it at zero rather than blow it up.
-        flat = spread <= 1e-12 * np.maximum(1.0, np.abs(self._mean))
-        self._spread = np.where(flat, np.inf, spread)
-        scaled = (features - self._mean) / self._spread
+        centred = features - self._mean
+        self._scale = float(np.sqrt((centred**2).mean())) or 1.0
+        scaled = centred / self._scale
         n = len(y)
         curvature, self._axes = np.linalg.eigh(scaled.T @ scaled / n)
         self._curvature = np.maximum(curvature, 0.0)
@@ -154,7 +153,7 @@ class RidgePath:
         W = found.x[:-K].reshape(K, D) * scale
         b = found.x[-K:]
         self._start = (W, b)
-        weight = (W @ self._axes.T) / self._spread
+        weight = (W @ self._axes.T) / self._scale
         return LogisticFit(
             weight=weight,
             bias=b - weight @ self._mean,

@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: demo test check clean
+
+demo: .venv/installed
+	$(BIN)/panderm demo --out demo --overwrite
+
+test: .venv/installed-dev check
+	$(BIN)/pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# uv where it is at hand (seconds), plain pip elsewhere (minutes).
+.venv/bin/python:
+ifdef UV
+	uv venv --quiet --clear --python $(PYTHON) .venv
+else
+	$(PYTHON) -m venv .venv
+endif
+
+.venv/installed: .venv/bin/python pyproject.toml
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python --editable .
+else
+	$(BIN)/python -m pip install --quiet --editable .
+endif
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+else
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+endif
+	@touch $@
+
+clean:
+	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -72,6 +72,10 @@ class Embeddings:
         rows: the n rows, in the table's order: image, path, sha256, split, label, patient, group.
         card: what made them.
         path: the folder, or None where they were never written.
+
+    Example:
+        >>> emb = panderm.open_embeddings("ham.emb")  # doctest: +SKIP
+        >>> X, y = emb.vectors, emb.rows.label  # doctest: +SKIP
     """
 
     vectors: npt.NDArray[np.float32]
@@ -124,11 +128,13 @@ def open_embeddings(
             "run the same panderm embed command again; it goes on where it stopped",
         )
     shards = read_shards(folder, card)
-    if card.complete and shards.num_rows != card.rows:
+    if shards.num_rows > card.rows or (shards.num_rows < card.rows and not partial):
         raise ArtifactError(
             "an embeddings folder must hold every row its card names.",
             f"{folder} holds {shards.num_rows:,} of {plural(card.rows, 'row')}",
-            "a shard was removed: embed again with --overwrite",
+            "run panderm embed again; it makes only what is missing"
+            if shards.num_rows < card.rows
+            else "embed again with --overwrite",
         )
     order = np.argsort(shards["row"].to_numpy(), kind="stable")
     columns = {name: np.array(shards[name].to_pylist(), dtype=object)[order] for name in _COLUMNS}
@@ -151,14 +157,14 @@ class EmbeddingsWriter:
                 card.write(temporary)
 
     def _go_on(self) -> None:
-        before = read_card(self.folder, EmbeddingsCard, "an output that exists")
+        before = read_card(
+            self.folder, EmbeddingsCard, "an --out that exists", "choose another --out, or mend this one"
+        )
         require_same_encoder(self.folder, before.encoder, self.card.encoder)
         require_same_table(self.folder, before.table, self.card.table)
         self.done = set(read_shards(self.folder, before)["image"].to_pylist())
-        self._next = 1 + max(
-            (int(p.stem.split("-")[1]) for p in self.folder.glob("part-*.parquet")), default=-1
-        )
-        if before.complete:
+        self._next = 1 + max((int(p.stem.removeprefix("part-")) for p in _parts(self.folder)), default=-1)
+        if before.complete and len(self.done) == before.rows:
             self.card = before
 
     def write(self, rows: Table, vectors: npt.NDArray[np.float32]) -> None:
@@ -189,7 +195,7 @@ def read_shards(folder: Path, card: EmbeddingsCard) -> pa.Table:
     wanted = pa.list_(pa.float32(), card.encoder.dim)
     schema = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in _COLUMNS), ("vector", wanted)])
     shards = []
-    for part in sorted(folder.glob("part-*.parquet")):
+    for part in _parts(folder):
         try:
             shard = pq.read_table(part)
             shards.append(shard.select(schema.names).cast(schema))
@@ -202,10 +208,14 @@ def read_shards(folder: Path, card: EmbeddingsCard) -> pa.Table:
     return pa.concat_tables(shards) if shards else schema.empty_table()
 
 
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"part-{'[0-9]' * 5}.parquet"))
+
+
 def _vectors(shards: pa.Table) -> npt.NDArray[np.float32]:
     vectors = shards["vector"].combine_chunks()
     flat = vectors.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(len(vectors), -1)
+    return np.asarray(flat, dtype=np.float32).reshape(len(vectors), vectors.type.list_size)
 
 
 def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderRecord) -> None:

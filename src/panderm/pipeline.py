@@ -8,13 +8,13 @@ from pathlib import Path
 
 from panderm.data.drawn import draw_world
 from panderm.data.table import Table, read_table
-from panderm.embeddings import Embeddings, Precision
-from panderm.errors import ArtifactError, ParentsError, UsageError
+from panderm.embeddings import Embeddings, Precision, open_embeddings
+from panderm.errors import ArtifactError, UsageError
 from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
 from panderm.models.network import Pool
 from panderm.predictions import Predictions, open_predictions
-from panderm.published import write_published_csv
+from panderm.published import require_free, write_published_csv
 from panderm.report import Report
 from panderm.scores import DRAWS, Scores, evaluate
 from panderm.storage import refuse_existing
@@ -109,7 +109,11 @@ def run(
         note=note,
         progress=progress,
     )
-    training_rows(rows, train="train", test=test, percent_data=percent_data)  # before hours of embedding
+    # What can be refused is refused now, before hours of embedding.
+    choosing = "val" if recipe == "tuned" and test != "val" else None
+    training_rows(rows, train="train", val=choosing, test=test, percent_data=percent_data)
+    if published_csv is not None:
+        require_free(published_csv, rows.card, overwrite=overwrite)
     embeddings = _embed(
         eye,
         rows,
@@ -120,10 +124,10 @@ def run(
         progress=progress,
     )
     predictions = probe(embeddings, recipe=recipe, test=test, percent_data=percent_data, seed=seed)
-    same = _same_predictions(folder / "probe.pred", predictions)
-    predictions.save(folder / "probe.pred", overwrite=overwrite or same)
+    again = overwrite or _same_predictions(folder / "probe.pred", predictions)
+    predictions.save(folder / "probe.pred", overwrite=again)
     scores = evaluate(predictions, draws=draws, seed=seed)
-    scores.save(folder / "scores.json", overwrite=overwrite or same)
+    scores.save(folder / "scores.json", overwrite=again)
     if published_csv is not None:
         write_published_csv(predictions, scores, published_csv, overwrite=overwrite)
     Report(predictions, scores).save(folder / "report.html", overwrite=overwrite)
@@ -140,17 +144,19 @@ def _embed(
     overwrite: bool,
     progress: bool,
 ) -> Embeddings:
-    def embed(*, replace: bool) -> Embeddings:
-        return encoder.embed(
-            table, folder, batch_size=batch_size, workers=workers, overwrite=replace, progress=progress
-        )
+    replace = overwrite and folder.exists() and not _goes_on(folder, encoder, table)
+    return encoder.embed(
+        table, folder, batch_size=batch_size, workers=workers, overwrite=replace, progress=progress
+    )
 
+
+def _goes_on(folder: Path, encoder: Encoder, table: Table) -> bool:
+    """Say whether a folder holds embeddings of this encoder and table, whole or not."""
     try:
-        return embed(replace=False)
-    except ParentsError:
-        if not overwrite:
-            raise
-        return embed(replace=True)
+        open_embeddings(folder, encoder=encoder, table=table, partial=True)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _same_predictions(folder: Path, predictions: Predictions) -> bool:

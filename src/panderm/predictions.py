@@ -56,6 +56,10 @@ class Predictions:
         truth: (n,) the true class, one of ``classes``.
         probabilities: float64 (n, K), rows sum to 1, columns in the order of ``classes``.
         card: what made them.
+
+    Example:
+        >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
+        >>> pred.probabilities[:, pred.classes.index("mel")]  # doctest: +SKIP
     """
 
     image: Column

@@ -93,7 +93,7 @@ class Card(Record):
 _C = TypeVar("_C", bound=Card)
 
 
-def read_card(folder: Path, kind: type[_C], noun: str) -> _C:
+def read_card(folder: Path, kind: type[_C], noun: str, hint: str | None = None) -> _C:
     """Open ``folder/card.json`` as a card of one kind.
 
     Raises:
@@ -105,7 +105,7 @@ def read_card(folder: Path, kind: type[_C], noun: str) -> _C:
         found = f"{folder} has no {CARD_NAME}" if folder.is_dir() else f"found no folder {folder}"
         if folder.is_file():
             found = f"{folder} is a file"
-        raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, _maker(expected))
+        raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, hint or _maker(expected))
     try:
         content = path.read_bytes()
         return kind.model_validate_json(content)
@@ -114,7 +114,7 @@ def read_card(folder: Path, kind: type[_C], noun: str) -> _C:
     except ValidationError as error:
         found = _other_kind(content, expected) or _first_problem(error)
         found = f"{folder} {found}"
-    raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, _maker(expected))
+    raise ArtifactError(f"{noun} must be a folder that panderm wrote.", found, hint or _maker(expected))
 
 
 def _maker(kind: str) -> str:

@@ -8,12 +8,26 @@ from pathlib import Path
 
 import pandas as pd
 
+from panderm.data.table import TableCard
+from panderm.errors import ArtifactError
 from panderm.predictions import Predictions
 from panderm.scores import Scores
 from panderm.storage import refuse_existing, write_text
 
 SUMMARY = "summary.csv"
 _HEADER = "Dataset,W_F1,AUROC,BACC,ACC,AUPR"
+
+
+def require_free(folder: Path | str, table: TableCard, *, overwrite: bool = False) -> None:
+    """Raise :class:`ArtifactError` where a table's result files cannot be written into this folder."""
+    images = Path(folder) / f"{table.name}.csv"
+    if images.resolve() == Path(table.csv) or images.name == SUMMARY:
+        raise ArtifactError(
+            "the published result files must have a place of their own.",
+            f"{images} is {'the table itself' if images.resolve() == Path(table.csv) else 'the summary'}",
+            "choose another folder for --published-csv, or rename the table",
+        )
+    refuse_existing(images, overwrite=overwrite)
 
 
 def write_published_csv(
@@ -32,9 +46,10 @@ def write_published_csv(
     Raises:
         ArtifactError: ``<dataset>.csv`` exists and ``overwrite`` is not set.
     """
-    name = predictions.card.embeddings.table.name
-    images, summary = Path(folder) / f"{name}.csv", Path(folder) / SUMMARY
-    refuse_existing(images, overwrite=overwrite)
+    table = predictions.card.embeddings.table
+    images, summary = Path(folder) / f"{table.name}.csv", Path(folder) / SUMMARY
+    require_free(folder, table, overwrite=overwrite)
+    name = table.name
     frame = pd.DataFrame(
         {
             "filename": predictions.image,

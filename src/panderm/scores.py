@@ -68,6 +68,11 @@ class Scores:
         seed: of the bootstrap.
         split: which split was scored.
         predictions: hex identity of the predictions.
+
+    Example:
+        >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
+        >>> scores.per_class["mel"].sensitivity  # doctest: +SKIP
+        Score(value=0.743, low=0.629, high=0.846, reason=None)
     """
 
     scores: dict[str, Score]
@@ -126,9 +131,20 @@ class Scores:
             raise ArtifactError(
                 "scores must exist.", f"found no file {file}", "make them: panderm evaluate"
             ) from None
-        except (ValidationError, OSError) as error:
-            found = str(error).splitlines()[0]
-            raise ArtifactError("scores must be a file that panderm wrote.", f"{file}: {found}") from None
+        except OSError as error:
+            found = f"{file}: {error.strerror}"
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = "".join(f"{part}: " for part in problem["loc"])
+            found = f"{file}: {where}{problem['msg']}"
+        else:
+            return cls._of(held)
+        raise ArtifactError(
+            "scores must be a file that panderm wrote.", found, "make it with: panderm evaluate"
+        )
+
+    @classmethod
+    def _of(cls, held: _ScoresFile) -> Scores:
         return cls(
             scores=held.scores,
             per_class=held.per_class,

@@ -18,6 +18,11 @@ from panderm.errors import ArtifactError
 
 # By one of these a folder of ours is known: no other folder is ever replaced.
 _OURS = ("card.json", "world.csv")
+_IN_THE_WAY = {
+    errno.EEXIST: "the folder it is to lie in is a file",
+    errno.ENOTDIR: "the folder it is to lie in is a file",
+    errno.EISDIR: "there is a folder of this name",
+}
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -44,7 +49,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
             ) from error
         raise ArtifactError(
             "the output must be writable.",
-            f"{path}: {error.strerror or error}",
+            f"{path}: {_IN_THE_WAY.get(error.errno or 0) or error.strerror or error}",
             "choose another --out, or mend the permissions of its folder",
         ) from error
 
@@ -70,8 +75,8 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it there, whole, if the block succeeds."""
     refuse_existing(path, overwrite=overwrite)
-    _require_ours(path)
     with explain_write_errors(path):
+        _require_ours(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         prefix = f".{path.name}.{os.getpid()}."
@@ -95,11 +100,14 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _require_ours(path: Path) -> None:
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OURS):
+    found = None
+    if path.is_file():
+        found = f"{path} is a file"
+    elif path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OURS):
+        found = f"{path} holds other files, and they would be lost"
+    if found:
         raise ArtifactError(
-            "only a folder that panderm wrote may be replaced.",
-            f"{path} holds other files, and they would be lost",
-            "choose another --out",
+            "only a folder that panderm wrote may be replaced.", found, "choose another --out"
         )
 
 

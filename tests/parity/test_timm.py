@@ -223,8 +223,14 @@ def test_every_way_timm_prepares_pixels() -> None:
 
 
 def test_padding_is_refused_rather_than_cropped() -> None:
-    with pytest.raises(UsageError, match="pads images to a square, which panderm cannot"):
-        find_card("timm:deepseek_vit_412m")
+    pads = [name for name in timm.list_models() if timm.get_pretrained_cfg(name).crop_mode == "border"]
+    if not pads:
+        pytest.skip(f"timm {timm.__version__} has no model that pads its images")
+    with pytest.raises(UsageError) as caught:
+        find_card(f"timm:{pads[0]}")
+    assert str(caught.value) == (
+        f"timm:{pads[0]} pads images to a square, which panderm cannot: choose another encoder."
+    )
 
 
 @pytest.mark.parametrize("shape", SIZES)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from panderm.errors import PandermError, PandermWarning, plural
+from panderm.errors import ArtifactError, PandermError, PandermWarning, plural
 
 if TYPE_CHECKING:
     from panderm.scores import Score, Scores
@@ -31,14 +31,18 @@ def verb(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
         as_json = bool(kwargs.get("as_json"))
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
+            warnings.simplefilter("always", PandermWarning)  # whatever PYTHONWARNINGS says
             try:
                 result = function(*args, **kwargs)
-            except PandermError as error:
-                _say(f"{type(error).__name__}: {error}")
+            except BrokenPipeError:
+                raise  # the reader of a pipe has gone: typer knows what to do
+            except (PandermError, OSError) as error:
+                told = error if isinstance(error, PandermError) else _out_of_reach(error)
+                _say(f"{type(told).__name__}: {told}")
                 if as_json:
-                    told = {"type": type(error).__name__, "must": error.must, "found": list(error.found)}
-                    _print_json({"error": {**told, "hint": error.hint}})
-                raise typer.Exit(error.exit_code) from None
+                    parts = {"type": type(told).__name__, "must": told.must, "found": list(told.found)}
+                    _print_json({"error": {**parts, "hint": told.hint}})
+                raise typer.Exit(told.exit_code) from None
             except KeyboardInterrupt:
                 _say("stopped. What was finished is kept; run the same command again to go on.")
                 raise typer.Exit(_INTERRUPTED) from None
@@ -46,6 +50,12 @@ def verb(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
             _print_json(result)
 
     return command
+
+
+def _out_of_reach(error: OSError) -> PandermError:
+    """Put into words what the system refused and no room of the house foresaw."""
+    where = f"{error.filename}: " if error.filename else ""
+    return ArtifactError("every file and folder must be within reach.", f"{where}{error.strerror or error}")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
@@ -58,7 +68,7 @@ def _say(text: str) -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(value, allow_nan=False))
 
 
 def show_scores(scores: Scores) -> None:

@@ -68,7 +68,7 @@ RecipeName = Annotated[
 Test = Annotated[str, Option("--test", help="The split to score.")]
 PercentData = Annotated[float, Option(help="Part of the training rows to fit, 0 to 1.")]
 Draws = Annotated[int, Option(help="Bootstrap draws.", min=1)]
-Seed = Annotated[int, Option(help="Seed of the fit and of the bootstrap.", min=0)]
+Seed = Annotated[int, Option(help="Seed of the fit and of the bootstrap.", min=0, max=2**32 - 1)]
 PublishedCsv = Annotated[
     Path | None,
     Option(help="Folder for the published code's <dataset>.csv and summary.csv.", show_default=False),

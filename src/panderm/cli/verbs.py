@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,6 +119,7 @@ def _told_of_run(done: Any, *, as_json: bool) -> dict[str, Any]:
         typer.echo(f"report: {done.report.resolve()}")
     card = done.embeddings.card
     return {
+        **done.scores.as_dict(),
         "embeddings": str(done.folder / "embeddings.emb"),
         "predictions": str(done.folder / "probe.pred"),
         "scores_file": str(done.folder / "scores.json"),
@@ -125,7 +128,6 @@ def _told_of_run(done: Any, *, as_json: bool) -> dict[str, Any]:
         "random": card.encoder.random,
         "skipped": [bad.model_dump() for bad in card.table.skipped],
         "warnings": list(card.table.warnings),
-        **done.scores.as_dict(),
     }
 
 
@@ -276,13 +278,15 @@ def evaluate(
     Example: panderm evaluate probe.pred --out scores.json
     """
     from panderm.predictions import open_predictions
-    from panderm.published import write_published_csv
+    from panderm.published import require_free, write_published_csv
     from panderm.scores import evaluate
     from panderm.storage import refuse_existing
 
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
     opened = open_predictions(predictions)
+    if published_csv is not None:
+        require_free(published_csv, opened.card.embeddings.table, overwrite=overwrite)
     scores = evaluate(opened, draws=draws, seed=seed)
     if out is not None:
         scores.save(out, overwrite=overwrite)
@@ -343,4 +347,7 @@ def demo(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no ‖ or × shows its number
     app()

@@ -57,6 +57,10 @@ def read_image(path: Path | str) -> npt.NDArray[np.uint8]:
 
     Raises:
         ImageError: missing, empty, truncated, not an image, several frames, or too many pixels.
+
+    Example:
+        >>> panderm.read_image("images/ISIC_0027419.jpg").shape  # doctest: +SKIP
+        (450, 600, 3)
     """
     return decode(read_bytes(path), path)
 
@@ -101,7 +105,7 @@ def decode(content: bytes, path: Path | str) -> npt.NDArray[np.uint8]:
 
 
 def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.int64)

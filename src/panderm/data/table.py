@@ -71,6 +71,11 @@ class Table:
         patient: who is in the picture.
         group: which lesion, or any other unit that must not be torn apart.
         card: the whole table these rows belong to.
+
+    Example:
+        >>> table = panderm.read_table("ham_clean.csv", images="images/")  # doctest: +SKIP
+        >>> len(table.in_split("test")), table.classes  # doctest: +SKIP
+        (1232, ('0', '1', '2', '3', '4', '5', '6'))
     """
 
     row: npt.NDArray[np.int64]
@@ -179,7 +184,10 @@ def read_table(
             "every row must have a readable image and a label."
             if roles["label"]
             else "every row must have a readable image.",
-            [f"{plural(len(bad), 'row')} of {source.name} do not:", *(_line(b) for b in bad)],
+            [
+                f"{plural(len(bad), 'row')} of {source.name} {'does' if len(bad) == 1 else 'do'} not:",
+                *(_line(b) for b in bad),
+            ],
             "mend them, or add --skip-bad to leave these rows out",
         )
     keep = ~np.isin(rows, [b.row for b in bad])
@@ -223,7 +231,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """Return the cells as strings, the index being the row as a spreadsheet numbers it."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            header = next((line for line in file if line.strip()), "")
+            blank, header = next(((i, line) for i, line in enumerate(file) if line.strip()), (0, ""))
         if not header:
             raise TableError("a table must have a header and at least one row.", f"{path} is empty")
         separator = max(",;\t", key=header.count)
@@ -234,6 +242,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header=None,
             dtype=str,
             keep_default_na=False,
+            skiprows=blank,
             skip_blank_lines=False,
             encoding="utf-8-sig",
         )
@@ -253,7 +262,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise TableError("a table must be a CSV file.", f"{path}: {_in_words(error)}") from None
     # A row cut short leaves its last cells missing rather than empty.
     cells = cells.fillna("")
-    cells.index += 1
+    cells.index += 1 + blank
     cells = cells[(cells != "").any(axis=1)]
     frame = cells.iloc[1:].set_axis(cells.iloc[0].str.strip(), axis=1)
     if frame.empty:

@@ -146,9 +146,14 @@ def _is_safetensors(head: bytes) -> bool:
 
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+        # Opened here, as torch would judge a path by its last letters.
+        with (
+            path.open("rb") as file,
+            torch.serialization.safe_globals(_HARMLESS),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # torch's words on a strange file: ours follow
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise WeightsError(
@@ -256,7 +261,7 @@ def match(
             raise WeightsError(
                 f"weights of {name} must be floating-point numbers.", f"{path}: {key} is {value.dtype}", hint
             )
-        loaded[key] = value.to(tensor.dtype)
+        loaded[key] = value.detach().to(tensor.dtype)
         if value.is_floating_point() and not bool(torch.isfinite(loaded[key]).all()):
             raise WeightsError(
                 f"weights of {name} must be finite.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -13,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from panderm.data.table import Column, Table
 from panderm.embeddings import Embeddings, open_embeddings
@@ -28,8 +31,6 @@ Array: TypeAlias = npt.NDArray[Any]
 STRENGTHS = tuple(float(c) for c in np.logspace(-6, 2, 17))
 # Fewer validation rows than this choose a strength by luck: cross-validation of the training rows is better.
 _ENOUGH_VALIDATION_ROWS = 100
-# The strength is chosen from half decades: a rough optimum tells them apart.
-_SEARCH_TOLERANCE = 1e-5
 _PENALTIES = {
     "tuned": "‖W‖²/(2·C·n), features centred and scaled by one number",
     "paper": "‖W‖/(2·C), not squared, raw features",
@@ -127,8 +128,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         if self.recipe not in ("tuned", "paper"):
             raise UsageError(f"recipe must be tuned or paper, not {self.recipe!r}.")
-        if self.C is not None and not self.C > 0:
-            raise UsageError(f"C must be greater than 0, not {self.C}.")
+        if self.C is not None and not 0 < self.C < np.inf:
+            raise UsageError(f"C must be greater than 0 and finite, not {self.C}.")
         _require_finite(X)
         if len(classes) < 2:
             raise DataError(
@@ -146,8 +147,14 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.fit_ = fit_paper(raw, codes, self.C_, seed=self.seed, max_iter=self.max_iter)
         else:
             self.C_, self.chosen_on_ = self._choose(X, codes, groups, validation)
-            path = RidgePath(X, codes, len(classes), max_iter=self.max_iter)
-            self.fit_ = path.fit(self.C_)
+            with threadpool_limits(1, "blas"):
+                self.fit_ = RidgePath(X, codes, len(classes), max_iter=self.max_iter).fit(self.C_)
+        if not np.isfinite([self.fit_.objective, *self.fit_.bias, *self.fit_.weight.ravel()]).all():
+            raise DataError(
+                "the fit must arrive at finite numbers.",
+                f"it did not, with C {self.C_:g}",
+                "choose another C",
+            )
         self.coef_, self.intercept_ = self.fit_.weight, self.fit_.bias
         self.n_iter_ = self.fit_.iterations
 
@@ -177,24 +184,22 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _best(self, parts: list[tuple[Array, Array, Array, Array]]) -> float:
         """Return the strength of least log loss summed over held-out rows: (X, y, X held out, y held out)."""
         K = len(self.classes_)
-        paths = [
-            (
-                RidgePath(X, y, K, max_iter=self.max_iter, tolerance=_SEARCH_TOLERANCE),
-                Xh.astype(np.float64),
-                yh,
+        # A fold a thread: many small products gain nothing from threads of their own.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+            paths = list(
+                pool.map(lambda p: RidgePath(p[0], p[1], K, max_iter=self.max_iter, rough=True), parts)
             )
-            for X, y, Xh, yh in parts
-        ]
-        losses: list[float] = []
-        for strength in STRENGTHS:
-            loss = 0.0
-            for path, held_out, codes in paths:
-                likelihood = path.fit(strength).probabilities(held_out)[np.arange(len(codes)), codes]
-                loss -= float(np.log(np.maximum(likelihood, 1e-15)).sum())
-            losses.append(loss)
-            # Past the valley weaker penalties only overfit more, and take longest.
-            if len(losses) - 1 - int(np.argmin(losses)) >= 3:
-                break
+            losses: list[float] = []
+            for strength in STRENGTHS:
+                fits = pool.map(lambda path, C=strength: path.fit(C), paths)
+                loss = 0.0
+                for fit, (_, _, held_out, codes) in zip(fits, parts, strict=True):
+                    likelihood = fit.probabilities(held_out.astype(np.float64))[np.arange(len(codes)), codes]
+                    loss -= float(np.log(np.maximum(likelihood, 1e-15)).sum())
+                losses.append(loss)
+                # Past the valley weaker penalties only overfit more, and take longest.
+                if len(losses) - 1 - int(np.argmin(losses)) >= 3:
+                    break
         return STRENGTHS[int(np.argmin(losses))]
 
     def _folds(self, y: Array, groups: Array | None) -> tuple[list[tuple[Array, Array]], str]:
@@ -265,9 +270,10 @@ def probe(
     """
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
     started = time.monotonic()
-    chosen = training_rows(emb.rows, train=train, test=test, percent_data=percent_data)
+    choosing = val if recipe == "tuned" and C is None and val not in (test, train) else None
+    chosen = training_rows(emb.rows, train=train, val=choosing, test=test, percent_data=percent_data)
     fitted, scored = emb.select(chosen), emb.select(emb.rows.split == test)
-    checked = emb.select(emb.rows.split == val) if recipe == "tuned" and val not in (test, train) else None
+    checked = None if choosing is None else emb.select(emb.rows.split == choosing)
 
     order = [c for c in emb.rows.classes if c in set(fitted.rows.label)]
     model = LinearProbe(recipe, C=C, seed=seed)
@@ -324,11 +330,16 @@ def probe(
     return predictions
 
 
-def training_rows(table: Table, *, train: str, test: str, percent_data: float) -> npt.NDArray[np.intp]:
+def training_rows(
+    table: Table, *, train: str, val: str | None = None, test: str, percent_data: float
+) -> npt.NDArray[np.intp]:
     """Return the positions of the rows to fit, once it is sure that the question can be asked.
 
+    ``val`` is the split that is to choose the strength, where one is.
+
     Raises:
-        DataError: no labels, no rows in a split, one class only, a class of the test rows never trained.
+        DataError: no labels, no rows in a split, one class only, a class of the test (or val) rows that was
+            never trained.
     """
     if not 0 < percent_data <= 1:
         raise UsageError(
@@ -365,16 +376,19 @@ def training_rows(table: Table, *, train: str, test: str, percent_data: float) -
             f"found only: {some(sorted(trained)) or 'none'}, in {plural(len(kept), 'row')}",
             "check the label column and the split" if percent_data == 1 else "take a larger --percent-data",
         )
-    tested = table.label[table.split == test]
-    never = [c for c in table.classes if c in set(tested) and c not in trained]
-    if never:
-        raise DataError(
-            f"every class of the {test} rows must be among the training rows.",
-            [f"{c!r}: {plural(int((tested == c).sum()), test + ' row')}, no training row" for c in never],
-            "correct the split, or leave these rows out"
-            if percent_data == 1
-            else f"take a larger --percent-data: {percent_data:g} leaves {plural(len(kept), 'training row')}",
-        )
+    needed = [test]
+    if val is not None and (table.split == val).sum() >= _ENOUGH_VALIDATION_ROWS:
+        needed.append(val)
+    for name in needed:
+        held = table.label[table.split == name]
+        never = [c for c in table.classes if c in set(held) and c not in trained]
+        if never:
+            few = f"take a larger --percent-data: {percent_data:g} leaves {plural(len(kept), 'training row')}"
+            raise DataError(
+                f"every class of the {name} rows must be among the training rows.",
+                [f"{c!r}: {plural(int((held == c).sum()), f'{name} row')}, no training row" for c in never],
+                "correct the split, or leave these rows out" if percent_data == 1 else few,
+            )
     return kept
 
 
@@ -383,7 +397,7 @@ def _require_labels(table: Table) -> None:
         raise DataError(
             "a probe needs labels.",
             f"{table.card.name} was read without a label column",
-            "embed with --label COLUMN",
+            "say which column it is with --label when the table is read",
         )
 
 

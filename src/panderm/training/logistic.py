@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -98,7 +98,12 @@ class RidgePath:
     Minimises mean cross-entropy + ‖W‖²/(2·C·n) on features that are centred and divided by one number, the
     root mean square of all of them: scikit-learn's ``LogisticRegression(C=C)`` on such features. Features
     are rotated once to their principal axes, where the curvature is nearly diagonal: L-BFGS then needs
-    tens of steps instead of hundreds.
+    fewer steps.
+
+    Args:
+        X: (n, D) features; y: (n,) class codes 0 … n_classes - 1.
+        max_iter: of L-BFGS, at each strength.
+        rough: single precision and a gradient of 1e-4 instead of 1e-7: enough to choose between strengths.
     """
 
     def __init__(
@@ -108,7 +113,7 @@ class RidgePath:
         n_classes: int,
         *,
         max_iter: int,
-        tolerance: float = 1e-7,
+        rough: bool = False,
     ) -> None:
         features = np.asarray(X, dtype=np.float64)
         self._mean = features.mean(axis=0)
@@ -118,41 +123,51 @@ class RidgePath:
         n = len(y)
         curvature, self._axes = np.linalg.eigh(scaled.T @ scaled / n)
         self._curvature = np.maximum(curvature, 0.0)
-        self._rotated = scaled @ self._axes
-        self._target = np.eye(n_classes)[y]
-        self._options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "maxcor": 20, "gtol": tolerance}
-        self._start: tuple[Matrix, npt.NDArray[np.float64]] | None = None
+        self._rotated = (scaled @ self._axes).astype(np.float32 if rough else np.float64)
+        self._codes = y
+        self._options = {
+            "maxiter": max_iter,
+            "maxfun": 2 * max_iter,
+            "maxcor": 20,
+            "gtol": 1e-4 if rough else 1e-7,
+        }
+        self._start = np.zeros((n_classes, features.shape[1] + 1))
 
     def fit(self, C: float) -> LogisticFit:
         """Return the optimum at strength ``C``; begins at the one found before."""
-        n, D = self._rotated.shape
-        K = self._target.shape[1]
+        n = len(self._codes)
         penalty = 1.0 / (C * n)
-        scale = 1.0 / np.sqrt(0.25 * self._curvature + penalty)
-        Z = self._rotated * scale
-        V0 = np.zeros((K, D)) if self._start is None else self._start[0] / scale
-        b0 = np.zeros(K) if self._start is None else self._start[1]
+        # The loss bends by at most p(1 - p) ≤ ¼ of the features' own spread along each axis.
+        scale = 1.0 / np.sqrt(np.append(0.25 * self._curvature + penalty, 0.25))
+        rows = np.arange(n)
 
         def objective(theta: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-            V, b = theta[:-K].reshape(K, D), theta[-K:]
-            logits = Z @ V.T + b
-            total = logsumexp(logits, axis=1)
-            W = V * scale
-            loss = float((total - (logits * self._target).sum(axis=1)).mean() + 0.5 * penalty * (W * W).sum())
-            error = (np.exp(logits - total[:, None]) - self._target) / n
-            slope = error.T @ Z + penalty * W * scale
-            return loss, np.concatenate([slope.ravel(), error.sum(axis=0)])
+            W = theta.reshape(self._start.shape) * scale
+            weight, bias = W[:, :-1], W[:, -1]
+            logits = (self._rotated @ weight.T.astype(self._rotated.dtype)).astype(np.float64)
+            logits += bias
+            logits -= logits.max(axis=1, keepdims=True)
+            true = logits[rows, self._codes]
+            odds = np.exp(logits, out=logits)
+            total = odds.sum(axis=1, keepdims=True)
+            loss = float((np.log(total[:, 0]) - true).mean() + 0.5 * penalty * (weight * weight).sum())
+            odds /= total
+            odds[rows, self._codes] -= 1.0
+            odds /= n
+            slope = np.empty_like(W)
+            slope[:, :-1] = odds.T.astype(self._rotated.dtype) @ self._rotated + penalty * weight
+            slope[:, -1] = odds.sum(axis=0)
+            return loss, (slope * scale).ravel()
 
         found = minimize(
             objective,
-            np.concatenate([V0.ravel(), b0]),
+            (self._start / scale).ravel(),
             jac=True,
             method="L-BFGS-B",
             options={**self._options, "ftol": 1e-14},
         )
-        W = found.x[:-K].reshape(K, D) * scale
-        b = found.x[-K:]
-        self._start = (W, b)
+        self._start = found.x.reshape(self._start.shape) * scale
+        W, b = self._start[:, :-1], self._start[:, -1]
         weight = (W @ self._axes.T) / self._scale
         return LogisticFit(
             weight=weight,

@@ -439,6 +439,16 @@ MISFITS: dict[str, tuple[Callable[[], State], str, list[str]]] = {
             f"hint: {GIVE_ITS_FILE}",
         ],
     ),
+    "encoder. inside a name": (
+        lambda: renamed("encoder.cls_token", "encoder.cls_encoder.token", prefixed(published())),
+        "panderm-base",
+        [
+            "35 of 36 tensors fit",
+            "1 missing: cls_token",
+            "1 that cannot be explained: cls_encoder.token; did you mean 'cls_token'?",
+            f"hint: {GIVE_ITS_FILE}",
+        ],
+    ),
     "one inside and outside encoder.": (
         lambda: prefixed(published()) | {"cls_token": torch.zeros(1, 1, 64)},
         "panderm-base",

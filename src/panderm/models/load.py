@@ -58,6 +58,7 @@ def load_encoder(
         raise UsageError(f"pool must be cls or mean, not {pool!r}.")
     if precision not in ("fp32", "bf16", "fp16"):
         raise UsageError(f"precision must be fp32, bf16 or fp16, not {precision!r}.")
+    where = pick_device(device)
     network = build_network(card, pool)
     expected = network.state_dict()
     account = Account()
@@ -107,7 +108,7 @@ def load_encoder(
         citation=card.citation,
         source=card.source,
     )
-    return Encoder(network, card.preprocess, record, account, pick_device(device))
+    return Encoder(network, card.preprocess, record, account, where)
 
 
 def _for_beit(

@@ -202,10 +202,19 @@ def read_shards(folder: Path, card: EmbeddingsCard) -> pa.Table:
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ArtifactError(
                 "every shard of an embeddings folder must be readable.",
-                f"{part}: {str(error).splitlines()[0]}",
+                unreadable(part, error),
                 "remove this shard and run panderm embed again; it makes only what is missing",
             ) from None
     return pa.concat_tables(shards) if shards else schema.empty_table()
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """Say of a Parquet file why it cannot be read; pyarrow's own words are for programmers."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path} is not there"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path}: {error.strerror}"
+    return f"{path} is damaged"
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -249,7 +258,8 @@ def require_same_table(folder: Path, holds: TableCard, wanted: TableCard) -> Non
 
 def _named(encoder: EncoderRecord) -> str:
     form = f"pool {encoder.pool}, {encoder.image_size} pixels, {encoder.precision}"
-    return f"{encoder.name} ({form}, weights {encoder.weights_sha256[:12]})"
+    weights = encoder.weights_sha256 if encoder.random else encoder.weights_sha256[:12]
+    return f"{encoder.name} ({form}, weights {weights})"
 
 
 def _sized(table: TableCard) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from panderm.data.table import Column
-from panderm.embeddings import EmbeddingsCard
+from panderm.embeddings import EmbeddingsCard, unreadable
 from panderm.errors import ArtifactError
 from panderm.provenance import Card, read_card
 from panderm.storage import new_folder
@@ -122,7 +122,7 @@ def open_predictions(path: Path | str) -> Predictions:
         table = pq.read_table(folder / _FILE).select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ArtifactError(
-            "predictions must be readable.", f"{folder / _FILE}: {str(error).splitlines()[0]}", "probe again"
+            "predictions must be readable.", unreadable(folder / _FILE, error), "probe again"
         ) from None
     columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in _COLUMNS}
     flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

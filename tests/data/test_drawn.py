@@ -261,9 +261,17 @@ def test_existing_folder_is_refused_unless_asked(tmp_path: Path) -> None:
     (tmp_path / "world" / "mine.txt").write_text("mine")
     with pytest.raises(ArtifactError, match="must not exist already"):
         draw_world(tmp_path / "world", n=15, size=SMALL)
+    with pytest.raises(ArtifactError, match="only a folder that panderm wrote may be replaced"):
+        draw_world(tmp_path / "world", n=15, size=SMALL, overwrite=True)
     assert (tmp_path / "world" / "mine.txt").read_text() == "mine"
-    draw_world(tmp_path / "world", n=15, size=SMALL, overwrite=True)
-    assert not (tmp_path / "world" / "mine.txt").exists()
+
+
+def test_a_drawn_world_is_replaced_when_asked(tmp_path: Path) -> None:
+    before = draw_world(tmp_path / "world", n=15, size=SMALL)
+    (before.images / "extra.jpg").write_bytes(b"left from before")
+    after = draw_world(tmp_path / "world", n=16, size=SMALL, overwrite=True)
+    assert after.n == 16
+    assert not (after.images / "extra.jpg").exists()
 
 
 def test_too_few_images_for_every_class_in_every_split(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from panderm.report import Report as Report
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
-    from panderm.tasks.probe import LinearProbe as LinearProbe
     from panderm.tasks.probe import probe as probe
+    from panderm.training.linear_probe import LinearProbe as LinearProbe
 
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
@@ -53,7 +53,7 @@ _HOMES = {
     "Report": "panderm.report",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",
-    "LinearProbe": "panderm.tasks.probe",
+    "LinearProbe": "panderm.training.linear_probe",
     "probe": "panderm.tasks.probe",
 }
 

@@ -18,7 +18,8 @@ from panderm.published import require_free, write_published_csv
 from panderm.report import Report
 from panderm.scores import DRAWS, Scores, evaluate
 from panderm.storage import refuse_existing
-from panderm.tasks.probe import Recipe, probe, training_rows
+from panderm.tasks.probe import probe, training_rows
+from panderm.training.linear_probe import Recipe
 
 DRAWN_NOTE = (
     "The images of this report are drawn by panderm, they are not photographs of skin: "

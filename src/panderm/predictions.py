@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from panderm.data.table import Column
+from panderm.data.columns import Column
 from panderm.embeddings import EmbeddingsCard, unreadable
 from panderm.errors import ArtifactError
 from panderm.provenance import Card, read_card

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -13,21 +12,14 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from panderm.data.columns import Column, find_roles, in_order, read_column, read_csv, whole_numbers
 from panderm.data.images import inspect_all
 from panderm.errors import PandermWarning, TableError, did_you_mean, plural, some
 from panderm.provenance import Record
 from panderm.storage import sha256_of_file, sha256_of_json
 
 SPLITS = ("train", "val", "test")
-# Roles that a column has by its name alone, where no option names another.
-_PATIENT_NAMES = ("patient_id", "patient")
-_GROUP_NAMES = ("lesion_id", "lesion")
-_LABEL_NAMES = ("label", "binary_label")
-_WHOLE = re.compile(r"[-+]?[0-9]+(\.0*)?")
-
-Column = npt.NDArray[np.object_]
 
 
 class Skipped(Record):
@@ -156,14 +148,14 @@ def read_table(
         >>> table = panderm.read_table("ham_clean.csv", images="images/", group="lesion_id")  # doctest: +SKIP
     """
     source = Path(path)
-    frame = _read_csv(source)
-    roles = _roles(frame, source, image_column, label, split_column, patient, group)
+    frame = read_csv(source)
+    roles = find_roles(frame, source, image_column, label, split_column, patient, group)
     folder = _images_folder(source, images)
 
-    columns = {role: _column(frame, name) for role, name in roles.items()}
+    columns = {role: read_column(frame, name) for role, name in roles.items()}
     rows = frame.index.to_numpy(dtype=np.int64)
     if roles["label"]:
-        columns["label"] = _whole_numbers(columns["label"])
+        columns["label"] = whole_numbers(columns["label"])
     _require_unique_images(columns["image"], rows, roles["image"])
     if roles["split"]:
         _require_known_splits(columns["split"], rows, roles["split"], source)
@@ -227,91 +219,6 @@ def read_table(
     return Table(row=rows[keep], path=kept_paths, sha256=hashes, card=card, **columns)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Return the cells as strings, the index being the row as a spreadsheet numbers it."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            blank, header = next(((i, line) for i, line in enumerate(file) if line.strip()), (0, ""))
-        if not header:
-            raise TableError("a table must have a header and at least one row.", f"{path} is empty")
-        separator = max(",;\t", key=header.count)
-        # The header is read as a row: pandas then counts its cells, and shifts none where a row has more.
-        cells = pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            skiprows=blank,
-            skip_blank_lines=False,
-            encoding="utf-8-sig",
-        )
-    except FileNotFoundError:
-        raise TableError("the table must exist.", f"found no file {path}") from None
-    except IsADirectoryError:
-        raise TableError("the table must be a CSV file.", f"{path} is a folder") from None
-    except UnicodeDecodeError:
-        raise TableError(
-            "a table must be UTF-8 text.",
-            f"{path} is not",
-            "in a spreadsheet program, save it as 'CSV UTF-8'",
-        ) from None
-    except OSError as error:
-        raise TableError("the table must be readable.", f"{path}: {error.strerror}") from None
-    except pd.errors.ParserError as error:
-        raise TableError("a table must be a CSV file.", f"{path}: {_in_words(error)}") from None
-    # A row cut short leaves its last cells missing rather than empty.
-    cells = cells.fillna("")
-    cells.index += 1 + blank
-    cells = cells[(cells != "").any(axis=1)]
-    frame = cells.iloc[1:].set_axis(cells.iloc[0].str.strip(), axis=1)
-    if frame.empty:
-        raise TableError("a table must have at least one row.", f"{path} has a header only")
-    return frame
-
-
-def _in_words(error: Exception) -> str:
-    counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-    if counts:
-        return f"row {counts[2]} has {counts[3]} cells, the header has {counts[1]}"
-    return str(error).rsplit("C error: ", 1)[-1].strip()
-
-
-def _roles(
-    frame: pd.DataFrame,
-    source: Path,
-    image: str,
-    label: str | None,
-    split: str,
-    patient: str | None,
-    group: str | None,
-) -> dict[str, str | None]:
-    asked = {"image": image, "label": label, "split": split, "patient": patient, "group": group}
-    options = {"image": "--image-column", "split": "--split-column"}
-    for role, name in asked.items():
-        by_default = role == "split" and name == "split"
-        if name is not None and name not in frame.columns and not by_default:
-            raise TableError(
-                f"column {name!r} ({role}) must exist{did_you_mean(name, frame.columns)}",
-                f"{source.name} has: {', '.join(frame.columns)}",
-                f"name the column with {options.get(role, '--' + role)}",
-            )
-    defaults = {"label": _LABEL_NAMES, "patient": _PATIENT_NAMES, "group": _GROUP_NAMES}
-    for role, names in defaults.items():
-        if asked[role] is None:
-            asked[role] = next((name for name in names if name in frame.columns), None)
-    if split not in frame.columns:
-        asked["split"] = None
-    twice = [name for name in asked.values() if name is not None and list(frame.columns).count(name) > 1]
-    if twice:
-        raise TableError(
-            f"column {twice[0]!r} must be there once.",
-            f"{source.name} has: {', '.join(frame.columns)}",
-            "rename or remove the others",
-        )
-    return asked
-
-
 def _images_folder(source: Path, images: Path | str | None) -> Path:
     folder = Path(images).expanduser() if images is not None else source.parent
     if not folder.is_dir():
@@ -321,20 +228,6 @@ def _images_folder(source: Path, images: Path | str | None) -> Path:
             "name the folder that the image column is relative to with --images",
         )
     return folder.resolve()
-
-
-def _column(frame: pd.DataFrame, name: str | None) -> Column:
-    if name is None:
-        return np.full(len(frame), None, dtype=object)
-    values = [str(value).strip() or None for value in frame[name]]
-    return np.array(values, dtype=object)
-
-
-def _whole_numbers(labels: Column) -> Column:
-    """Write labels such as '1.0' as '1' where every one of them is a whole number."""
-    if not all(x is None or _WHOLE.fullmatch(x) for x in labels):
-        return labels
-    return np.array([x and x.partition(".")[0] for x in labels], dtype=object)
 
 
 def _require_unique_images(image: Column, rows: npt.NDArray[np.int64], name: str | None) -> None:
@@ -379,7 +272,7 @@ def _line(bad: Skipped) -> str:
 def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> tuple[str, ...]:
     present = {x for x in label if x is not None}
     if stated is not None:
-        order = tuple(_whole_numbers(np.array([str(x) for x in stated], dtype=object)))
+        order = tuple(whole_numbers(np.array([str(x) for x in stated], dtype=object)))
         unlisted = sorted(present - set(order))
         if unlisted or len(set(order)) != len(order) or name is None:
             raise TableError(
@@ -387,9 +280,7 @@ def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> t
                 f"not listed: {some(unlisted)}" if unlisted else f"listed: {', '.join(order)}",
             )
         return order
-    if all(_WHOLE.fullmatch(x) for x in present):
-        return tuple(sorted(present, key=lambda x: (int(x), x)))
-    return tuple(sorted(present))
+    return in_order(present)
 
 
 def _crossing(unit: Column, split: Column, role: Literal["patient", "group"]) -> list[str]:

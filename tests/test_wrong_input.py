@@ -397,8 +397,8 @@ CASES = [
         "nothing is left to embed",
         "embed skin.csv --encoder random-tiny --images skin.emb --out new.emb -q --skip-bad",
         table(lambda rows: rows[:2]),
-        """TableError: a table must have at least one row with a readable image.
-  none of 2 rows of skin.csv has one:
+        """TableError: a table must have at least one row with a readable image and a label.
+  none of 2 rows of skin.csv has:
   row 2: a.png: no such file
   row 3: b.png: no such file
   hint: images are looked for in {here}/skin.emb: name their folder with --images""",

@@ -43,5 +43,7 @@ def _load(table: Table, i: int, preprocess: Preprocess) -> torch.Tensor:
     path = table.path[i]
     content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != table.sha256[i]:
-        raise ImageError(path, "changed since the table was checked", "run the same command again")
+        raise ImageError(
+            path, "changed since the table was checked", "run the same command again, with --overwrite"
+        )
     return preprocess(decode(content, path))

@@ -171,23 +171,26 @@ def read_table(
             bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason=reason))
         elif roles["label"] and columns["label"][i] is None:
             bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason="no label"))
-    if bad and not skip_bad:
-        raise TableError(
-            "every row must have a readable image and a label."
-            if roles["label"]
-            else "every row must have a readable image.",
-            [
-                f"{plural(len(bad), 'row')} of {source.name} {'does' if len(bad) == 1 else 'do'} not:",
-                *(_line(b) for b in bad),
-            ],
-            "mend them, or add --skip-bad to leave these rows out",
-        )
     keep = ~np.isin(rows, [b.row for b in bad])
+    sound = "a readable image and a label" if roles["label"] else "a readable image"
     if not keep.any():
+        # Thousands of lines of the same kind would hide what is wrong: most likely the folder.
+        more = [f"and {len(bad) - 20:,} more"] if len(bad) > 20 else []
         raise TableError(
-            "a table must have at least one row with a readable image.",
-            [f"none of {plural(len(rows), 'row')} of {source.name} has one:", *(_line(b) for b in bad[:5])],
+            f"a table must have at least one row with {sound}.",
+            [
+                f"none of {plural(len(rows), 'row')} of {source.name} has:",
+                *(_line(b) for b in bad[:20]),
+                *more,
+            ],
             f"images are looked for in {folder}: name their folder with --images",
+        )
+    if bad and not skip_bad:
+        verb = "does" if len(bad) == 1 else "do"
+        raise TableError(
+            f"every row must have {sound}.",
+            [f"{plural(len(bad), 'row')} of {source.name} {verb} not:", *(_line(b) for b in bad)],
+            "mend them, or add --skip-bad to leave these rows out",
         )
     columns = {role: values[keep] for role, values in columns.items()}
     hashes = np.array([fact.sha256 for fact in facts], dtype=object)[keep]

@@ -1,0 +1,545 @@
+"""Killed, interrupted, out of disk, read-only: what is there is whole, and the same command goes on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import panderm
+from panderm import pipeline, storage
+from panderm.cli import app
+from panderm.data.images import ImageError
+from panderm.models import encoder as encoders
+from panderm.models import load
+
+IMAGES = 36
+SHARD = 8  # rows: five shards, the last one short
+
+
+class ColourMeans(torch.nn.Module):
+    """Mean colours of an 8 × 8 grid: 192 numbers an image, as random-tiny has, in no time."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, 8).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with skin.csv and its images."""
+    folder = tmp_path_factory.mktemp("drawn")
+    rng = np.random.default_rng(0)
+    rows = ["image,split,label"]
+    for i in range(IMAGES):
+        light = 190 if i % 2 else 70
+        pixels = rng.integers(light - 50, light + 50, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+        rows.append(f"{i:02d}.png,{('train', 'test', 'train', 'val')[i % 4 if i % 3 else 0]},{'ab'[i % 2]}")
+    (folder / "skin.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, encoder: panderm.Encoder) -> panderm.Encoder:
+    """random-tiny with a network that takes no time, and small shards."""
+    eye = panderm.Encoder(ColourMeans(), encoder.preprocess, encoder.record, encoder.account, encoder.device)
+    monkeypatch.setattr(load, "load_encoder", lambda *_, **__: eye)
+    monkeypatch.setattr(pipeline, "load_encoder", lambda *_, **__: eye)
+    monkeypatch.setattr(encoders, "_SHARD_ROWS", SHARD)
+    return eye
+
+
+# Processes that are killed. Starting one takes seconds, so one driver imports everything and forks the rest.
+
+DRIVER = '''
+import json, os, signal, sys, time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+torch.set_num_threads(1)  # threads do not survive a fork
+import panderm.data.table
+from panderm import storage
+from panderm.cli import main
+from panderm.models import encoder, load
+
+class ColourMeans(torch.nn.Module):
+    def forward(self, pixels):
+        time.sleep(self.pause)
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, 8).flatten(1)
+
+tiny = load.load_encoder("random-tiny")
+network = ColourMeans()
+eye = encoder.Encoder(network, tiny.preprocess, tiny.record, tiny.account, tiny.device)
+load.load_encoder = lambda *_, **__: eye
+encoder._SHARD_ROWS = SHARD
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def on_call(n, function):
+    """Return the function, but its n-th call kills this process before it does anything."""
+    left = [n]
+    def counted(*args, **kwargs):
+        left[0] -= 1
+        if not left[0]:
+            die()
+        return function(*args, **kwargs)
+    return counted
+
+def sabotage(plan):
+    if "flush" in plan:
+        storage.flush = on_call(plan["flush"], storage.flush)
+    if "replace" in plan:
+        Path.replace = on_call(plan["replace"], Path.replace)
+    if "half" in plan:
+        left, write = [plan["half"]], pq.write_table
+        def half(table, where, **options):
+            write(table, where, **options)
+            left[0] -= 1
+            if not left[0]:
+                os.truncate(where, os.path.getsize(where) // 2)
+                die()
+        pq.write_table = half
+
+def one(plan, words, log):
+    child = os.fork()
+    if not child:
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            network.pause = plan.get("pause", 0)
+            sabotage(plan)
+            sys.argv = ["panderm", *words]
+            main()
+        except SystemExit as end:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code or 0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            os._exit(99)
+    if "signal" in plan:
+        out = Path(words[words.index("--out") + 1])
+        until = time.monotonic() + 60
+        while len(list(out.glob("part-*.parquet"))) < plan["after"] and time.monotonic() < until:
+            time.sleep(0.002)
+        os.kill(child, getattr(signal, plan["signal"]))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {"status": status, "said": Path(log).read_text()}
+
+for line in sys.stdin:
+    job = json.loads(line)
+    print(json.dumps(one(job["plan"], job["words"], job["log"])), flush=True)
+'''
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit code, or minus the signal; and what it wrote."""
+
+    status: int
+    said: str
+
+
+Start = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Iterator[Start]:
+    """Return a function that runs a command in a process of its own, to be killed as planned."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork on this system")
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "driver.py").write_text(DRIVER.replace("SHARD\n", f"{SHARD}\n"))
+    with subprocess.Popen(
+        [sys.executable, str(folder / "driver.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+
+        def run(out: Path, *words: str, **plan: Any) -> Ended:
+            command = [
+                "embed",
+                str(drawn / "skin.csv"),
+                "--encoder",
+                "random-tiny",
+                "-q",
+                "--batch-size",
+                "4",
+            ]
+            command += ["--out", str(out), *words]
+            job = {"plan": plan, "words": command, "log": str(folder / "log")}
+            print(json.dumps(job), file=driver.stdin, flush=True)
+            return Ended(**json.loads(driver.stdout.readline()))
+
+        yield run
+        driver.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> panderm.Embeddings:
+    out = tmp_path_factory.mktemp("uninterrupted") / "skin.emb"
+    assert start(out).status == 0
+    assert len(list(out.glob("part-*.parquet"))) == 5
+    return panderm.open_embeddings(out)
+
+
+def rows_held(out: Path) -> int:
+    """Return how many rows a folder holds that may be unfinished, or 0 where there is none yet."""
+    return len(panderm.open_embeddings(out, partial=True)) if out.exists() else 0
+
+
+def require_same(out: Path, wanted: panderm.Embeddings) -> None:
+    found = panderm.open_embeddings(out)
+    assert found.rows.image.tolist() == wanted.rows.image.tolist()
+    assert found.rows.row.tolist() == wanted.rows.row.tolist()
+    assert found.rows.label.tolist() == wanted.rows.label.tolist()
+    assert found.rows.sha256.tolist() == wanted.rows.sha256.tolist()
+    np.testing.assert_allclose(found.vectors, wanted.vectors, atol=1e-6)
+    assert found.card.identity == wanted.card.identity
+    left = [p.name for p in out.parent.rglob("*") if p.name.startswith(".") or p.suffix in (".tmp", ".old")]
+    assert not left, "something half-written was left behind"
+
+
+# An embedding puts 15 things on the disk: the first card (4 steps), five shards and the last card (2 each).
+STEPS = 4 + 2 * 5 + 2
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_killed_at_any_step_and_run_again(
+    step: int, start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
+) -> None:
+    out = tmp_path / "skin.emb"
+    assert start(out, flush=step).status == -signal.SIGKILL
+    kept = rows_held(out)
+    assert kept == min(IMAGES, SHARD * max(0, (step - 4) // 2))
+    assert start(out).status == 0
+    require_same(out, uninterrupted)
+
+
+def test_there_are_no_further_steps(start: Start, tmp_path: Path) -> None:
+    assert start(tmp_path / "skin.emb", flush=STEPS + 1).status == 0
+
+
+@pytest.mark.parametrize("shard", [1, 3, 5])
+def test_killed_in_the_middle_of_a_shard(
+    shard: int, start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
+) -> None:
+    out = tmp_path / "skin.emb"
+    assert start(out, half=shard).status == -signal.SIGKILL
+    assert [p.name for p in out.iterdir() if p.suffix == ".tmp"], "a half-written shard under a hidden name"
+    assert rows_held(out) == SHARD * (shard - 1)
+    with pytest.raises(panderm.PandermError, match="must be complete"):
+        panderm.open_embeddings(out)
+    assert start(out).status == 0
+    require_same(out, uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("after", [0, 2, 4])
+def test_killed_from_outside(
+    name: str, after: int, start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
+) -> None:
+    out = tmp_path / "skin.emb"
+    assert start(out, pause=0.05, signal=name, after=after).status == -getattr(signal, name)
+    assert after * SHARD <= rows_held(out) < IMAGES
+    assert start(out).status == 0
+    require_same(out, uninterrupted)
+
+
+def test_killed_again_and_again(start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path) -> None:
+    """Every start gets a little further, however often it is killed."""
+    out = tmp_path / "skin.emb"
+    held = [0]
+    while start(out, flush=4).status == -signal.SIGKILL:
+        held.append(rows_held(out))
+        assert held[-1] > held[-2] or len(held) == 2
+        assert len(held) < 10
+    require_same(out, uninterrupted)
+    assert len(held) > 3
+
+
+def test_interrupted_with_the_keyboard(
+    start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
+) -> None:
+    out = tmp_path / "skin.emb"
+    ended = start(out, pause=0.05, signal="SIGINT", after=2)
+    assert ended.said == "stopped. What was finished is kept; run the same command again to go on.\n"
+    assert ended.status == 130
+    assert 2 * SHARD <= rows_held(out) < IMAGES
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")], "an interrupt tidies up"
+    said = start(out)
+    assert said.status == 0
+    assert f"{IMAGES} images × 192 by random-tiny" in said.said
+    require_same(out, uninterrupted)
+
+
+def test_interrupted_before_anything_is_done(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "skin.emb"
+    ended = start(out, pause=0.2, signal="SIGINT", after=0)
+    assert ended.status == 130
+    assert "Traceback" not in ended.said
+    assert ended.said.endswith("run the same command again to go on.\n")
+    assert rows_held(out) == 0
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_killed_while_replacing(
+    step: int, start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
+) -> None:
+    """The old folder steps aside for the new: at no moment is there a mixture of both."""
+    out = tmp_path / "skin.emb"
+    assert start(out).status == 0
+    assert start(out, "--overwrite", replace=step).status == -signal.SIGKILL
+    # Old and whole; or absent; or new and empty.
+    assert (rows_held(out), out.exists()) == {1: (36, True), 2: (36, True), 3: (0, False), 4: (0, True)}[step]
+    assert start(out, "--overwrite").status == 0
+    require_same(out, uninterrupted)
+
+
+def test_leftovers_of_a_living_process_are_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        mine = tmp_path / f".scores.json.{other.pid}.tmp"
+        dead = tmp_path / f".scores.json.{2**22 + 7}.tmp"  # above the kernel's largest
+        own = tmp_path / ".scores.json.notes.tmp"
+        for path in (mine, dead, own):
+            path.write_text("{}")
+        storage.write_json(tmp_path / "scores.json", {})
+        assert (mine.exists(), dead.exists(), own.exists()) == (True, False, True)
+        other.communicate(b"\n")
+    storage.write_json(tmp_path / "scores.json", {}, overwrite=True)
+    assert not mine.exists()
+
+
+# Images that change under our hands
+
+
+def test_an_image_that_changed_between_check_and_load(
+    drawn: Path, quick: panderm.Encoder, tmp_path: Path
+) -> None:
+    shutil.copytree(drawn, tmp_path / "here")
+    csv, spoilt = tmp_path / "here/skin.csv", tmp_path / "here/20.png"
+    table = panderm.read_table(csv, progress=False)
+    Image.new("RGB", (32, 24), "red").save(spoilt)
+    with pytest.raises(ImageError) as caught:
+        quick.embed(table, tmp_path / "skin.emb", batch_size=4, progress=False)
+    assert str(caught.value) == (
+        f"an image must be readable.\n  {spoilt}: changed since the table was checked\n"
+        "  hint: run the same command again, with --overwrite"
+    )
+    spoilt.unlink()
+    with pytest.raises(ImageError, match="no such file"):
+        quick.embed(table, tmp_path / "skin.emb", batch_size=4, progress=False)
+    # What the hint promises: the table as it is now, into the same folder.
+    Image.new("RGB", (32, 24), "red").save(spoilt)
+    words = ["embed", str(csv), "--encoder", "random-tiny", "-q", "--out", str(tmp_path / "skin.emb")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "this is" in result.stderr
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
+
+
+# A full disk
+
+
+def full(out: str) -> str:
+    return (
+        "ArtifactError: the disk must have room for the output.\n"
+        f"  no space left while writing {out}; nothing half-written was kept\n"
+        "  hint: free some space, or choose an --out on another disk, and run the same command again\n"
+    )
+
+
+@pytest.fixture
+def desk(drawn: Path, quick: panderm.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder with embeddings, predictions and scores."""
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        f"embed {drawn}/skin.csv --encoder random-tiny -q --out skin.emb",
+        "probe skin.emb --out skin.pred --C 0.1",
+        "evaluate skin.pred --out skin.json --draws 20",
+    ):
+        result = CliRunner().invoke(app, words.split())
+        assert result.exit_code == 0, result.output
+    return tmp_path
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+VERBS = {
+    "embed": ("embed {csv} --encoder random-tiny -q --out {out}", "new.emb"),
+    "probe": ("probe skin.emb --C 0.1 --out {out}", "new.pred"),
+    "evaluate": ("evaluate skin.pred --draws 20 --out {out}", "new.json"),
+    "report": ("report skin.pred --scores skin.json --out {out}", "new.html"),
+}
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("verb", VERBS)
+def test_full_disk(
+    verb: str, existing: bool, desk: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, new = VERBS[verb]
+    old = {"embed": "skin.emb", "probe": "skin.pred", "evaluate": "skin.json", "report": "skin.pred"}[verb]
+    out = old if existing and verb != "report" else new
+    words = command.format(csv=drawn / "skin.csv", out=out).split() + ["--overwrite"] * existing
+    before = listing(desk)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 2
+    card = "/card.json" if verb in ("embed", "probe") else ""
+    said = result.stderr.replace(str(desk) + "/", "")
+    if card:  # the folder is written under another name first
+        assert said.startswith(full("").split("  no space")[0] + "  no space left while writing .")
+        assert f"{card}; nothing half-written was kept" in said
+    else:
+        assert said == full(out)
+    assert list(json.loads(result.stdout)) == ["error"]
+    assert listing(desk) == before
+    assert [p.name for p in desk.iterdir() if p.name.startswith(".")] == []
+    assert CliRunner().invoke(app, words).exit_code == 0
+
+
+@pytest.mark.parametrize("shard", [1, 3])
+def test_a_disk_that_fills_up_while_embedding_keeps_the_shards_that_are_whole(
+    shard: int, drawn: Path, quick: panderm.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = f"embed {drawn}/skin.csv --encoder random-tiny -q --batch-size 4 --out skin.emb".split()
+    write = pq.write_table
+
+    def fills_up(table: Any, where: Path, **options: Any) -> None:
+        write(table, where, **options)
+        if f"part-0000{shard}" in where.name:
+            os.truncate(where, 100)
+            no_room()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "write_table", fills_up)
+        result = CliRunner().invoke(app, words)
+    assert result.stderr == full(f"skin.emb/part-0000{shard}.parquet")
+    assert result.exit_code == 2
+    whole = [f"part-0000{i}.parquet" for i in range(shard)]
+    assert sorted(p.name for p in Path("skin.emb").iterdir()) == ["card.json", *whole]
+    assert rows_held(Path("skin.emb")) == SHARD * shard
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert len(panderm.open_embeddings("skin.emb")) == IMAGES
+
+
+class Disk:
+    """A small disk of its own in memory; it can be grown, and be made read-only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def mount(self, options: str) -> None:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            pytest.skip(f"mounting a small disk is not permitted here: {done.stderr.strip()}")
+
+    def again(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of 64 KiB, unmounted in the end."""
+    if os.name != "posix" or shutil.which("mount") is None:
+        pytest.skip("no mount on this system")
+    small = Disk(tmp_path / "disk")
+    small.path.mkdir()
+    small.mount("size=64k")
+    try:
+        yield small
+    finally:
+        subprocess.run(["umount", "--lazy", str(small.path)], check=False)
+
+
+def test_a_disk_that_is_really_full(disk: Disk, desk: Path, drawn: Path) -> None:
+    for verb, (command, name) in VERBS.items():
+        out = disk.path / name
+        words = command.format(csv=drawn / "skin.csv", out=out).split()
+        filler = disk.path / "holiday.mp4"
+        # Room for a card of embeddings and a shard or two; for the rest, next to none.
+        with filler.open("wb") as file:
+            free = os.statvfs(disk.path).f_bavail * os.statvfs(disk.path).f_frsize
+            file.write(bytes(max(0, free - (28_000 if verb == "embed" else 4_096))))
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 2, verb
+        assert result.stderr.startswith("ArtifactError: the disk must have room for the output.\n")
+        assert "Traceback" not in result.output
+        left = sorted(p.name for p in disk.path.rglob("*") if p.is_file() and p != filler)
+        if verb == "embed":
+            assert left[0] == "card.json"
+            assert all(re_part(name) for name in left[1:])
+            assert rows_held(out) == SHARD * len(left[1:])
+        else:
+            assert left == []
+        filler.unlink()
+        disk.again("size=4m")
+        assert CliRunner().invoke(app, words).exit_code == 0, verb
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+        disk.again("size=64k")
+
+
+def re_part(name: str) -> bool:
+    return name.startswith("part-") and name.endswith(".parquet")
+
+
+def test_a_disk_that_cannot_be_written(disk: Disk, desk: Path, drawn: Path) -> None:
+    disk.again("ro")
+    for verb, (command, name) in VERBS.items():
+        out = disk.path / name
+        result = CliRunner().invoke(app, command.format(csv=drawn / "skin.csv", out=out).split())
+        assert result.exit_code == 2, verb
+        assert result.stderr == (
+            "ArtifactError: the output must be writable.\n"
+            f"  {out}: Read-only file system\n"
+            "  hint: choose another --out, or mend the permissions of its folder\n"
+        )
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permission bits do not bind root"
+)
+def test_a_folder_that_may_not_be_written(desk: Path, drawn: Path) -> None:
+    locked = desk / "locked"
+    locked.mkdir(mode=0o555)
+    for verb, (command, name) in VERBS.items():
+        out = locked / name
+        result = CliRunner().invoke(app, command.format(csv=drawn / "skin.csv", out=out).split())
+        assert result.exit_code == 2, verb
+        assert result.stderr.splitlines()[1] == f"  {out}: Permission denied"

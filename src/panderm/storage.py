@@ -94,6 +94,10 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             else:
                 temporary.replace(path)
             flush(path.parent)
+        except ArtifactError as error:
+            # The user knows nothing of the temporary name.
+            found = [line.replace(str(temporary), str(path)) for line in error.found]
+            raise type(error)(error.must, found, error.hint) from error
         finally:
             if temporary.exists():
                 _remove(temporary)
@@ -142,7 +146,7 @@ def _umask() -> int:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

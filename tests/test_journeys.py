@@ -6,6 +6,7 @@ import csv
 import difflib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_every_artifact_remembers_the_command(walked: dict[str, Any]) -> None:
     assert card["provenance"]["command"] == made_by
     assert card["embeddings"]["provenance"]["command"].startswith("panderm embed skin.csv --images ")
     assert card["embeddings"]["table"]["csv"] == str(walked["desk"] / "skin.csv")
+
+
+def test_a_terminal_that_knows_no_dash(walked: dict[str, Any]) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("panderm")), "evaluate", "skin.pred"],
+        cwd=walked["desk"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2013" in done.stdout
 
 
 # In this process, with an encoder that takes no time

@@ -314,6 +314,15 @@ CASES = [
   hint: remove the repeated rows""",
     ),
     Case(
+        "one image under several names",
+        EMBED,
+        cells((3, "image", "./a.png"), (4, "image", "../images/a.png")),
+        """TableError: every image must be named once in column 'image'.
+  1 image named more than once: a.png
+  a.png: rows 2, 3, 4
+  hint: remove the repeated rows""",
+    ),
+    Case(
         "missing labels and an unnamed image",
         EMBED,
         cells((3, "label", ""), (6, "label", " "), (9, "image", "")),
@@ -330,6 +339,13 @@ CASES = [
         nothing,
         """TableError: --classes must list every class of the label column, each once.
   not listed: mel""",
+    ),
+    Case(
+        "no class listed",
+        f"{EMBED} --classes ,,",
+        nothing,
+        """TableError: --classes must list every class of the label column, each once.
+  not listed: mel, nevus""",
     ),
     Case(
         "a class listed twice",
@@ -646,6 +662,30 @@ CASES = [
   hint: choose another --out""",
     ),
     Case(
+        "overwriting embeddings with predictions",
+        "probe skin.emb --out skin.emb --overwrite",
+        nothing,
+        """ArtifactError: an artifact may be replaced by one of its own kind only.
+  skin.emb holds embeddings, not predictions
+  hint: choose another --out""",
+    ),
+    Case(
+        "overwriting predictions with embeddings",
+        f"embed skin.csv {EYE} --out skin.pred --overwrite",
+        nothing,
+        """ArtifactError: an artifact may be replaced by one of its own kind only.
+  skin.pred holds predictions, not embeddings
+  hint: choose another --out""",
+    ),
+    Case(
+        "a whole run inside embeddings",
+        f"run skin.csv {EYE} --out skin.emb",
+        nothing,
+        """ArtifactError: --out must be a folder of its own for the whole run.
+  skin.emb is itself one that panderm wrote: it has a card.json
+  hint: choose another --out""",
+    ),
+    Case(
         "the output is a folder: report",
         "report skin.pred --out images --overwrite",
         nothing,
@@ -676,6 +716,14 @@ CASES = [
         """ArtifactError: an output must not exist already.
   found published/skin.csv
   hint: choose another --out, or add --overwrite to replace it""",
+    ),
+    Case(
+        "a summary of something else",
+        f"{RUN} --published-csv published",
+        text("published/summary.csv", b"\xff\xfe\0"),
+        """ArtifactError: the summary must be one that panderm or the published code wrote.
+  published/summary.csv does not begin with Dataset,W_F1,AUROC,BACC,ACC,AUPR
+  hint: choose another folder for --published-csv""",
     ),
     Case(
         "published files in place of the table",

@@ -14,6 +14,7 @@ from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
 from panderm.models.network import Pool
 from panderm.predictions import Predictions, open_predictions
+from panderm.provenance import CARD_NAME
 from panderm.published import require_free, write_published_csv
 from panderm.report import Report
 from panderm.scores import DRAWS, Scores, evaluate
@@ -94,6 +95,12 @@ def run(
     refuse_existing(folder / "report.html", overwrite=overwrite)
     if folder.exists() and not folder.is_dir():
         raise ArtifactError("--out must be a folder.", f"{folder} is a file", "choose another --out")
+    if (folder / CARD_NAME).exists():
+        raise ArtifactError(
+            "--out must be a folder of its own for the whole run.",
+            f"{folder} is itself one that panderm wrote: it has a {CARD_NAME}",
+            "choose another --out",
+        )
     eye = load_encoder(
         encoder, weights=weights, pool=pool, image_size=image_size, precision=precision, device=device
     )

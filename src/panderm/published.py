@@ -28,6 +28,8 @@ def require_free(folder: Path | str, table: TableCard, *, overwrite: bool = Fals
             "choose another folder for --published-csv, or rename the table",
         )
     refuse_existing(images, overwrite=overwrite)
+    if (images.parent / SUMMARY).is_file():
+        _read(images.parent / SUMMARY)
 
 
 def write_published_csv(
@@ -71,7 +73,18 @@ def write_published_csv(
     for score in ("weighted_f1", auroc, "balanced_accuracy", "accuracy", "average_precision"):
         value = scores.scores[score].value
         line.append(f"{math.nan if value is None else value:.4f}")
-    before = summary.read_text(encoding="utf-8") if summary.is_file() else _HEADER + "\n"
+    before = _read(summary) if summary.is_file() else _HEADER + "\n"
     kept = [old for old in before.splitlines() if not (overwrite and old.split(",")[0] == line[0])]
     write_text(summary, "\n".join([*kept, ",".join(line)]) + "\n", overwrite=True)
     return images, summary
+
+
+def _read(summary: Path) -> str:
+    text = summary.read_bytes().decode(errors="replace")
+    if not text.startswith(_HEADER):
+        raise ArtifactError(
+            "the summary must be one that panderm or the published code wrote.",
+            f"{summary} does not begin with {_HEADER}",
+            "choose another folder for --published-csv",
+        )
+    return text

@@ -87,6 +87,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 flush(file)
             if path.exists():
+                _require_same_kind(path, temporary)
                 aside = path.with_name(f".{path.name}.{os.getpid()}.old")
                 path.replace(aside)
                 temporary.replace(path)
@@ -113,6 +114,25 @@ def _require_ours(path: Path) -> None:
         raise ArtifactError(
             "only a folder that panderm wrote may be replaced.", found, "choose another --out"
         )
+
+
+def _require_same_kind(path: Path, new: Path) -> None:
+    holds, comes = _kind(path), _kind(new)
+    if holds and comes and holds != comes:
+        raise ArtifactError(
+            "an artifact may be replaced by one of its own kind only.",
+            f"{path} holds {holds}, not {comes}",
+            "choose another --out",
+        )
+
+
+def _kind(folder: Path) -> str | None:
+    """Return what a folder of ours says it holds, or None where its card is damaged."""
+    card, world = (folder / name for name in _OURS)
+    try:
+        return str(json.loads(card.read_bytes())["kind"]) if card.is_file() else world.name
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _sweep(path: Path) -> None:

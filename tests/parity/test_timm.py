@@ -268,3 +268,9 @@ def test_two_pictures_of_one_lesion_are_nearest_to_each_other(shared: Path) -> N
     likeness = unit @ unit.T - 2 * torch.eye(4)
     assert likeness[0].argmax() == 1
     assert likeness[1].argmax() == 0
+
+
+def test_an_encoder_of_another_shape_is_refused():
+    name = next(n for n in timm.list_models("vit_*_sapiens2*"))
+    with pytest.raises(UsageError, match="images that are not square"):
+        panderm.load_encoder(f"timm:{name}", weights="any.safetensors")

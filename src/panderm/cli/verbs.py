@@ -24,7 +24,7 @@ app = typer.Typer(
 
 
 def _classes(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",")]
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]
 
 
 def _version(asked: bool) -> None:

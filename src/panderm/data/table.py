@@ -156,7 +156,7 @@ def read_table(
     rows = frame.index.to_numpy(dtype=np.int64)
     if roles["label"]:
         columns["label"] = whole_numbers(columns["label"])
-    _require_unique_images(columns["image"], rows, roles["image"])
+    _require_unique_images(columns["image"], folder, rows, roles["image"])
     if roles["split"]:
         _require_known_splits(columns["split"], rows, roles["split"], source)
 
@@ -233,11 +233,16 @@ def _images_folder(source: Path, images: Path | str | None) -> Path:
     return folder.resolve()
 
 
-def _require_unique_images(image: Column, rows: npt.NDArray[np.int64], name: str | None) -> None:
-    times = Counter(x for x in image if x)
-    twice = [x for x, n in times.items() if n > 1]
+def _require_unique_images(
+    image: Column, folder: Path, rows: npt.NDArray[np.int64], name: str | None
+) -> None:
+    # One file may have two names: a.jpg, ./a.jpg, and its whole path.
+    file = np.array([x and os.path.normpath(folder / x) for x in image], dtype=object)
+    times = Counter(x for x in file if x)
+    found = {x: image[file == x][0] for x, n in times.items() if n > 1}
+    twice = list(found.values())
     if twice:
-        where = [f"{x}: rows {some([int(r) for r in rows[image == x]])}" for x in twice[:5]]
+        where = [f"{found[x]}: rows {some([int(r) for r in rows[file == x]])}" for x in list(found)[:5]]
         raise TableError(
             f"every image must be named once in column {name!r}.",
             [f"{plural(len(twice), 'image')} named more than once: {some(twice)}", *where],

@@ -146,6 +146,10 @@ def _timm_card(name: str, image_size: int | None) -> EncoderCard:
     size = int(data["input_size"][-1]) if image_size is None else image_size
     if size < _SMALLEST:
         raise UsageError(f"images must be at least {_SMALLEST} pixels wide.", f"found --image-size {size}")
+    if len(set(data["input_size"][1:])) > 1:
+        raise UsageError(
+            f"{name} takes images that are not square, which panderm cannot: choose another encoder."
+        )
     if data["crop_mode"] == "border":
         raise UsageError(f"{name} pads images to a square, which panderm cannot: choose another encoder.")
     where = str(own.get("origin_url") or own.get("hf_hub_id") or own.get("url") or "timm")

@@ -101,6 +101,10 @@ def draw_world(
     Raises:
         UsageError: an argument outside these bounds.
         ArtifactError: the folder exists or cannot be written.
+
+    Example:
+        >>> world = panderm.draw_world(Path("world"), n=240)  # doctest: +SKIP
+        >>> table = panderm.read_table(world.csv, images=world.images)  # doctest: +SKIP
     """
     rows = draw_table(n=n, patients=patients, seed=seed)
     _check_drawing(size, difficulty)

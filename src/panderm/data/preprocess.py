@@ -24,6 +24,11 @@ class Preprocess(Record):
         interpolation: Pillow's filter, always antialiased.
         mean: of R, G, B, on [0, 1].
         std: of R, G, B, on [0, 1].
+
+    Example:
+        >>> pixels = encoder.preprocess(panderm.read_image("lesion.jpg"))  # doctest: +SKIP
+        >>> pixels.shape  # doctest: +SKIP
+        torch.Size([3, 224, 224])
     """
 
     resize: int | tuple[int, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import timm
 from timm.data import resolve_data_config
@@ -11,8 +11,6 @@ from timm.data import resolve_data_config
 from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError, did_you_mean
 from panderm.provenance import Record
-
-Pool = Literal["cls", "mean"]
 
 
 class EncoderCard(Record):

@@ -10,15 +10,20 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar that appears after one second; ``shown=False`` keeps silent."""
+    """A bar that appears after one second; ``shown=False`` keeps silent.
 
-    def __init__(self, total: int, what: str, unit: str, *, shown: bool = True) -> None:
+    Bytes (``unit="B"``) are counted in kB, MB, GB; ``done`` is what an earlier run has brought already.
+    """
+
+    def __init__(self, total: int | None, what: str, unit: str, *, done: int = 0, shown: bool = True) -> None:
         # A log file wants a line now and then, not one every tenth of a second.
         interval = 0.1 if sys.stderr.isatty() else 30.0
         self._bar = tqdm(
             total=total,
             desc=what,
-            unit=f" {unit}",
+            initial=done,
+            unit=unit if unit == "B" else f" {unit}",
+            unit_scale=unit == "B",
             delay=1.0,
             mininterval=interval,
             disable=not shown,

@@ -1,27 +1,35 @@
-"""The whole sentence: a CSV of images → embeddings → probe → scores → report, in one call."""
+"""The whole sentence: a CSV of images → embeddings → probe → scores → report, in one call.
+
+With several encoders, the sentence for each of them on the same rows, and one report that compares them.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panderm.data.drawn import draw_world
 from panderm.data.table import Table, read_table
-from panderm.embeddings import Embeddings, Precision, open_embeddings
-from panderm.errors import ArtifactError, UsageError
+from panderm.embeddings import Embeddings, EncoderRecord, open_embeddings
+from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
+from panderm.models.cards import Pool
 from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
-from panderm.models.network import Pool
+from panderm.models.precision import PrecisionChoice
+from panderm.models.several import Eye, checked, decisive, paired
 from panderm.predictions import Predictions, open_predictions
 from panderm.provenance import CARD_NAME
 from panderm.published import require_free, write_published_csv
 from panderm.report import Report
-from panderm.scores import DRAWS, Scores, evaluate
-from panderm.storage import refuse_existing
+from panderm.scores import DRAWS, Score, Scores, evaluate
+from panderm.storage import explain_write_errors, refuse_existing, sha256_of_json
 from panderm.tasks.probe import probe, training_rows
 from panderm.training.linear_probe import Recipe
 
+EMBEDDINGS, PREDICTIONS, SCORES, PAGE = "embeddings.emb", "probe.pred", "scores.json", "report.html"
 DRAWN_NOTE = (
     "The images of this report are drawn by panderm, they are not photographs of skin: "
     "its numbers show that the software runs, and nothing about dermatology."
@@ -29,26 +37,74 @@ DRAWN_NOTE = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """What :func:`run` made and where it lies."""
+class Part:
+    """What one encoder gave.
 
+    Attributes:
+        title: the encoder's name, and what tells it apart where another has the same name.
+        folder: where its three files lie.
+        embeddings, predictions, scores: these files.
+    """
+
+    title: str
     folder: Path
     embeddings: Embeddings
     predictions: Predictions
     scores: Scores
 
+
+@dataclass(frozen=True)
+class Run:
+    """What :func:`run` made and where it lies.
+
+    Attributes:
+        folder: of the whole run, with the report.
+        parts: one for each encoder, in their order.
+        differences: for each encoder after the first, every score minus the first encoder's, with the 95 %
+            interval of that difference on the same bootstrap draws.
+    """
+
+    folder: Path
+    parts: tuple[Part, ...]
+    differences: tuple[dict[str, Score], ...] = ()
+
     @property
     def report(self) -> Path:
         """The HTML page."""
-        return self.folder / "report.html"
+        return self.folder / PAGE
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The embeddings, of a run with one encoder."""
+        return self._only("embeddings").embeddings
+
+    @property
+    def predictions(self) -> Predictions:
+        """The predictions, of a run with one encoder."""
+        return self._only("predictions").predictions
+
+    @property
+    def scores(self) -> Scores:
+        """The scores, of a run with one encoder."""
+        return self._only("scores").scores
+
+    def _only(self, what: str) -> Part:
+        if len(self.parts) > 1:
+            raise UsageError(
+                f"a run must be of one encoder to be asked for its {what}.",
+                f"this one compares {len(self.parts)}: {some([part.title for part in self.parts], 6)}",
+                f"[part.{what} for part in run.parts] holds those of each",
+            )
+        return self.parts[0]
 
 
 def run(
     table: Path | str,
     *,
-    encoder: str,
     out: Path | str,
-    weights: Path | str | None = None,
+    encoder: str | Sequence[str] | None = None,
+    weights: Path | str | Sequence[Path | str | None] | None = None,
+    card: Path | str | None = None,
     images: Path | str | None = None,
     image_column: str = "image",
     label: str | None = None,
@@ -59,7 +115,8 @@ def run(
     skip_bad: bool = False,
     pool: Pool | None = None,
     image_size: int | None = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "fp32",
+    compile: bool = False,  # noqa: A002 - the option's name everywhere
     device: str = "auto",
     batch_size: int | None = None,
     workers: int = 2,
@@ -73,14 +130,21 @@ def run(
     note: str | None = None,
     progress: bool = True,
 ) -> Run:
-    """Embed, probe, evaluate and report into one folder.
+    """Embed, probe, evaluate and report into one folder, with one encoder or with several.
 
     The options are those of :func:`panderm.read_table`, :func:`panderm.load_encoder`,
     :func:`panderm.probe` and :func:`panderm.evaluate`. Stopped half-way and called again, it goes on.
     ``overwrite`` replaces a finished folder, but embeddings of the same encoder and table are kept.
 
+    Several encoders, ``encoder=["panderm-large", "timm:NAME"]``, are asked the same question about the same
+    rows, with the same options, seed and bootstrap draws. Each has a folder of its own in ``out``, and one
+    report compares all with the first. ``weights`` then holds one file for each in the same order, None for
+    an encoder that needs none. ``card`` is for one encoder only; a card, or a file that
+    ``panderm convert`` wrote, needs no ``encoder``.
+
     Returns:
-        The embeddings, predictions, scores and the path of the report.
+        The embeddings, predictions and scores of each encoder (``.parts``; with one encoder also
+        ``.embeddings``, ``.predictions`` and ``.scores``) and the path of the report.
 
     Raises:
         PandermError: before any compute where the input is wrong or the folder holds another run.
@@ -92,18 +156,22 @@ def run(
         0.7966
     """
     folder = Path(out)
-    refuse_existing(folder / "report.html", overwrite=overwrite)
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError("--out must be a folder.", f"{folder} is a file", "choose another --out")
-    if (folder / CARD_NAME).exists():
-        raise ArtifactError(
-            "--out must be a folder of its own for the whole run.",
-            f"{folder} is itself one that panderm wrote: it has a {CARD_NAME}",
-            "choose another --out",
+    refuse_existing(folder / PAGE, overwrite=overwrite)
+    _require_own_folder(folder)
+
+    def load(name: str | None, file: Path | str | None) -> Encoder:
+        return load_encoder(
+            name,
+            weights=file,
+            card=card,
+            pool=pool,
+            image_size=image_size,
+            precision=precision,
+            device=device,
+            compile=compile,
         )
-    eye = load_encoder(
-        encoder, weights=weights, pool=pool, image_size=image_size, precision=precision, device=device
-    )
+
+    eyes = checked(paired(encoder, weights, card), load)
     rows = read_table(
         table,
         images=images,
@@ -120,30 +188,101 @@ def run(
     # What can be refused is refused now, before hours of embedding.
     choosing = "val" if recipe == "tuned" and test != "val" else None
     training_rows(rows, train="train", val=choosing, test=test, percent_data=percent_data)
+    names = [""] if len(eyes) == 1 else _folder_names([eye.record for eye in eyes])
     if published_csv is not None:
-        require_free(published_csv, rows.card, overwrite=overwrite)
-    embeddings = _embed(
-        eye,
-        rows,
-        folder / "embeddings.emb",
-        batch_size=batch_size,
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
-    )
-    predictions = probe(embeddings, recipe=recipe, test=test, percent_data=percent_data, seed=seed)
-    again = overwrite or _same_predictions(folder / "probe.pred", predictions)
-    predictions.save(folder / "probe.pred", overwrite=again)
-    scores = evaluate(predictions, draws=draws, seed=seed)
-    scores.save(folder / "scores.json", overwrite=again)
-    if published_csv is not None:
-        write_published_csv(predictions, scores, published_csv, overwrite=overwrite)
-    Report(predictions, scores).save(folder / "report.html", overwrite=overwrite)
-    return Run(folder, embeddings, predictions, scores)
+        for name in names:
+            require_free(Path(published_csv) / name, rows.card, overwrite=overwrite)
+    for eye, name in zip(eyes, names, strict=True):
+        _require_own_folder(folder / name)
+        _take_over(folder, folder / name, eye, rows)
+        held = folder / name / EMBEDDINGS
+        if held.exists() and not overwrite and not _goes_on(held, eye, rows):
+            open_embeddings(held, encoder=eye, table=rows, partial=True)  # raises, and says why
+
+    made = []
+    for eye, name in zip(eyes, names, strict=True):
+        own = folder / name
+        embeddings = _embed(
+            eye,
+            rows,
+            own / EMBEDDINGS,
+            batch_size=batch_size,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        predictions = probe(embeddings, recipe=recipe, test=test, percent_data=percent_data, seed=seed)
+        again = overwrite or _same_predictions(own / PREDICTIONS, predictions)
+        predictions.save(own / PREDICTIONS, overwrite=again)
+        scores = evaluate(predictions, draws=draws, seed=seed)
+        scores.save(own / SCORES, overwrite=again)
+        if published_csv is not None:
+            write_published_csv(predictions, scores, Path(published_csv) / name, overwrite=overwrite)
+        made.append((own, embeddings, predictions, scores))
+    page = Report([made_of[2] for made_of in made], [made_of[3] for made_of in made])
+    page.save(folder / PAGE, overwrite=overwrite)
+    parts = tuple(Part(title, *one) for title, one in zip(page.titles, made, strict=True))
+    return Run(folder, parts, page.differences)
+
+
+def _require_own_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError("--out must be a folder.", f"{folder} is a file", "choose another --out")
+    if (folder / CARD_NAME).exists():
+        raise ArtifactError(
+            "--out must be a folder of its own for the whole run.",
+            f"{folder} is itself one that panderm wrote: it has a {CARD_NAME}",
+            "choose another --out",
+        )
+
+
+def _folder_names(records: Sequence[EncoderRecord]) -> list[str]:
+    """Name a folder for each encoder: by its name, and where that is taken, by its weights too."""
+    taken = {EMBEDDINGS, PREDICTIONS, SCORES, PAGE, "world"}
+    plain = [_plain_name(record) for record in records]
+    names = []
+    for record, name in zip(records, plain, strict=True):
+        unique = name.casefold() not in taken and sum(name.casefold() == p.casefold() for p in plain) == 1
+        names.append(name if unique else _full_name(record))
+    if len({name.casefold() for name in names}) < len(names):
+        return [f"{name}-{sha256_of_json(decisive(r))[:8]}" for name, r in zip(plain, records, strict=True)]
+    return names
+
+
+def _plain_name(record: EncoderRecord) -> str:
+    return _in_a_path(record.name)[:80] or "encoder"
+
+
+def _full_name(record: EncoderRecord) -> str:
+    return f"{_plain_name(record)}-{_in_a_path(record.weights_sha256[:8])}"
+
+
+def _in_a_path(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")
+
+
+def _take_over(out: Path, folder: Path, eye: Eye, table: Table) -> None:
+    """Move in what an earlier run in ``out``, with fewer or more encoders, left of this one.
+
+    The folders depend on how many encoders there are; hours of embedding must not be lost by adding one.
+    """
+    if (folder / EMBEDDINGS).exists():
+        return
+    for other in (out, out / _plain_name(eye.record), out / _full_name(eye.record)):
+        if other == folder or not _goes_on(other / EMBEDDINGS, eye, table):
+            continue
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (EMBEDDINGS, PREDICTIONS, SCORES):
+                if (other / name).exists() and not (folder / name).exists():
+                    (other / name).rename(folder / name)
+        with contextlib.suppress(OSError):  # it may hold a user's own files
+            other.rmdir()
+        return
 
 
 def _embed(
-    encoder: Encoder,
+    eye: Eye,
     table: Table,
     folder: Path,
     *,
@@ -152,19 +291,43 @@ def _embed(
     overwrite: bool,
     progress: bool,
 ) -> Embeddings:
-    replace = overwrite and folder.exists() and not _goes_on(folder, encoder, table)
-    return encoder.embed(
-        table, folder, batch_size=batch_size, workers=workers, overwrite=replace, progress=progress
-    )
+    goes_on = folder.exists() and _goes_on(folder, eye, table)
+    if goes_on:
+        with contextlib.suppress(ArtifactError):  # not whole: what is missing is made
+            return open_embeddings(folder, encoder=eye, table=table)
+    encoder = eye.load()
+    if decisive(encoder.record) != decisive(eye.record):
+        raise WeightsError(
+            "a weights file must not change while a run uses it.",
+            f"{eye.record.weights}: it was {eye.record.weights_sha256[:12]} when it was checked, "
+            f"now it is {encoder.record.weights_sha256[:12]}",
+            "run the same command again once the file is whole",
+        )
 
+    def embedded(*, replace: bool) -> Embeddings:
+        return encoder.embed(
+            table, folder, batch_size=batch_size, workers=workers, overwrite=replace, progress=progress
+        )
 
-def _goes_on(folder: Path, encoder: Encoder, table: Table) -> bool:
-    """Say whether a folder holds embeddings of this encoder and table, whole or not."""
+    if not (overwrite and goes_on):
+        return embedded(replace=overwrite and folder.exists())
     try:
-        open_embeddings(folder, encoder=encoder, table=table, partial=True)
-    except ArtifactError:
-        return False
-    return True
+        return embedded(replace=False)
+    except ParentsError:  # it holds the vectors of fp32, but here fewer bits are found to do
+        return embedded(replace=True)
+
+
+def _goes_on(folder: Path, eye: Eye, table: Table) -> bool:
+    """Say whether a folder holds embeddings of this encoder and table, whole or not.
+
+    Whether fewer bits than fp32 will do is seen on the first images only: the folder may hold either.
+    """
+    plain = replace(eye, record=eye.record.model_copy(update={"precision": "fp32"}))
+    for either in (eye, plain):
+        with contextlib.suppress(ArtifactError):
+            open_embeddings(folder, encoder=either, table=table, partial=True)
+            return True
+    return False
 
 
 def _same_predictions(folder: Path, predictions: Predictions) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from panderm.errors import ArtifactError, DataError, UsageError
+from panderm.errors import ArtifactError, DataError, ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_predictions
 from panderm.statistics.classification import (
     classification_scores,
@@ -19,12 +20,13 @@ from panderm.statistics.classification import (
     not_computable_per_class,
     per_class_scores,
 )
-from panderm.statistics.resampling import bootstrap, cluster_codes, percentile_interval
+from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
 from panderm.storage import write_json
 
 DRAWS = 2000
 LEVEL = 0.95
 METHOD = "percentile bootstrap"
+_PER_CLASS = ("sensitivity", "specificity")
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,126 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
         >>> panderm.evaluate("probe.pred").scores["auroc_ovo"]  # doctest: +SKIP
         Score(value=0.977, low=0.962, high=0.988, reason=None)
     """
+    given = predictions if isinstance(predictions, Predictions) else open_predictions(predictions)
+    drawn = _draw(given, draws, seed)
+    values, resampled, units = drawn.values, drawn.resampled, drawn.clusters
+    truth, predicted = given.truth_codes(), given.predicted_codes()
+    classes, K = given.classes, len(given.classes)
+    class_reasons = not_computable_per_class(truth, K, classes)
+    scores = {
+        name: _score(float(values[name][0]), resampled[name], drawn.reasons.get(name), units)
+        for name in values
+        if name not in _PER_CLASS
+    }
+    per_class = {}
+    for k, name in enumerate(classes):
+        both = {
+            side: _score(
+                float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name), units
+            )
+            for side in _PER_CLASS
+        }
+        per_class[name] = ClassScores(n=int((truth == k).sum()), **both)
+    return Scores(
+        scores=scores,
+        per_class=per_class,
+        confusion=confusion_matrix(truth, predicted, K),
+        classes=classes,
+        n=len(given),
+        clusters=units,
+        unit=drawn.unit,
+        draws=draws,
+        seed=seed,
+        split=given.card.split,
+        predictions=given.card.identity,
+    )
+
+
+def differences(
+    predictions: Sequence[Predictions], *, draws: int = DRAWS, seed: int = 0
+) -> tuple[dict[str, Score], ...]:
+    """Return how far every score of the others lies from that of the first, on the same draws.
+
+    Both are scored on every bootstrap draw of the same patients, and the 95 % interval is that of their
+    difference: what makes a draw hard for both cancels.
+
+    Args:
+        predictions: of the same rows, two or more; the first is the one the others are compared with.
+        draws: bootstrap draws, as in :func:`evaluate`.
+        seed: of the bootstrap; with the same, the scores' own intervals rest on the same draws.
+
+    Returns:
+        For each of the others, by name of the score: its value minus the first's, in [-1, 1] (kappa: in
+        [-2, 2]), and the interval of that difference.
+
+    Raises:
+        ParentsError: predictions of other rows.
+    """
+    require_same_rows(predictions)
+    first = _draw(predictions[0], draws, seed)
+    found = []
+    for given in predictions[1:]:
+        other = _draw(given, draws, seed)
+        found.append({name: _difference(name, first, other) for name in other.scores})
+    return tuple(found)
+
+
+def require_same_rows(predictions: Sequence[Predictions], names: Sequence[str] = ()) -> None:
+    """Raise :class:`ParentsError` naming both where predictions are not of the same rows in the same order.
+
+    Args:
+        predictions: to be shown side by side.
+        names: what the user calls them, for the message; by default their encoders' names.
+    """
+    called = list(names) or [given.card.embeddings.encoder.name for given in predictions]
+    for name, given in list(zip(called, predictions, strict=True))[1:]:
+        differ = _rows_differ(predictions[0], given)
+        if differ:
+            raise ParentsError(
+                "predictions side by side must be of the same images, in the same order.",
+                [f"{called[0]}: {_rows(predictions[0])}", f"{name}: {_rows(given)}", differ],
+                "embed and probe one table with each encoder, and score the same split",
+            )
+
+
+def _rows(given: Predictions) -> str:
+    table = given.card.embeddings.table
+    return f"{plural(len(given), 'row')} of {given.card.split}, from {table.csv} ({table.sha256[:12]})"
+
+
+def _rows_differ(ours: Predictions, theirs: Predictions) -> str | None:
+    if ours.classes != theirs.classes:
+        return f"their classes differ: {some(ours.classes)}, and {some(theirs.classes)}"
+    if len(ours) != len(theirs):
+        return "they differ in the number of rows"
+    # The truth and the units too: by them the same images would be scored or drawn in another way.
+    for column in ("image", "sha256", "truth", "patient", "group"):
+        one, two = getattr(ours, column), getattr(theirs, column)
+        at = np.flatnonzero(one != two)
+        if len(at):
+            what = "file" if column == "sha256" else column
+            return f"they differ in the {what} of row {at[0] + 1:,}: {one[at[0]]} and {two[at[0]]}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Every score of one set of predictions, on its rows as they are and on every draw of them."""
+
+    values: dict[str, npt.NDArray[np.float64]]
+    resampled: dict[str, npt.NDArray[np.float64]]
+    reasons: dict[str, str]
+    clusters: int
+    unit: str
+
+    @property
+    def scores(self) -> list[str]:
+        return [name for name in self.values if name not in _PER_CLASS]
+
+
+def _draw(given: Predictions, draws: int, seed: int) -> _Drawn:
     if draws < 1 or seed < 0:
         raise UsageError("--draws must be at least 1 and --seed not negative.", f"found {draws} and {seed}")
-    given = predictions if isinstance(predictions, Predictions) else open_predictions(predictions)
     if not len(given):
         raise DataError("predictions must have rows to be scored.", "found none")
     truth, predicted = given.truth_codes(), given.predicted_codes()
@@ -208,47 +327,35 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
             **per_class_scores(truth, predicted, K, weights),
         }
 
-    units = int(clusters.max()) + 1
-    values = all_scores(None)
-    resampled = bootstrap(all_scores, clusters, draws, seed)
-    reasons = not_computable(truth, K, classes, predicted=predicted)
-    class_reasons = not_computable_per_class(truth, K, classes)
-    scores = {
-        name: _score(float(values[name][0]), resampled[name], reasons.get(name), units)
-        for name in values
-        if name not in ("sensitivity", "specificity")
-    }
-    per_class = {}
-    for k, name in enumerate(classes):
-        both = {
-            side: _score(
-                float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name), units
-            )
-            for side in ("sensitivity", "specificity")
-        }
-        per_class[name] = ClassScores(n=int((truth == k).sum()), **both)
-    return Scores(
-        scores=scores,
-        per_class=per_class,
-        confusion=confusion_matrix(truth, predicted, K),
-        classes=classes,
-        n=len(given),
-        clusters=units,
+    return _Drawn(
+        values=all_scores(None),
+        resampled=bootstrap(all_scores, clusters, draws, seed),
+        reasons=not_computable(truth, K, classes, predicted=predicted),
+        clusters=int(clusters.max()) + 1,
         unit=unit,
-        draws=draws,
-        seed=seed,
-        split=given.card.split,
-        predictions=given.card.identity,
     )
 
 
+def _difference(name: str, first: _Drawn, other: _Drawn) -> Score:
+    value = float(other.values[name][0] - first.values[name][0])
+    one, two = (drawn.resampled[name] for drawn in (first, other))
+    reason = first.reasons.get(name) or other.reasons.get(name)
+    return _with_interval(value, paired_interval(one, two, LEVEL), len(one), reason, first.clusters)
+
+
 def _score(value: float, draws: npt.NDArray[np.float64], reason: str | None, clusters: int) -> Score:
+    return _with_interval(value, percentile_interval(draws, LEVEL), len(draws), reason, clusters)
+
+
+def _with_interval(
+    value: float, found: tuple[float, float, int], draws: int, reason: str | None, clusters: int
+) -> Score:
     if not np.isfinite(value):
         return Score(None, None, None, reason or "undefined on these rows")
     if clusters == 1:
         return Score(value, None, None, "no interval: there is one unit only to resample")
-    low, high, used = percentile_interval(draws, LEVEL)
+    low, high, used = found
     if not np.isfinite(low):
-        why = f"no interval: it can be computed in {used} of {len(draws)} draws only"
+        why = f"no interval: it can be computed in {used} of {draws} draws only"
         return Score(value, None, None, why)
     return Score(value, low, high)

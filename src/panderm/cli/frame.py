@@ -6,12 +6,13 @@ import functools
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from panderm.errors import ArtifactError, PandermError, PandermWarning, plural
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+
+class Finding(dict[str, Any]):
+    """A verb's JSON whose answer is no, as of a check that fails: printed as any other, exit code 1."""
+
+
+_FOUND = 1
 _INTERRUPTED = 130  # what a shell reports for a command stopped with Ctrl-C
 
 
@@ -48,6 +55,8 @@ def verb(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
                 raise typer.Exit(_INTERRUPTED) from None
         if as_json:
             _print_json(result)
+        if isinstance(result, Finding):
+            raise typer.Exit(_FOUND)
 
     return command
 
@@ -85,6 +94,50 @@ def show_scores(scores: Scores) -> None:
         f"{scores.draws:,} draws, seed {scores.seed}",
         markup=False,
     )
+
+
+def show_comparison(
+    titles: Sequence[str], scores: Sequence[Scores], differences: Sequence[Mapping[str, Score]]
+) -> None:
+    """Print scores as rows and encoders as columns, then how far the others lie from the first."""
+    longest = max(24, *(len(title) for title in titles))
+    wide = None if sys.stdout.isatty() else max(100, 24 + (2 + min(longest, 40)) * len(titles))
+    console = Console(highlight=False, width=wide)
+    letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(titles))]
+    lines = Table(box=None, pad_edge=False)
+    lines.add_column("score")
+    for letter, title in zip(letters, titles, strict=True):
+        lines.add_column(Text(f"{letter}  {title}"), overflow="fold")
+    for name in scores[0].scores:
+        lines.add_row(name, *(_in_a_cell(one.scores[name]) for one in scores))
+    console.print(lines)
+    apart = Table(box=None, pad_edge=False)
+    apart.add_column("difference")
+    for letter in letters[1:]:
+        apart.add_column(f"{letter} − {letters[0]}")
+    for name in scores[0].scores:
+        apart.add_row(name, *(_in_a_cell(one[name], signed=True) for one in differences))
+    console.print()
+    console.print(apart)
+    first = scores[0]
+    console.print(
+        f"{plural(first.n, 'image')} of {first.split}; {plural(first.clusters, first.unit)} resampled, "
+        f"{first.draws:,} draws, seed {first.seed}, the same for all; 95 % intervals",
+        markup=False,
+    )
+    every = [score for one in scores for score in one.scores.values()]
+    every += [score for one in differences for score in one.values()]
+    for reason in dict.fromkeys(score.reason for score in every if score.reason):
+        console.print(f"–: {reason}", markup=False)
+
+
+def _in_a_cell(score: Score, *, signed: bool = False) -> str:
+    sign, between = ("+", " to ") if signed else ("", "–")
+    if score.value is None:
+        return "–"
+    if score.low is None:
+        return f"{score.value:{sign}.3f} (–)"
+    return f"{score.value:{sign}.3f} ({score.low:{sign}.3f}{between}{score.high:{sign}.3f})"
 
 
 def _cells(score: Score) -> tuple[str, str]:

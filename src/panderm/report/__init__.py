@@ -1,55 +1,101 @@
 """Scores to one self-contained HTML page: numbers with intervals, figures, mistakes, and what was run.
 
-``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``figures`` draws,
-``svg`` makes drawings fit to stand in a page, ``mistakes`` finds the pictures, ``record`` reads the cards,
-``words`` writes numbers and names.
+``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``comparison`` does
+so for several encoders, into ``comparison.html``; ``figures`` and ``overlays`` draw, ``svg`` makes drawings
+fit to stand in a page, ``mistakes`` finds the pictures, ``record`` reads the cards, ``titles`` and ``words``
+write names and numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from panderm.errors import ParentsError
+from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_predictions
 from panderm.provenance import Provenance
+from panderm.report.comparison import Entry, render_comparison
 from panderm.report.page import render
-from panderm.scores import Scores, evaluate
+from panderm.report.titles import titles
+from panderm.scores import Score, Scores, differences, evaluate, require_same_rows
 from panderm.storage import refuse_existing, write_text
 
 __all__ = ["Report"]
 
+_Predictions = Predictions | Path | str
+_Scores = Scores | Path | str
+
 
 class Report:
-    """One evaluation as a page that needs no network, no script and no other file.
+    """One evaluation, or several side by side, as a page that needs no network, no script, no other file.
 
     Args:
-        predictions: a :class:`panderm.Predictions`, or the folder ``X.pred``.
-        scores: a :class:`panderm.Scores` or its file, made from these predictions; by default they are
-            scored now, with the usual draws and seed 0.
+        predictions: a :class:`panderm.Predictions`, or the folder ``X.pred``; or a list of these, all of the
+            same rows: the page then compares each with the first.
+        scores: a :class:`panderm.Scores` or its file, made from these predictions; of several predictions a
+            list, in their order. By default they are scored now, with the usual draws and seed 0.
 
     Attributes:
-        predictions: what was predicted.
-        scores: of these predictions.
+        parts: pairs of predictions and scores, one for each that was given.
+        titles: what the page calls each of them.
+        differences: for each after the first, every score minus the first's, with the 95 % interval of that
+            difference on the same bootstrap draws.
 
     Raises:
         ArtifactError: a folder or file that is not what it should be.
-        ParentsError: scores of other predictions.
+        ParentsError: scores of other predictions; predictions of other rows; scores of other draws.
+        UsageError: not as many scores as predictions, or the same predictions twice.
 
     Example:
         >>> panderm.Report("probe.pred").save("report.html")  # doctest: +SKIP
+        >>> panderm.Report(["large.pred", "small.pred"]).save("both.html")  # doctest: +SKIP
     """
 
     def __init__(
-        self, predictions: Predictions | Path | str, scores: Scores | Path | str | None = None
+        self,
+        predictions: _Predictions | Sequence[_Predictions],
+        scores: _Scores | Sequence[_Scores] | None = None,
     ) -> None:
-        self.predictions = _opened_predictions(predictions)
-        self.scores = _opened_scores(self.predictions, scores)
-        _require_same(self.predictions, _named(predictions), self.scores, _named(scores))
+        given = [predictions] if isinstance(predictions, _Predictions) else list(predictions)
+        files: list[_Scores | None] = [scores] if isinstance(scores, _Scores) else list(scores or ())
+        _require_as_many(given, files)
+        opened = [_opened_predictions(one) for one in given]
+        names = [_named(one) for one in given]
+        if len(opened) > 1:
+            _require_comparable(opened, names)
+        self.parts = tuple(
+            (one, _opened_scores(one, file))
+            for one, file in zip(opened, files or [None] * len(opened), strict=True)
+        )
+        for (one, its), name, file in zip(self.parts, names, files or [None] * len(opened), strict=True):
+            _require_same(one, name, its, _named(file))
+        self.titles = tuple(titles([one.card for one in opened]))
+        self.differences: tuple[dict[str, Score], ...] = ()
+        if len(opened) > 1:
+            _require_same_draws([its for _, its in self.parts], self.titles)
+            draws, seed = self.parts[0][1].draws, self.parts[0][1].seed
+            self.differences = differences(opened, draws=draws, seed=seed)
+
+    @property
+    def predictions(self) -> Predictions:
+        """What was predicted, of a report on one set of predictions."""
+        return self._only("predictions")[0]
+
+    @property
+    def scores(self) -> Scores:
+        """The scores, of a report on one set of predictions."""
+        return self._only("scores")[1]
 
     def html(self) -> str:
         """Return the complete page."""
         now = Provenance.now()
-        return render(self.predictions, self.scores, created=now.created, version=now.panderm)
+        if len(self.parts) == 1:
+            return render(*self.parts[0], created=now.created, version=now.panderm)
+        entries = [
+            Entry(title, *part, difference)
+            for title, part, difference in zip(self.titles, self.parts, ({}, *self.differences), strict=True)
+        ]
+        return render_comparison(entries, created=now.created, version=now.panderm)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the page, whole or not at all, and return its path.
@@ -61,6 +107,15 @@ class Report:
         refuse_existing(target, overwrite=overwrite)  # before the figures are drawn, not after
         write_text(target, self.html(), overwrite=overwrite)
         return target
+
+    def _only(self, what: str) -> tuple[Predictions, Scores]:
+        if len(self.parts) > 1:
+            raise UsageError(
+                f"a report must show one set of predictions to be asked for its {what}.",
+                f"this one compares {len(self.parts)}: {some(self.titles, 6)}",
+                "report.parts holds the predictions and scores of each",
+            )
+        return self.parts[0]
 
 
 def _opened_predictions(given: Predictions | Path | str) -> Predictions:
@@ -77,6 +132,44 @@ def _opened_scores(predictions: Predictions, given: Scores | Path | str | None) 
 
 def _named(given: object) -> str | None:
     return str(given) if isinstance(given, Path | str) else None
+
+
+def _require_as_many(predictions: Sequence[object], scores: Sequence[object]) -> None:
+    if not predictions:
+        raise UsageError("a report must have predictions to show.", "found none", "panderm report X.pred")
+    if scores and len(scores) != len(predictions):
+        raise UsageError(
+            "--scores must be given once for each set of predictions, in the same order, or not at all.",
+            f"found {len(predictions)} of predictions and {len(scores)} of scores",
+            "leave the scores out and they are made now",
+        )
+
+
+def _require_comparable(predictions: Sequence[Predictions], names: Sequence[str | None]) -> None:
+    called = [
+        name or given.card.embeddings.encoder.name for name, given in zip(names, predictions, strict=True)
+    ]
+    seen: dict[str, str] = {}
+    for given, name in zip(predictions, called, strict=True):
+        if given.card.identity in seen:
+            raise UsageError(
+                "predictions to be compared must differ.",
+                f"{seen[given.card.identity]} and {name} are the same: {given.card.identity[:12]}",
+                "name each once",
+            )
+        seen[given.card.identity] = name
+    require_same_rows(predictions, called)
+
+
+def _require_same_draws(scores: Sequence[Scores], called: Sequence[str]) -> None:
+    for one, name in list(zip(scores, called, strict=True))[1:]:
+        if (one.draws, one.seed) != (scores[0].draws, scores[0].seed):
+            told = [f"{called[0]}: {plural(scores[0].draws, 'draw')}, seed {scores[0].seed}"]
+            raise ParentsError(
+                "scores side by side must rest on the same bootstrap draws.",
+                [*told, f"{name}: {plural(one.draws, 'draw')}, seed {one.seed}"],
+                "evaluate all with the same --draws and --seed, or leave the scores out: they are made now",
+            )
 
 
 def _require_same(predictions: Predictions, folder: str | None, scores: Scores, file: str | None) -> None:

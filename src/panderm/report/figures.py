@@ -51,16 +51,16 @@ def roc_curves(truth: Codes, probabilities: Probabilities, classes: Names, *, na
     areas = [float(roc_auc_score(truth == c, probabilities[:, c])) for c in drawn]
 
     def draw() -> Figure:
-        figure, axes = _curve_axes("1 − specificity", "sensitivity", drawn, classes)
+        figure, axes = curve_axes("1 − specificity", "sensitivity", drawn, classes)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         lines = []
         for i, c in enumerate(drawn):
             false, true, _ = roc_curve(truth == c, probabilities[:, c])
-            lines += axes.plot(false, true, **_pen(i))
-        _legend(figure, lines, drawn, classes, areas)
+            lines += axes.plot(false, true, **pen(i))
+        legend(figure, lines, drawn, classes, areas)
         return figure
 
-    description = f"AUROC against the rest: {_listed(drawn, classes, areas)}."
+    description = f"AUROC against the rest: {listed(drawn, classes, areas)}."
     return to_svg(draw, name=name, title="ROC curves", description=description)
 
 
@@ -75,18 +75,18 @@ def precision_recall_curves(
     areas = [float(average_precision_score(truth == c, probabilities[:, c])) for c in drawn]
 
     def draw() -> Figure:
-        figure, axes = _curve_axes("sensitivity (recall)", "precision", drawn, classes)
+        figure, axes = curve_axes("sensitivity (recall)", "precision", drawn, classes)
         if len(classes) == 2:
             share = float((truth == 1).mean())
             axes.plot([0, 1], [share, share], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         lines = []
         for i, c in enumerate(drawn):
             recall, precision = precision_steps(truth == c, probabilities[:, c])
-            lines += axes.step(recall, precision, where="pre", **_pen(i))
-        _legend(figure, lines, drawn, classes, areas)
+            lines += axes.step(recall, precision, where="pre", **pen(i))
+        legend(figure, lines, drawn, classes, areas)
         return figure
 
-    description = f"Average precision against the rest: {_listed(drawn, classes, areas)}."
+    description = f"Average precision against the rest: {listed(drawn, classes, areas)}."
     return to_svg(draw, name=name, title="Precision-recall curves", description=description)
 
 
@@ -135,7 +135,8 @@ def confusion_matrix(counts: Codes, classes: Names, *, name: str = "confusion") 
     return to_svg(draw, name=name, title="Confusion matrix", description=description)
 
 
-def _pen(i: int) -> dict[str, Any]:
+def pen(i: int) -> dict[str, Any]:
+    """Return how curve i is drawn: by colour, and by dashes where the colours come again."""
     return {
         "color": SERIES[i % len(SERIES)],
         "linestyle": _DASHES[i // len(SERIES) % len(_DASHES)],
@@ -144,7 +145,8 @@ def _pen(i: int) -> dict[str, Any]:
     }
 
 
-def _curve_axes(x: str, y: str, drawn: Sequence[int], classes: Names) -> tuple[Figure, Axes]:
+def curve_axes(x: str, y: str, drawn: Sequence[int], classes: Names) -> tuple[Figure, Axes]:
+    """Return an empty unit square with named axes, and room for a legend beneath it."""
     below = _BOTTOM + _ROW * (_legend_rows(drawn, classes) + 0.4)
     width, height = _LEFT + _PLOT + _RIGHT, below + _PLOT + _TOP
     figure = Figure(figsize=(width, height))
@@ -167,9 +169,10 @@ def _legend_rows(drawn: Sequence[int], classes: Names) -> int:
     return -(-len(drawn) // _legend_columns(drawn, classes))
 
 
-def _legend(
+def legend(
     figure: Figure, lines: list[Line2D], drawn: Sequence[int], classes: Names, areas: Sequence[float]
 ) -> None:
+    """Write area and name of each curve beneath the square."""
     texts = [f"{number(a)}  {short(classes[c], 40)}" for c, a in zip(drawn, areas, strict=True)]
     figure.legend(
         lines,
@@ -185,7 +188,8 @@ def _legend(
     )
 
 
-def _listed(drawn: Sequence[int], classes: Names, areas: Sequence[float]) -> str:
+def listed(drawn: Sequence[int], classes: Names, areas: Sequence[float]) -> str:
+    """Return names and areas in a line, for those who cannot see the curves."""
     return ", ".join(f"{short(classes[c], 80)} {number(a)}" for c, a in zip(drawn, areas, strict=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,65 @@ def most_confident_mistakes(predictions: Predictions, most: int = MOST) -> Itera
             predicted=predictions.classes[predicted[row]],
             probability=float(predictions.probabilities[row, predicted[row]]),
             of_truth=float(predictions.probabilities[row, truth[row]]),
+            picture=picture,
+            problem=problem,
+        )
+
+
+@dataclass(frozen=True)
+class SharedMistake:
+    """One image that some of several encoders put into a wrong class.
+
+    Attributes:
+        image: its name in the table.
+        truth: the true class.
+        taken: for each class it was taken for, which encoders did (positions) and with what probability.
+        picture, problem: as of :class:`Mistake`.
+    """
+
+    image: str
+    truth: str
+    taken: tuple[tuple[str, tuple[tuple[int, float], ...]], ...]
+    picture: str | None
+    problem: str | None
+
+
+def wrong_rows(predictions: Sequence[Predictions]) -> npt.NDArray[np.bool_]:
+    """Return for each encoder and row whether its most probable class is not the true one, bool (E, n)."""
+    return np.array([given.predicted_codes() != given.truth_codes() for given in predictions])
+
+
+def mistakes_of_all(predictions: Sequence[Predictions], most: int = MOST) -> Iterator[SharedMistake]:
+    """Yield the images that every encoder gets wrong, those they are surest of on the whole first."""
+    everyone = list(range(len(predictions)))
+    often = wrong_rows(predictions).sum(axis=0)
+    yield from _shared(predictions, everyone, often == len(predictions), most)
+
+
+def mistakes_of_one(
+    predictions: Sequence[Predictions], which: int, most: int = MOST // 2
+) -> Iterator[SharedMistake]:
+    """Yield the images that this encoder alone gets wrong, those it is surest of first."""
+    wrong = wrong_rows(predictions)
+    yield from _shared(predictions, [which], wrong[which] & (wrong.sum(axis=0) == 1), most)
+
+
+def _shared(
+    predictions: Sequence[Predictions], who: Sequence[int], chosen: npt.NDArray[np.bool_], most: int
+) -> Iterator[SharedMistake]:
+    rows = np.flatnonzero(chosen)
+    confidence = np.mean([predictions[i].probabilities[rows].max(axis=1) for i in who], axis=0)
+    first = predictions[0]
+    for row in rows[np.argsort(-confidence, kind="stable")][:most]:
+        taken: dict[str, list[tuple[int, float]]] = {}
+        for i in who:
+            chances = predictions[i].probabilities[row]
+            taken.setdefault(first.classes[int(chances.argmax())], []).append((i, float(chances.max())))
+        picture, problem = _picture(first.path[row], first.sha256[row])
+        yield SharedMistake(
+            image=first.image[row],
+            truth=first.truth[row],
+            taken=tuple((name, tuple(they)) for name, they in taken.items()),
             picture=picture,
             problem=problem,
         )

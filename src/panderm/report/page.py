@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from panderm.errors import plural
@@ -33,7 +33,10 @@ class Banner:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One score in words; ``bar`` is (low, value, high) in percent, where they are between 0 and 1."""
+    """One score in words; ``bar`` is (low, value, high) in percent, where they are between 0 and 1.
+
+    ``holds_zero`` speaks of a difference: whether its interval does, or there is none.
+    """
 
     title: str
     meaning: str
@@ -41,6 +44,7 @@ class ScoreRow:
     interval: str | None
     reason: str | None
     bar: tuple[float, float, float] | None
+    holds_zero: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def render(predictions: Predictions, scores: Scores, *, created: str, version: s
     """
     card = predictions.card
     mistakes = list(most_confident_mistakes(predictions))
-    page = _template().render(
+    page = template("page.html").render(
         card=card,
         table=card.embeddings.table,
         encoder=card.embeddings.encoder,
@@ -125,12 +129,12 @@ def banners(predictions: Predictions, scores: Scores) -> list[Banner]:
         few = plural(scores.clusters, scores.unit)
         text = f"The intervals rest on {few} only; with so few, resampling makes them too narrow."
         found.append(Banner("care", f"Few {units(scores.unit)}", text))
-    found += [Banner("care", "Warning from the table", _sentence(warning)) for warning in table.warnings]
+    found += [Banner("care", "Warning from the table", sentence(warning)) for warning in table.warnings]
     if table.skipped:
         text = f"{plural(len(table.skipped), 'row')} of the table could not be used: see “What was run”."
         found.append(Banner("care", "Rows left out", text))
     if table.note:
-        found.append(Banner("note", "Note on the data", _sentence(table.note)))
+        found.append(Banner("note", "Note on the data", sentence(table.note)))
     return found
 
 
@@ -197,19 +201,30 @@ def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
     ]
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return a text with a capital at its beginning and a stop at its end."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Return a template of this package."""
     room = files("panderm.report")
+
+    def read(file: str) -> str:
+        return (room / file).read_text(encoding="utf-8")
+
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(read),
     )
     environment.filters |= {"number": number, "words": plural, "units": units}
-    # Both are ours: the style sheet is a file of this package, and the figures escape what they are given.
-    environment.globals["css"] = Markup((room / "page.css").read_text(encoding="utf-8"))
+    # All are ours: the style sheets are files of this package, and the figures escape what they are given.
+    environment.globals["css"] = Markup(read("page.css"))
+    environment.globals["comparison_css"] = Markup(read("comparison.css"))
     environment.filters["drawn"] = Markup
-    return environment.from_string((room / "page.html").read_text(encoding="utf-8"))
+    return environment.get_template(name)

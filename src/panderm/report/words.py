@@ -61,6 +61,12 @@ def number(value: float) -> str:
     return text.replace("-", "−") if float(text) else "0.000"
 
 
+def signed(value: float) -> str:
+    """Return a difference with three decimals and its sign, ``"+0.012"``; none where it rounds to 0."""
+    text = number(value)
+    return text if value < 0 or not float(text) else f"+{text}"
+
+
 def interval(score: Score) -> str | None:
     """Return ``"0.881–0.939"``, or None where there is no interval."""
     if score.low is None or score.high is None:

@@ -104,6 +104,28 @@ def percentile_interval(draws: ArrayLike, level: float = 0.95) -> tuple[float, f
     return float(low), float(high), used
 
 
+def paired_interval(first: ArrayLike, other: ArrayLike, level: float = 0.95) -> tuple[float, float, int]:
+    """Return the interval of ``other - first``, draw by draw, and how many draws it rests on.
+
+    What makes a draw hard for both cancels; the two scores' own intervals, side by side, do not show that.
+
+    Args:
+        first: (B,) values of one score; draw b of both comes from the same resampled clusters.
+        other: (B,) values of the same score of something else.
+        level: in (0, 1).
+
+    Returns:
+        As `percentile_interval`; a draw in which either is not finite is left out.
+
+    Raises:
+        ValueError: not the same number of draws.
+    """
+    one, two = (np.asarray(draws, dtype=np.float64) for draws in (first, other))
+    if one.ndim != 1 or one.shape != two.shape:
+        raise ValueError(f"paired draws must both be (B,), not {one.shape} and {two.shape}")
+    return percentile_interval(two - one, level)
+
+
 def bootstrap(
     statistic: Callable[[Weights], Mapping[str, NDArray[Any]]],
     clusters: ArrayLike,

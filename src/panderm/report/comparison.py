@@ -1,0 +1,387 @@
+"""The page for several encoders: what every section says, and the template it is poured into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from panderm.errors import plural
+from panderm.predictions import Predictions
+from panderm.report import figures, overlays
+from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
+from panderm.report.page import FEW, Banner, Drawing, ScoreRow, method_in_words, score_row, sentence, template
+from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
+from panderm.report.svg import SERIES
+from panderm.report.words import moment, plain, score_words, short, signed, units
+from panderm.scores import LEVEL, Score, Scores
+
+# A column is as wide as its numbers; above this many encoders it has no room for a name as well.
+_NAMED_COLUMNS = 4
+_SCALES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of those compared: its title, its numbers, and how far they lie from the first entry's."""
+
+    title: str
+    predictions: Predictions
+    scores: Scores
+    differences: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class Key:
+    """How one entry is called in the page: a letter, a colour from 1 to 6, its title, and facts in a line."""
+
+    letter: str
+    colour: int
+    title: str
+    short: str
+    facts: str
+    random: bool
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One quantity, with the value of each entry."""
+
+    title: str
+    meaning: str
+    n: int | None
+    cells: list[ScoreRow]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A table with a column for each of some entries, and one where all stand on the same line."""
+
+    first: str
+    caption: str
+    heads: list[tuple[Key, str]]
+    axis: tuple[str, ...]
+    rows: list[Measure]
+    counts: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images that the same encoders got wrong: how many there are, and the first of them."""
+
+    title: str
+    none: str
+    total: int
+    mistakes: list[SharedMistake]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One entry in "What was run"."""
+
+    key: Key
+    weights: Rows
+    record: RunRecord
+
+
+def render_comparison(entries: Sequence[Entry], *, created: str, version: str) -> str:
+    """Return the complete page.
+
+    Args:
+        entries: two or more, of the same rows; the first is the one the others are compared with.
+        created: the page's time, UTC, for its footer.
+        version: of panderm, for its footer.
+    """
+    keys = keys_of(entries)
+    first = entries[0]
+    cards = [entry.predictions.card for entry in entries]
+    scores = first.scores
+    ran = [
+        Ran(key, weights_rows(card.embeddings), run_record(entry.predictions))
+        for key, card, entry in zip(keys, cards, entries, strict=True)
+    ]
+    methods = list(dict.fromkeys(method_in_words(entry.predictions) for entry in entries))
+    predictions = [entry.predictions for entry in entries]
+    page = template("comparison.html").render(
+        keys=keys,
+        noun=_noun(entries),
+        table=cards[0].embeddings.table,
+        method=" or ".join(methods),
+        scores=scores,
+        units=plural(scores.clusters, scores.unit),
+        level=_level(),
+        banners=comparison_banners(entries, keys),
+        score_table=score_table(entries, keys),
+        difference_table=difference_table(entries, keys),
+        intervals=sum(d.low is not None for entry in entries[1:] for d in entry.differences.values()),
+        reasons=_reasons(entries),
+        class_tables=[class_table(entries, keys, side) for side in ("sensitivity", "specificity")],
+        curves=curves(entries, keys),
+        matrices=matrices(entries, keys),
+        confusions=[(key, entry.scores.confusion) for key, entry in zip(keys, entries, strict=True)],
+        agreement=agreement(predictions, keys),
+        galleries=galleries(predictions, keys),
+        ran=ran,
+        commands=list(dict.fromkeys(run.command for one in ran for run in one.record.runs)),
+        same_method=all(one.record.method == ran[0].record.method for one in ran),
+        same_versions=all(one.record.versions == ran[0].record.versions for one in ran),
+        data=_by_table(entries, ran),
+        created=moment(created),
+        version=version,
+    )
+    return page.strip() + "\n"
+
+
+def keys_of(entries: Sequence[Entry]) -> list[Key]:
+    """Give every entry its letter and colour."""
+    keys = []
+    for i, entry in enumerate(entries):
+        encoder = entry.predictions.card.embeddings.encoder
+        facts = (
+            encoder.architecture,
+            plural(encoder.dim, "number") + " an image",
+            f"{encoder.image_size} × {encoder.image_size} pixels",
+            f"pool {encoder.pool}",
+            encoder.precision,
+            f"licence: {encoder.licence or 'not stated'}",
+        )
+        keys.append(
+            Key(
+                letter=chr(ord("A") + i) if i < 26 else str(i + 1),
+                colour=i % len(SERIES) + 1,
+                title=entry.title,
+                short=short(entry.title, 30) if len(entries) <= _NAMED_COLUMNS else "",
+                facts=" · ".join(facts),
+                random=encoder.random,
+            )
+        )
+    return keys
+
+
+def comparison_banners(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Banner]:
+    """Return what a reader must know before the first number, the weightiest first."""
+    cards = [entry.predictions.card for entry in entries]
+    encoders = [card.embeddings.encoder for card in cards]
+    tables = list({card.embeddings.table.sha256: card.embeddings.table for card in cards}.values())
+    scores = entries[0].scores
+    found = []
+
+    def told(what: Callable[[int], str]) -> str:
+        return "; ".join(f"{key.letter}: {what(i)}" for i, key in enumerate(keys))
+
+    random = [key.letter for key in keys if key.random]
+    if random:
+        have = "has weights" if len(random) == 1 else "have weights"
+        text = f"{_and(random)} {have} drawn at random: such numbers say nothing about a trained encoder."
+        found.append(Banner("stop", "Random encoder", text))
+    if any(card.split == "train" for card in cards):
+        text = "The images scored here are those the method learned from. Other images will fare worse."
+        found.append(Banner("stop", "Scored on the training split", text))
+    if len({(e.image_size, _cut_from(e.preprocess)) for e in encoders}) > 1:
+        text = told(lambda i: f"{encoders[i].image_size} pixels a side{_cut_from(encoders[i].preprocess)}")
+        kind: Literal["care", "note"] = "care" if len({e.image_size for e in encoders}) > 1 else "note"
+        more = "A difference may come from that as well as from the encoder"
+        found.append(Banner(kind, "Not shown the same", f"What each sees of an image: {text}. {more}."))
+    if len({e.precision for e in encoders}) > 1:
+        text = f"Arithmetic of the encoders: {told(lambda i: encoders[i].precision)}."
+        found.append(Banner("care", "Different precisions", text))
+    if len({_settings(card.method) for card in cards}) > 1:
+        text = f"What differs is more than the encoder: {told(lambda i: _settings(cards[i].method))}."
+        found.append(Banner("care", "Different methods", text))
+    if len(tables) > 1:
+        text = "The rows scored are the same, but the tables they come from are not: see “What was run”."
+        found.append(Banner("care", "Different tables", text))
+    stopped = [
+        key.letter for key, card in zip(keys, cards, strict=True) if card.outcome.get("converged") is False
+    ]
+    if stopped:
+        text = f"The fit of {_and(stopped)} stopped before it had converged; see “What was run”."
+        found.append(Banner("care", "Not converged", text))
+    if scores.clusters < FEW:
+        few = plural(scores.clusters, scores.unit)
+        text = f"The intervals rest on {few} only; with so few, resampling makes them too narrow."
+        found.append(Banner("care", f"Few {units(scores.unit)}", text))
+    warned = dict.fromkeys(warning for table in tables for warning in table.warnings)
+    found += [Banner("care", "Warning from the table", sentence(warning)) for warning in warned]
+    skipped = max(len(table.skipped) for table in tables)
+    if skipped:
+        text = f"{plural(skipped, 'row')} of the table could not be used: see “What was run”."
+        found.append(Banner("care", "Rows left out", text))
+    notes = dict.fromkeys(table.note for table in tables if table.note)
+    found += [Banner("note", "Note on the data", sentence(note)) for note in notes]
+    return sorted(found, key=lambda banner: ("stop", "care", "note").index(banner.kind))
+
+
+def score_table(entries: Sequence[Entry], keys: Sequence[Key]) -> Beside:
+    """Put every score beside that of the other entries."""
+    rows = []
+    for name in entries[0].scores.scores:
+        words = score_words(name)
+        cells = [score_row(name, entry.scores.scores[name]) for entry in entries]
+        if any(cell.interval and not cell.bar for cell in cells):  # all on the line, or none
+            cells = [replace(cell, bar=None) for cell in cells]
+        rows.append(Measure(words.title, words.meaning, None, cells))
+    caption = f"All scores on the {entries[0].scores.split} split, with {_level()} intervals"
+    return Beside("Score", caption, _heads(keys), ("0", "1"), rows)
+
+
+def difference_table(entries: Sequence[Entry], keys: Sequence[Key]) -> Beside:
+    """Put the differences to the first entry into words, on a scale wide enough for all of them."""
+    others = entries[1:]
+    every = [d for entry in others for d in entry.differences.values()]
+    widest = max((abs(x) for d in every for x in (d.low, d.high, d.value) if x is not None), default=0.0)
+    scale = next((s for s in _SCALES if widest <= s), _SCALES[-1])
+    rows = []
+    for name in others[0].differences:
+        cells = [difference_row(entry.differences[name], scale) for entry in others]
+        rows.append(Measure(score_words(name).title, "", None, cells))
+    caption = (
+        f"Each score minus that of {keys[0].letter}, with {_level()} intervals of the difference; "
+        f"drawn from −{scale:g} to +{scale:g}"
+    )
+    heads = [(key, f"{key.letter} − {keys[0].letter}") for key in keys[1:]]
+    return Beside("Difference", caption, heads, (f"−{scale:g}", "0", f"+{scale:g}"), rows)
+
+
+def difference_row(difference: Score, scale: float) -> ScoreRow:
+    """Put one difference into words; its bar runs from ``-scale`` to ``scale``, 0 in the middle."""
+    low, value, high = difference.low, difference.value, difference.high
+    between, bar = None, None
+    if value is not None and low is not None and high is not None:
+        between = f"{signed(low)} to {signed(high)}"
+        left, middle, right = (50 + 50 * x / scale for x in (low, value, high))
+        bar = (left, middle, right) if 0 <= left <= right <= 100 and 0 <= middle <= 100 else None
+    return ScoreRow(
+        title="",
+        meaning="",
+        value=None if value is None else signed(value),
+        interval=between,
+        reason=difference.reason and difference.reason.removeprefix("no interval: "),
+        bar=bar,
+        holds_zero=low is None or high is None or low <= 0 <= high,
+    )
+
+
+def class_table(entries: Sequence[Entry], keys: Sequence[Key], side: str) -> Beside:
+    """Put every class's sensitivity, or specificity, beside that of the other entries."""
+    rows = []
+    for name in entries[0].scores.classes:
+        ones = [entry.scores.per_class[name] for entry in entries]
+        cells = [score_row(side, getattr(one, side)) for one in ones]
+        rows.append(Measure(name, "", ones[0].n, cells))
+    caption = f"{side.capitalize()} of each class, with {_level()} intervals"
+    return Beside("Class", caption, _heads(keys), ("0", "1"), rows, counts=True)
+
+
+def curves(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Drawing]:
+    """Draw ROC and precision-recall curves, one line an entry."""
+    predictions = [entry.predictions for entry in entries]
+    truth, classes = predictions[0].truth_codes(), predictions[0].classes
+    drawn = figures.with_curve(truth, len(classes))
+    left_out = [c for i, c in enumerate(classes) if i not in drawn and (len(classes) > 2 or i == 1)]
+    beside = ""
+    if left_out:
+        beside = f" Left out, for want of images inside or outside the class: {', '.join(left_out)}."
+    of = (
+        f"Positive class: {classes[1]}; "
+        if len(classes) == 2
+        else "Mean over the classes, each against all others; "
+    )
+    roc = f"{of}the AUROC, without interval, is in the legend. The dotted diagonal is guessing.{beside}"
+    pr = f"{of}average precision, without interval, is in the legend. The dotted line is guessing.{beside}"
+    titles = [f"{key.letter} {key.title}" for key in keys]
+    data = (truth, [given.probabilities for given in predictions], classes, titles)
+    return [
+        Drawing("ROC curves", roc, overlays.roc_overlay(*data) if drawn else None),
+        Drawing("Precision-recall curves", pr, overlays.precision_recall_overlay(*data) if drawn else None),
+    ]
+
+
+def matrices(entries: Sequence[Entry], keys: Sequence[Key]) -> list[tuple[Key, Drawing]]:
+    """Draw one confusion matrix an entry; many classes need the whole width."""
+    found = []
+    for key, entry in zip(keys, entries, strict=True):
+        classes = entry.scores.classes
+        svg = figures.confusion_matrix(entry.scores.confusion, classes, name=f"confusion-{key.letter}")
+        found.append((key, Drawing(key.title, "", svg, wide=len(classes) > 9)))
+    return found
+
+
+def agreement(predictions: Sequence[Predictions], keys: Sequence[Key]) -> Grid:
+    """Count the images that all, none or only one of the entries gets right."""
+    wrong = wrong_rows(predictions)
+    often, n = wrong.sum(axis=0), wrong.shape[1]
+    counts = [("right by all", int((often == 0).sum()))]
+    for key, own in zip(keys, wrong, strict=True):
+        counts.append((f"wrong by {key.letter} only", int((own & (often == 1)).sum())))
+    if len(keys) > 2:
+        between = int(((often > 1) & (often < len(keys))).sum())
+        counts.append(("wrong by two or more, not all", between))
+    counts.append(("wrong by all", int((often == len(keys)).sum())))
+    return Grid(("images", "number", "share"), [(name, f"{m:,}", f"{m / n:.1%}") for name, m in counts])
+
+
+def galleries(predictions: Sequence[Predictions], keys: Sequence[Key]) -> list[Gallery]:
+    """Gather the images that all get wrong, then those that only one does."""
+    wrong = wrong_rows(predictions)
+    often = wrong.sum(axis=0)
+    everyone = "both" if len(keys) == 2 else f"all {len(keys)}"
+    found = [
+        Gallery(
+            f"Wrong by {everyone}",
+            f"No image was put into a wrong class by {everyone}.",
+            int((often == len(keys)).sum()),
+            list(mistakes_of_all(predictions)),
+        )
+    ]
+    for i, (key, own) in enumerate(zip(keys, wrong, strict=True)):
+        total = int((own & (often == 1)).sum())
+        none = f"No image was put into a wrong class by {key.letter} alone."
+        title = f"Wrong by {key.letter} only"
+        found.append(Gallery(title, none, total, list(mistakes_of_one(predictions, i))))
+    return found
+
+
+def _heads(keys: Sequence[Key]) -> list[tuple[Key, str]]:
+    return [(key, key.letter) for key in keys]
+
+
+def _level() -> str:
+    return f"{LEVEL:.0%}".replace("%", " %")
+
+
+def _noun(entries: Sequence[Entry]) -> str:
+    seen = {entry.predictions.card.embeddings.identity for entry in entries}
+    return "encoder" if len(seen) == len(entries) else "evaluation"
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _cut_from(preprocess: dict[str, object]) -> str:
+    before = preprocess.get("resize")
+    return "" if before in (None, preprocess.get("crop")) else f", cut from {before}"
+
+
+def _settings(method: dict[str, object]) -> str:
+    """Return the settings of a method in a line; of what follows from the rows, nothing."""
+    kept = {k: v for k, v in method.items() if isinstance(v, str | int | float) and k != "penalty"}
+    return ", ".join(f"{key.replace('_', ' ')} {plain(value)}" for key, value in kept.items())
+
+
+def _reasons(entries: Sequence[Entry]) -> list[str]:
+    """Say, once each, why scores are not computable or have no interval."""
+    every = [score for entry in entries for score in entry.scores.scores.values()]
+    every += [s for e in entries for c in e.scores.per_class.values() for s in (c.sensitivity, c.specificity)]
+    every += [d for entry in entries for d in entry.differences.values()]
+    return list(dict.fromkeys(score.reason for score in every if score.reason))
+
+
+def _by_table(entries: Sequence[Entry], ran: Sequence[Ran]) -> list[tuple[list[Key], RunRecord]]:
+    """Return each table's record once, with the entries that come from it."""
+    found: dict[str, tuple[list[Key], RunRecord]] = {}
+    for entry, one in zip(entries, ran, strict=True):
+        table = entry.predictions.card.embeddings.table
+        found.setdefault(table.sha256, ([], one.record))[0].append(one.key)
+    return list(found.values())

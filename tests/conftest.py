@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# ONNX Runtime reports its use to its maker unless it is told not to before it is opened.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import panderm
 from panderm.data.drawn import DrawnWorld, draw_world
 
 SHARED = Path(os.environ.get("PANDERM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own: nothing of theirs is left in the user's, and nothing found in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from panderm.cli import app
 from panderm.data.drawn import draw_world
 from panderm.models import cards
-from panderm.models.network import build_network, draw_weights
+from panderm.models.network import build, draw_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
@@ -49,7 +49,7 @@ def small_large(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         update={"dim": 64, "depth": 2, "heads": 1}
     )
     monkeypatch.setattr(cards, "KNOWN", (card, *(c for c in cards.KNOWN if c.name != card.name)))
-    shapes = {name: value.shape for name, value in build_network(card, "cls").state_dict().items()}
+    shapes = {name: value.shape for name, value in build(card, "cls").state_dict().items()}
     state = {f"encoder.{name}": value for name, value in draw_weights(shapes, 0).items()}
     torch.save(state, desk / "panderm_ll_data6_checkpoint-499.pth")
 

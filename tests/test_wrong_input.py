@@ -537,15 +537,19 @@ CASES = [
         "embed skin.csv --encoder random-tyni --out new.emb",
         nothing,
         """UsageError: encoder 'random-tyni' must be a known one; did you mean 'random-tiny'?
-  known: panderm-large, panderm-base, random-tiny, timm:NAME
-  hint: for example --encoder panderm-large""",
+  known: panderm-large, panderm-base, dermlip-panderm-base, dermlip-vit-base, monet, biomedclip, """
+        """medsiglip, clip-large, random-tiny
+  and: timm:NAME, hf-hub:ORG/NAME, open_clip:ARCH/TAG, transformers:ID, or a file that panderm convert wrote
+  hint: panderm models lists them""",
     ),
     Case(
         "an encoder of timm without its prefix",
         "run skin.csv --encoder vit_small_patch14_dinov2 --out new",
         nothing,
         """UsageError: encoder 'vit_small_patch14_dinov2' must be a known one
-  known: panderm-large, panderm-base, random-tiny, timm:NAME
+  known: panderm-large, panderm-base, dermlip-panderm-base, dermlip-vit-base, monet, biomedclip, """
+        """medsiglip, clip-large, random-tiny
+  and: timm:NAME, hf-hub:ORG/NAME, open_clip:ARCH/TAG, transformers:ID, or a file that panderm convert wrote
   hint: did you mean timm:vit_small_patch14_dinov2?""",
     ),
     Case(
@@ -555,7 +559,7 @@ CASES = [
         """UsageError: panderm-base needs its weights file.
   its source: panderm_bb_data6_checkpoint-499.pth, Google Drive 17J4MjsZu3gdBP6xAQi_NMDVvH65a00HB; """
         """licence: CC BY-NC-ND 4.0 (non-commercial, no derivatives)
-  hint: download it and name it with --weights FILE""",
+  hint: panderm models pull panderm-base, or download it and name it with --weights FILE""",
     ),
     Case(
         "weights for the encoder that draws its own",
@@ -582,11 +586,11 @@ CASES = [
     ),
     Case(
         "an image size the encoder does not take",
-        f"{EMBED} --image-size 448",
+        f"{EMBED} --image-size 450",
         nothing,
-        """UsageError: random-tiny takes images of 224 pixels.
-  --image-size 448 was asked for
-  hint: leave --image-size out""",
+        """UsageError: random-tiny takes images whose side is a multiple of 16 pixels, 32 or more.
+  found --image-size 450
+  hint: --image-size 448 or 464; it was trained at 224""",
     ),
     # Outputs in the way
     *(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from panderm.data.drawn import draw_world as draw_world
     from panderm.data.images import read_image as read_image
+    from panderm.data.overlay import overlay as overlay
     from panderm.data.preprocess import Preprocess as Preprocess
     from panderm.data.table import Table as Table
     from panderm.data.table import read_table as read_table
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from panderm.embeddings import open_embeddings as open_embeddings
     from panderm.errors import PandermError as PandermError
     from panderm.errors import PandermWarning as PandermWarning
+    from panderm.exported.export import export as export
+    from panderm.models.check import check_weights as check_weights
+    from panderm.models.convert import convert as convert
     from panderm.models.encoder import Encoder as Encoder
     from panderm.models.load import load_encoder as load_encoder
+    from panderm.models.pulling import pull as pull
     from panderm.pipeline import demo as demo
     from panderm.pipeline import run as run
     from panderm.predictions import Predictions as Predictions
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "draw_world": "panderm.data.drawn",
     "read_image": "panderm.data.images",
+    "overlay": "panderm.data.overlay",
     "Preprocess": "panderm.data.preprocess",
     "Table": "panderm.data.table",
     "read_table": "panderm.data.table",
@@ -44,8 +50,12 @@ _HOMES = {
     "open_embeddings": "panderm.embeddings",
     "PandermError": "panderm.errors",
     "PandermWarning": "panderm.errors",
+    "export": "panderm.exported.export",
+    "check_weights": "panderm.models.check",
+    "convert": "panderm.models.convert",
     "Encoder": "panderm.models.encoder",
     "load_encoder": "panderm.models.load",
+    "pull": "panderm.models.pulling",
     "demo": "panderm.pipeline",
     "run": "panderm.pipeline",
     "Predictions": "panderm.predictions",

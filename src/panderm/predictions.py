@@ -1,8 +1,13 @@
-"""Predictions on disk: ``X.pred/`` holds one Parquet file and ``card.json``: all that scoring may read."""
+"""Predictions on disk: ``X.pred/`` holds one Parquet file and ``card.json``: all that scoring may read.
+
+Beside them lies the probe that was fitted, ``probe.safetensors``, for those who want to use it again.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from scipy.special import softmax
 
 from panderm.data.columns import Column
 from panderm.embeddings import EmbeddingsCard, unreadable
-from panderm.errors import ArtifactError
+from panderm.errors import ArtifactError, DataError
 from panderm.provenance import Card, read_card
 from panderm.storage import new_folder
 
 _FILE = "predictions.parquet"
+_PROBE_FILE = "probe.safetensors"
 _COLUMNS = ("image", "path", "sha256", "patient", "group", "truth")
 
 
@@ -44,6 +53,93 @@ class PredictionsCard(Card):
 
 
 @dataclass(frozen=True, eq=False)
+class FittedProbe:
+    """A linear probe after its fit: from an embedding to the probability of each class.
+
+    Attributes:
+        classes: the K classes, in the order of the rows of ``weight``.
+        weight: float64 (K, D), for embeddings as they are, neither centred nor scaled.
+        bias: float64 (K,); minus infinity for a class that was never trained: its probability is 0.
+        temperature: what the logits are divided by, greater than 0; 1 where nothing was calibrated.
+        method: what was decided before the fit, as on the predictions' card.
+
+    Example:
+        >>> probe = panderm.open_predictions("probe.pred").probe  # doctest: +SKIP
+        >>> probe.probabilities(encoder.encode(pixels).numpy()).shape  # doctest: +SKIP
+        (2, 7)
+    """
+
+    classes: tuple[str, ...]
+    weight: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    temperature: float
+    method: dict[str, Any]
+
+    @property
+    def dim(self) -> int:
+        """Width D of the embeddings it takes."""
+        return int(self.weight.shape[1])
+
+    @property
+    def trained(self) -> npt.NDArray[np.bool_]:
+        """Say of each class whether it was trained, bool (K,)."""
+        return np.isfinite(self.bias)
+
+    def probabilities(self, vectors: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return probabilities (n, K) of embeddings (n, D): softmax of (x·Wᵀ + b) / temperature.
+
+        Raises:
+            DataError: embeddings of another width, or values that are not finite.
+        """
+        X = np.asarray(vectors, dtype=np.float64)
+        if X.ndim != 2 or X.shape[1] != self.dim:
+            raise DataError(
+                f"this probe takes embeddings of {self.dim} numbers, one row an image.",
+                f"found shape {X.shape}",
+            )
+        if not np.isfinite(X).all():
+            raise DataError("embeddings must be finite.", "found NaN or infinite numbers")
+        return np.asarray(softmax((X @ self.weight.T + self.bias) / self.temperature, axis=1))
+
+    def _write(self, path: Path, predictions: str) -> None:
+        """Write the file; ``predictions`` is the identity of the predictions it made."""
+        told = {"kind": "probe", "format": 1, "classes": self.classes, "method": self.method}
+        tensors = {
+            "weight": np.ascontiguousarray(self.weight, dtype=np.float64),
+            "bias": np.ascontiguousarray(self.bias, dtype=np.float64),
+            "temperature": np.array([self.temperature], dtype=np.float64),
+        }
+        header = json.dumps({**told, "predictions": predictions}, ensure_ascii=False, sort_keys=True)
+        path.write_bytes(save(tensors, {"panderm": header}))
+
+
+def _read_probe(path: Path, card: PredictionsCard) -> FittedProbe:
+    """Open ``probe.safetensors`` and check that it is whole and the one that made these predictions."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = json.loads((file.metadata() or {})["panderm"])
+            weight, bias, temperature = (file.get_tensor(name) for name in ("weight", "bias", "temperature"))
+            belongs = told["predictions"] == card.identity
+            probe = FittedProbe(tuple(told["classes"]), weight, bias, float(temperature[0]), told["method"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(
+            "the probe of predictions must be readable.", unreadable(path, error), "probe again"
+        ) from None
+    K, D = len(card.classes), card.embeddings.encoder.dim
+    trained = probe.trained
+    sound = (weight.shape, bias.shape) == ((K, D), (K,)) and weight.dtype == bias.dtype == np.float64
+    # Minus infinity stands for a class never trained; any other number that is not finite is damage.
+    sound = sound and bool(np.isfinite(weight).all() and (trained | (bias == -np.inf)).all())
+    sound = sound and trained.sum() >= 2 and 0 < probe.temperature < np.inf
+    if not (belongs and sound and probe.classes == card.classes):
+        found = "holds no sound probe" if belongs else "is the probe of other predictions"
+        raise ArtifactError(
+            "the probe of predictions must be the one that made them.", f"{path} {found}", "probe again"
+        )
+    return probe
+
+
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Probabilities of K classes for n images, beside the truth.
 
@@ -56,6 +152,8 @@ class Predictions:
         truth: (n,) the true class, one of ``classes``.
         probabilities: float64 (n, K), rows sum to 1, columns in the order of ``classes``.
         card: what made them.
+        probe: the :class:`FittedProbe` that made them, or None where none was kept. Of an opened folder it
+            is read, and checked, when it is first asked for.
 
     Example:
         >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
@@ -70,9 +168,19 @@ class Predictions:
     truth: Column
     probabilities: npt.NDArray[np.float64]
     card: PredictionsCard
+    fitted: FittedProbe | Path | None = None
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @cached_property
+    def probe(self) -> FittedProbe | None:
+        """The probe that made these predictions, or None where none was kept.
+
+        Raises:
+            ArtifactError: its file is damaged or of other predictions.
+        """
+        return _read_probe(self.fitted, self.card) if isinstance(self.fitted, Path) else self.fitted
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,11 +199,14 @@ class Predictions:
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the folder, whole or not at all, and return it."""
         folder = Path(path)
+        probe = self.probe
         columns = {name: pa.array(getattr(self, name).tolist(), pa.string()) for name in _COLUMNS}
         flat = pa.array(np.ascontiguousarray(self.probabilities).ravel())
         probabilities = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
         with new_folder(folder, overwrite=overwrite) as temporary:
             pq.write_table(pa.table({**columns, "probabilities": probabilities}), temporary / _FILE)
+            if probe is not None:
+                probe._write(temporary / _PROBE_FILE, self.card.identity)
             self.card.write(temporary)
         return folder
 
@@ -143,4 +254,6 @@ def open_predictions(path: Path | str) -> Predictions:
         raise ArtifactError(
             "predictions must be whole and sum to 1 in every row.", f"{folder}: {found}", "probe again"
         )
-    return Predictions(**columns, probabilities=probabilities, card=card)
+    beside = folder / _PROBE_FILE
+    fitted = beside.absolute() if beside.exists() else None  # folders of earlier versions hold none
+    return Predictions(**columns, probabilities=probabilities, card=card, fitted=fitted)

@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 
 import panderm
 from panderm.errors import UsageError, WeightsError
-from panderm.models import cards, load
-from panderm.models.checkpoint import Account, read_state
+from panderm.models import cards
+from panderm.models.account import Account
+from panderm.models.checkpoint import read_state
 
 State = dict[str, torch.Tensor]
 BASE, LARGE = (64, 2, 1), (128, 3, 2)  # width, blocks, heads
@@ -42,7 +43,6 @@ def small_cards(monkeypatch: pytest.MonkeyPatch) -> None:
         for card in cards.KNOWN
     )
     monkeypatch.setattr(cards, "KNOWN", small)
-    monkeypatch.setattr(load, "KNOWN", small)
 
 
 def sine_cosine(dim: int) -> torch.Tensor:
@@ -381,18 +381,6 @@ MISFITS: dict[str, tuple[Callable[[], State], str, list[str]]] = {
             "hint: this looks like a file of panderm-large: --encoder panderm-large",
         ],
     ),
-    "DINOv2 for base": (
-        lambda: timm_vit(init_values=1.0),
-        "panderm-base",
-        [
-            "28 of 36 tensors fit",
-            "8 missing: blocks.0.gamma_1, blocks.0.gamma_2, blocks.0.attn.q_bias, blocks.0.attn.v_bias, "
-            "blocks.1.gamma_1 and 3 more",
-            "6 that cannot be explained: blocks.0.attn.qkv.bias, blocks.0.ls1.gamma, blocks.0.ls2.gamma, "
-            "blocks.1.attn.qkv.bias, blocks.1.ls1.gamma and 1 more; did you mean 'blocks.0.attn.v_bias'?",
-            "hint: this looks like a timm or DINOv2 vision transformer: --encoder timm:NAME",
-        ],
-    ),
     "a plain vision transformer for base": (
         timm_vit,
         "panderm-base",
@@ -486,6 +474,25 @@ def test_tensors_that_do_not_fit(tmp_path: Path, case: str) -> None:
     said = refusal(WeightsError, panderm.load_encoder, name, weights=path)
     expected = [f"every tensor of a weights file must fit {name}.", f"{path}: {lines[0]}", *lines[1:]]
     assert said == "\n  ".join(expected)
+
+
+def test_timms_names_are_known_but_not_another_models_positions(tmp_path: Path) -> None:
+    path = save(tmp_path / "weights.pth", timm_vit(init_values=1.0))
+    said = refusal(WeightsError, panderm.load_encoder, "panderm-base", weights=path)
+    assert said.startswith(
+        "the position table of PanDerm weights must be the fixed sine-cosine one.\n"
+        f"  {path}: pos_embed differs from it by up to "
+    )
+
+
+def test_timms_names_are_known_but_a_bias_on_the_keys_is_not(tmp_path: Path) -> None:
+    state = timm_vit(init_values=1.0)
+    state["blocks.1.attn.qkv.bias"][64:128] = 0.5
+    path = save(tmp_path / "weights.pth", state)
+    assert refusal(WeightsError, panderm.load_encoder, "panderm-base", weights=path) == (
+        "attention keys must have no bias in PanDerm's layout.\n  blocks.1.attn.qkv.bias has one\n"
+        "  hint: these are weights of another vision transformer: --encoder timm:NAME"
+    )
 
 
 @pytest.mark.parametrize(
@@ -640,8 +647,11 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    said = refusal(WeightsError, panderm.load_encoder, "panderm-base", weights=tmp_path)
-    assert said.startswith(f"the weights file must be readable.\n  {tmp_path}: ")
+    said = refusal(UsageError, panderm.load_encoder, "panderm-base", weights=tmp_path)
+    assert said == (
+        f"a folder of weights must hold one weights file.\n  {tmp_path} holds none\n"
+        "  hint: name the file itself with --weights"
+    )
 
 
 CONTENTS: dict[str, tuple[Callable[[], Any], str, str]] = {
@@ -811,25 +821,30 @@ def test_a_name_that_would_write_to_the_terminal_is_not_repeated(tmp_path: Path)
 
 # --- Names and options -------------------------------------------
 
-KNOWN = "known: panderm-large, panderm-base, random-tiny, timm:NAME"
+KNOWN = (
+    "known: panderm-large, panderm-base, dermlip-panderm-base, dermlip-vit-base, monet, biomedclip, "
+    "medsiglip, clip-large, random-tiny\n"
+    "  and: timm:NAME, hf-hub:ORG/NAME, open_clip:ARCH/TAG, transformers:ID, "
+    "or a file that panderm convert wrote"
+)
 LISTS_THEM = "python -c \"import timm; print(timm.list_models('*small*'))\" lists them"
 OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     (
         "panderm-larg",
         {},
         "encoder 'panderm-larg' must be a known one; did you mean 'panderm-large'?\n"
-        f"  {KNOWN}\n  hint: for example --encoder panderm-large",
+        f"  {KNOWN}\n  hint: panderm models lists them",
     ),
     (
         "PanDerm-Base",
         {},
         "encoder 'PanDerm-Base' must be a known one; did you mean 'panderm-base'?\n"
-        f"  {KNOWN}\n  hint: for example --encoder panderm-large",
+        f"  {KNOWN}\n  hint: panderm models lists them",
     ),
     (
         "xyz",
         {},
-        f"encoder 'xyz' must be a known one\n  {KNOWN}\n  hint: for example --encoder panderm-large",
+        f"encoder 'xyz' must be a known one\n  {KNOWN}\n  hint: panderm models lists them",
     ),
     (
         "resnet18",
@@ -857,19 +872,19 @@ OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("timm:", {}, f"encoder 'timm:' must be one that timm {timm.__version__} has\n  hint: {LISTS_THEM}"),
     (
         "panderm-base",
-        {"image_size": 256},
-        "panderm-base takes images of 224 pixels.\n  --image-size 256 was asked for\n"
-        "  hint: leave --image-size out",
+        {"image_size": 250},
+        "panderm-base takes images whose side is a multiple of 16 pixels, 32 or more.\n"
+        "  found --image-size 250\n  hint: --image-size 240 or 256; it was trained at 224",
     ),
     ("timm:resnet18", {"image_size": 0}, "images must be at least 14 pixels wide.\n  found --image-size 0"),
     ("random-tiny", {"pool": "avg"}, "pool must be cls or mean, not 'avg'."),
     (
         "timm:resnet18",
-        {"pool": "cls"},
+        {"pool": "cls", "weights": "resnet18.pth"},
         "timm:resnet18 must be able to take 224 pixels and pool cls.\n  Invalid pool type: token\n"
         "  hint: choose another --image-size, or leave --image-size and --pool out",
     ),
-    ("random-tiny", {"precision": "float32"}, "precision must be fp32, bf16 or fp16, not 'float32'."),
+    ("random-tiny", {"precision": "float32"}, "precision must be auto, fp32, bf16 or fp16, not 'float32'."),
     (
         "random-tiny",
         {"weights": "weights.pth"},
@@ -899,7 +914,7 @@ def test_no_weights_is_an_error_that_says_where_they_are() -> None:
         "panderm-large needs its weights file.\n"
         "  its source: panderm_ll_data6_checkpoint-499.pth, Google Drive 1SwEzaOlFV_gBKf2UzeowMC8z9UH7AQbE; "
         "licence: CC BY-NC-ND 4.0 (non-commercial, no derivatives)\n"
-        "  hint: download it and name it with --weights FILE"
+        "  hint: panderm models pull panderm-large, or download it and name it with --weights FILE"
     )
 
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import panderm
-from panderm.models.cards import find_card
-from panderm.models.network import build_network, draw_weights, position_table
+from panderm.models.names import find_card
+from panderm.models.network import build, draw_weights, position_table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FEATURE_TOLERANCE = 1e-5  # timm's Beit on another CPU than the published model's
@@ -234,7 +234,7 @@ def test_positions_count_rows_first(size: str) -> None:
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_the_package_draws_by_the_same_rule(pool: str) -> None:
-    network = build_network(find_card("random-tiny"), pool)
+    network = build(find_card("random-tiny"), pool)
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     state = draw_weights(shapes, seed=3)
     assert state.keys() == shapes.keys()
@@ -244,6 +244,6 @@ def test_the_package_draws_by_the_same_rule(pool: str) -> None:
 
 
 def test_relative_positions_are_the_published_ones() -> None:
-    network = build_network(find_card("panderm-base"), "mean")
+    network = build(find_card("panderm-base"), "mean")
     for block in network.blocks:
         assert torch.equal(block.attn.relative_position_index, relative_index())

@@ -40,9 +40,22 @@ SkipBad = Annotated[
     ),
 ]
 EncoderName = Annotated[
-    str, Option(help="panderm-large, panderm-base, timm:NAME or random-tiny.", show_default=False)
+    str | None,
+    Option(
+        help="A name that panderm models lists, timm:NAME, hf-hub:ORG/NAME, open_clip:ARCH/TAG, "
+        "transformers:ID, or a file that panderm convert wrote.",
+        show_default=False,
+    ),
 ]
-Weights = Annotated[Path | None, Option(help="Local weights file of the encoder.", show_default=False)]
+Weights = Annotated[
+    Path | None,
+    Option(
+        help="Local weights file of the encoder, or its folder; default: as downloaded.", show_default=False
+    ),
+]
+CardFile = Annotated[
+    Path | None, Option("--card", help="Your own encoder's card, a JSON file.", show_default=False)
+]
 PoolWay = Annotated[
     Literal["cls", "mean"] | None,
     Option(
@@ -50,10 +63,15 @@ PoolWay = Annotated[
     ),
 ]
 ImageSize = Annotated[
-    int | None, Option(help="Side of the input in pixels, for timm's encoders.", min=14, show_default=False)
+    int | None,
+    Option(help="Side of the input in pixels; of PanDerm a multiple of 16.", min=14, show_default=False),
 ]
 PrecisionName = Annotated[
-    Literal["fp32", "bf16", "fp16"], Option(help="bf16 and fp16 are faster where the hardware has them.")
+    Literal["auto", "fp32", "bf16", "fp16"],
+    Option(help="auto: what the hardware has, checked against fp32 on the first images."),
+]
+Compile = Annotated[
+    bool, Option("--compile", help="Compile the network: up to a minute at first, then faster on a GPU.")
 ]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
 BatchSize = Annotated[
@@ -64,6 +82,10 @@ Workers = Annotated[int, Option(help="Threads that decode images.", min=1)]
 RecipeName = Annotated[
     Literal["tuned", "paper"],
     Option(help="tuned: squared L2, strength chosen on val; paper: the published probe exactly."),
+]
+Calibrate = Annotated[
+    Literal["none", "temperature"],
+    Option(help="temperature: divide the logits by one number, chosen by log loss on the val rows."),
 ]
 Test = Annotated[str, Option("--test", help="The split to score.")]
 PercentData = Annotated[float, Option(help="Part of the training rows to fit, 0 to 1.")]

@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from panderm.cli import options as opt
-from panderm.cli.frame import show_scores, verb
+from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.errors import plural
 
 app = typer.Typer(
@@ -48,9 +48,19 @@ def _root(
 @verb
 def run_(
     table: opt.TableFile,
-    encoder: opt.EncoderName,
     out: Annotated[Path, Option(help="Folder to write.", show_default=False)],
-    weights: opt.Weights = None,
+    encoder: Annotated[
+        list[str] | None,
+        Option(help="As of embed; several times: one report compares them.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        Option(
+            help="Local weights file; of several encoders one for each, in their order, - for none.",
+            show_default=False,
+        ),
+    ] = None,
+    card: opt.CardFile = None,
     images: opt.Images = None,
     image_column: opt.ImageColumn = "image",
     label: opt.Label = None,
@@ -62,6 +72,7 @@ def run_(
     pool: opt.PoolWay = None,
     image_size: opt.ImageSize = None,
     precision: opt.PrecisionName = "fp32",
+    compile: opt.Compile = False,  # noqa: A002 (the option's name)
     device: opt.Device = "auto",
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = 2,
@@ -77,6 +88,8 @@ def run_(
 ) -> dict[str, Any]:
     """Run the whole sentence: embed, probe, evaluate and report into one folder.
 
+    With several --encoder, all on the same rows, and one report that compares them.
+
     Example: panderm run ham_clean.csv --images images/ --encoder panderm-large
     --weights panderm_ll_data6_checkpoint-499.pth --out ham/
     """
@@ -86,7 +99,8 @@ def run_(
         table,
         encoder=encoder,
         out=out,
-        weights=weights,
+        weights=None if not weights else [None if file == "-" else file for file in weights],
+        card=card,
         images=images,
         image_column=image_column,
         label=label,
@@ -98,6 +112,7 @@ def run_(
         pool=pool,
         image_size=image_size,
         precision=precision,
+        compile=compile,
         device=device,
         batch_size=batch_size,
         workers=workers,
@@ -115,15 +130,27 @@ def run_(
 
 def _told_of_run(done: Any, *, as_json: bool) -> dict[str, Any]:
     if not as_json:
-        show_scores(done.scores)
+        if len(done.parts) == 1:
+            show_scores(done.scores)
+        else:
+            scored = [part.scores for part in done.parts]
+            show_comparison([part.title for part in done.parts], scored, done.differences)
         typer.echo(f"report: {done.report.resolve()}")
-    card = done.embeddings.card
+    if len(done.parts) == 1:
+        return {**_told_of_part(done.parts[0]), "report": str(done.report)}
+    told = [_told_of_part(part) for part in done.parts]
+    for one, difference in zip(told[1:], done.differences, strict=True):
+        one["differences_to_first"] = {name: score.as_dict() for name, score in difference.items()}
+    return {"encoders": told, "report": str(done.report)}
+
+
+def _told_of_part(part: Any) -> dict[str, Any]:
+    card = part.embeddings.card
     return {
-        **done.scores.as_dict(),
-        "embeddings": str(done.folder / "embeddings.emb"),
-        "predictions": str(done.folder / "probe.pred"),
-        "scores_file": str(done.folder / "scores.json"),
-        "report": str(done.report),
+        **part.scores.as_dict(),
+        "embeddings": str(part.folder / "embeddings.emb"),
+        "predictions": str(part.folder / "probe.pred"),
+        "scores_file": str(part.folder / "scores.json"),
         "encoder": card.encoder.name,
         "random": card.encoder.random,
         "skipped": [bad.model_dump() for bad in card.table.skipped],
@@ -135,9 +162,10 @@ def _told_of_run(done: Any, *, as_json: bool) -> dict[str, Any]:
 @verb
 def embed(
     table: opt.TableFile,
-    encoder: opt.EncoderName,
     out: Annotated[Path, Option(help="Folder to write, X.emb.", show_default=False)],
+    encoder: opt.EncoderName = None,
     weights: opt.Weights = None,
+    card: opt.CardFile = None,
     images: opt.Images = None,
     image_column: opt.ImageColumn = "image",
     label: opt.Label = None,
@@ -149,6 +177,7 @@ def embed(
     pool: opt.PoolWay = None,
     image_size: opt.ImageSize = None,
     precision: opt.PrecisionName = "fp32",
+    compile: opt.Compile = False,  # noqa: A002 (the option's name)
     device: opt.Device = "auto",
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = 2,
@@ -165,7 +194,14 @@ def embed(
     from panderm.models.load import load_encoder
 
     eye = load_encoder(
-        encoder, weights=weights, pool=pool, image_size=image_size, precision=precision, device=device
+        encoder,
+        weights=weights,
+        card=card,
+        pool=pool,
+        image_size=image_size,
+        precision=precision,
+        compile=compile,
+        device=device,
     )
     rows = read_table(
         table,
@@ -182,26 +218,26 @@ def embed(
     made = eye.embed(
         rows, out, batch_size=batch_size, workers=workers, overwrite=overwrite, progress=not quiet
     )
-    card = made.card
+    told = made.card
     if not as_json:
-        random = " (weights drawn at random)" if card.encoder.random else ""
-        typer.echo(f"{out}: {plural(len(made), 'image')} × {made.dim} by {card.encoder.name}{random}")
-        typer.echo(f"weights: {card.encoder.account}")
-        if card.table.skipped:
-            typer.echo(f"left out: {plural(len(card.table.skipped), 'row')}, listed in {out}/card.json")
+        random = " (weights drawn at random)" if told.encoder.random else ""
+        typer.echo(f"{out}: {plural(len(made), 'image')} × {made.dim} by {told.encoder.name}{random}")
+        typer.echo(f"weights: {told.encoder.account}")
+        if told.table.skipped:
+            typer.echo(f"left out: {plural(len(told.table.skipped), 'row')}, listed in {out}/card.json")
     return {
         "embeddings": str(out),
         "rows": len(made),
         "dim": made.dim,
-        "encoder": card.encoder.name,
-        "random": card.encoder.random,
-        "weights_sha256": card.encoder.weights_sha256,
-        "account": card.encoder.account,
-        "identity": card.identity,
-        "images_per_second": card.images_per_second,
-        "seconds": card.provenance.seconds,
-        "skipped": [bad.model_dump() for bad in card.table.skipped],
-        "warnings": list(card.table.warnings),
+        "encoder": told.encoder.name,
+        "random": told.encoder.random,
+        "weights_sha256": told.encoder.weights_sha256,
+        "account": told.encoder.account,
+        "identity": told.identity,
+        "images_per_second": told.images_per_second,
+        "seconds": told.provenance.seconds,
+        "skipped": [bad.model_dump() for bad in told.table.skipped],
+        "warnings": list(told.table.warnings),
     }
 
 
@@ -218,6 +254,7 @@ def probe(
     strength: Annotated[
         float | None, Option("--C", help="Strength, where it is not to be chosen.", show_default=False)
     ] = None,
+    calibrate: opt.Calibrate = "none",
     seed: opt.Seed = 0,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
@@ -238,6 +275,7 @@ def probe(
         test=test,
         percent_data=percent_data,
         C=strength,
+        calibrate=calibrate,
         seed=seed,
         out=out,
         overwrite=overwrite,
@@ -250,6 +288,12 @@ def probe(
         typer.echo(
             f"C {found['C']:.4g} ({found['C chosen on']}); {state} in {found['iterations']} iterations"
         )
+        if done := found.get("calibration"):
+            typer.echo(
+                f"temperature {done['temperature']:.3f}: log loss of "
+                f"{plural(done['rows'], 'validation row')} from {done['log loss before']:.3f} "
+                f"to {done['log loss after']:.3f}"
+            )
     return {
         "predictions": str(out),
         "rows": len(made),
@@ -300,15 +344,19 @@ def evaluate(
 @app.command()
 @verb
 def report(
-    predictions: Annotated[Path, Argument(help="Predictions, X.pred.", show_default=False)],
+    predictions: Annotated[
+        list[Path],
+        Argument(help="Predictions, X.pred; several are compared with the first.", show_default=False),
+    ],
     out: Annotated[Path, Option(help="HTML file to write.", show_default=False)],
     scores: Annotated[
-        Path | None, Option(help="Scores of these predictions; default: made now.", show_default=False)
+        list[Path] | None,
+        Option(help="Scores of these predictions, in their order; default: made now.", show_default=False),
     ] = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> dict[str, Any]:
-    """Write predictions and scores as one self-contained HTML page.
+    """Write predictions and scores as one self-contained HTML page; several side by side.
 
     Example: panderm report probe.pred --out report.html
     """

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as tv
 
 from panderm.provenance import Record
+
+if TYPE_CHECKING:
+    import torch
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
@@ -39,6 +40,10 @@ class Preprocess(Record):
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Return normalised float32 pixels (3, crop, crop) of an RGB uint8 image (H, W, 3)."""
+        # Here, so that the cards can be listed without waiting for them.
+        import torch
+        from torchvision.transforms.v2 import functional as tv
+
         size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
         # Pillow, not tensors: the published features were made with its filter.
         image = tv.resize(Image.fromarray(rgb), size, tv.InterpolationMode(self.interpolation))

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import timm
-from timm.data import resolve_data_config
+from pydantic import Field, ValidationError, model_validator
 
 from panderm.data.preprocess import Preprocess
-from panderm.errors import UsageError, did_you_mean
+from panderm.errors import UsageError
+from panderm.models.cache import Source
 from panderm.provenance import Record
+
+Pool = Literal["cls", "mean"]
+Layout = Literal["panderm", "timm", "open_clip", "transformers"]
+# Below this no network has a patch to look at.
+SMALLEST = 14
+PATCH = 16
+
+
+class Fingerprint(Record):
+    """What a network answers to a fixed drawing: enough to know it again.
+
+    Attributes:
+        pool: the form it was measured in, and ``image_size`` the side of the input.
+        values: the first numbers of the vector of one image, float32; the image is standard normal noise
+            (1, 3, S, S) drawn by PyTorch's CPU generator from seed 0.
+        rms: root mean square of the whole vector: the scale of what may differ.
+    """
+
+    pool: str
+    image_size: int
+    values: tuple[float, ...] = Field(min_length=1)
+    rms: float = Field(gt=0)
 
 
 class EncoderCard(Record):
@@ -19,26 +41,138 @@ class EncoderCard(Record):
     Attributes:
         name: as a user types it.
         architecture: in the field's words.
-        timm_name: timm's model, or None for our layout on timm's ``Beit``.
-        dim: width of a vector; depth: blocks; heads: attention heads (absent where timm decides).
+        layout: whose names the network's parameters have: ``panderm`` (the published ones, on timm's
+            ``Beit``), ``timm``, ``open_clip`` (image towers) or ``transformers`` (vision models).
+        network: the model's name in that library; of PanDerm's layout none is needed.
+        config: that library's own configuration of the network, where a name does not say it all.
+        dim: width of a vector; depth: blocks; heads: attention heads (absent where the library decides).
+        parameters: how many, in the form of the linear probe, where known beforehand.
         image_size: side of the input in pixels.
+        pool: how it pools where not asked otherwise; None is the library's own way.
+        double_norm: the final norm is applied to all tokens and once more to their mean
+            (DermLIP's PanDerm tower).
         preprocess: what its pixels must look like.
         random: the weights are drawn, not trained.
         licence, citation, source: of the weights.
+        files: where they can be had, the weights first.
+        sha256: of the weights file, where known: another file is refused.
+        fingerprint: what the network answers; another answer is refused.
     """
 
-    name: str
+    name: str = Field(min_length=1)
     architecture: str
-    timm_name: str | None = None
-    dim: int | None = None
-    depth: int = 0
-    heads: int = 0
-    image_size: int = 224
+    layout: Layout = "panderm"
+    network: str | None = None
+    config: dict[str, Any] | None = None
+    dim: int | None = Field(default=None, gt=0)
+    depth: int = Field(default=0, ge=0)
+    heads: int = Field(default=0, ge=0)
+    parameters: int | None = None
+    image_size: int = Field(default=224, ge=SMALLEST)
+    pool: Pool | None = None
+    double_norm: bool = False
     preprocess: Preprocess
     random: bool = False
     licence: str
     citation: str
     source: str
+    files: tuple[Source, ...] = ()
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    fingerprint: Fingerprint | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> EncoderCard:
+        if self.layout == "panderm":
+            if not (self.dim and self.depth and self.heads):
+                raise ValueError("layout panderm needs dim, depth and heads")
+            if self.dim % self.heads or self.dim % 4:
+                raise ValueError("dim must be a multiple of heads and of 4")
+            if self.image_size % PATCH:
+                raise ValueError(f"layout panderm needs an image_size that is a multiple of {PATCH}")
+        elif self.network is None:
+            raise ValueError(f"layout {self.layout} needs network, the model's name there")
+        if self.preprocess.crop != self.image_size:
+            raise ValueError("preprocess.crop must be image_size")
+        return self
+
+    @property
+    def pixels(self) -> str:
+        """How its pixels are made, in words."""
+        made = self.preprocess
+        size = (
+            f"shorter side {made.resize}"
+            if isinstance(made.resize, int)
+            else "exactly {}×{}".format(*made.resize)
+        )
+        mean, std = (", ".join(f"{x:.4g}" for x in xs) for xs in (made.mean, made.std))
+        return f"{size}, {made.interpolation}, centre {made.crop}; mean {mean}; std {std}"
+
+
+def sized(card: EncoderCard, image_size: int | None) -> EncoderCard:
+    """Return the card at another input size; resizing before the crop keeps its proportion.
+
+    Raises:
+        UsageError: a size the network cannot take.
+    """
+    if image_size is None or image_size == card.image_size:
+        return card
+    if image_size < SMALLEST:
+        raise UsageError(
+            f"images must be at least {SMALLEST} pixels wide.", f"found --image-size {image_size}"
+        )
+    if card.layout == "panderm" and (image_size % PATCH or image_size < 2 * PATCH):
+        low = max(2, image_size // PATCH) * PATCH
+        raise UsageError(
+            f"{card.name} takes images whose side is a multiple of {PATCH} pixels, {2 * PATCH} or more.",
+            f"found --image-size {image_size}",
+            f"--image-size {low} or {low + PATCH}; it was trained at {card.image_size}",
+        )
+    old = card.preprocess
+    ratio = image_size / old.crop
+    resize = (
+        round(old.resize * ratio)
+        if isinstance(old.resize, int)
+        else (round(old.resize[0] * ratio), round(old.resize[1] * ratio))
+    )
+    made = old.model_copy(update={"resize": resize, "crop": image_size})
+    return card.model_copy(update={"image_size": image_size, "preprocess": made, "fingerprint": None})
+
+
+def read_encoder_card(path: Path | str) -> EncoderCard:
+    """Read a user's own card, JSON; ``panderm models show NAME --json`` prints one to start from.
+
+    Raises:
+        UsageError: no such file, no JSON, or a field that is missing, unknown or wrong.
+    """
+    file = Path(path).expanduser()
+    must = "an encoder's card must be a JSON file with the fields of panderm models show."
+    hint = "start from one that works: panderm models show panderm-base --json > my.json"
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise UsageError(must, f"{file}: {error.strerror}", hint) from None
+    return card_from_json(text, file, must=must, hint=hint)
+
+
+def card_from_json(text: bytes | str, where: Path, *, must: str, hint: str) -> EncoderCard:
+    """Read a card from JSON; a field that is wrong is named.
+
+    Raises:
+        UsageError: with the given sentence and hint.
+    """
+    try:
+        return EncoderCard.model_validate_json(text)
+    except ValidationError as error:
+        found = []
+        for problem in error.errors()[:5]:
+            field = ".".join(str(part) for part in problem["loc"])
+            words = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "missing":
+                words = "is missing"
+            elif problem["type"] == "extra_forbidden":
+                words = "is no field of a card"
+            found.append(f"{where}: {field + ': ' if field else ''}{words}")
+        raise UsageError(must, found, hint) from None
 
 
 _PANDERM_PREPROCESS = Preprocess(
@@ -53,8 +187,23 @@ _PANDERM_CITATION = (
     "Yan S. et al. A multimodal vision foundation model for clinical dermatology. "
     "Nature Medicine 31, 2691–2702 (2025). doi:10.1038/s41591-025-03747-y"
 )
+_DERM1M_LICENCE = "CC BY-NC 4.0 (non-commercial)"
+_DERM1M_CITATION = (
+    "Yan S. et al. Derm1M: a million-scale vision-language dataset aligned with clinical ontology knowledge "
+    "for dermatology. ICCV 2025. arXiv:2503.14911"
+)
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_CLIP_PREPROCESS = Preprocess(resize=224, crop=224, interpolation="bicubic", mean=_CLIP_MEAN, std=_CLIP_STD)
+_CLIP_CITATION = (
+    "Radford A. et al. Learning transferable visual models from natural language supervision. "
+    "ICML 2021. arXiv:2103.00020"
+)
 
-_SMALLEST = 14  # pixels: one patch
+
+def _hub(repository: str, file: str) -> tuple[Source, ...]:
+    return (Source(kind="hub", where=repository, file=file),)
+
 
 KNOWN: tuple[EncoderCard, ...] = (
     EncoderCard(
@@ -63,10 +212,18 @@ KNOWN: tuple[EncoderCard, ...] = (
         dim=1024,
         depth=24,
         heads=16,
+        parameters=303_326_208,
         preprocess=_PANDERM_PREPROCESS,
         licence=_PANDERM_LICENCE,
         citation=_PANDERM_CITATION,
         source="panderm_ll_data6_checkpoint-499.pth, Google Drive 1SwEzaOlFV_gBKf2UzeowMC8z9UH7AQbE",
+        files=(
+            Source(
+                kind="drive",
+                where="1SwEzaOlFV_gBKf2UzeowMC8z9UH7AQbE",
+                file="panderm_ll_data6_checkpoint-499.pth",
+            ),
+        ),
     ),
     EncoderCard(
         name="panderm-base",
@@ -74,10 +231,150 @@ KNOWN: tuple[EncoderCard, ...] = (
         dim=768,
         depth=12,
         heads=12,
+        parameters=85_807_872,
         preprocess=_PANDERM_PREPROCESS,
         licence=_PANDERM_LICENCE,
         citation=_PANDERM_CITATION,
         source="panderm_bb_data6_checkpoint-499.pth, Google Drive 17J4MjsZu3gdBP6xAQi_NMDVvH65a00HB",
+        files=(
+            Source(
+                kind="drive",
+                where="17J4MjsZu3gdBP6xAQi_NMDVvH65a00HB",
+                file="panderm_bb_data6_checkpoint-499.pth",
+            ),
+        ),
+    ),
+    EncoderCard(
+        name="dermlip-panderm-base",
+        architecture="ViT-B/16 in PanDerm's layout, tuned with captions; mean of patch tokens, normed twice",
+        dim=768,
+        depth=12,
+        heads=12,
+        parameters=85_807_872,
+        pool="mean",
+        double_norm=True,
+        preprocess=_CLIP_PREPROCESS,
+        licence=_DERM1M_LICENCE,
+        citation=_DERM1M_CITATION,
+        source="https://huggingface.co/redlessone/DermLIP_PanDerm-base-w-PubMed-256",
+        files=_hub("redlessone/DermLIP_PanDerm-base-w-PubMed-256", "open_clip_pytorch_model.bin"),
+    ),
+    EncoderCard(
+        name="dermlip-vit-base",
+        architecture="ViT-B/16, the image tower of a CLIP model, before its projection",
+        layout="open_clip",
+        network="ViT-B-16",
+        dim=768,
+        depth=12,
+        heads=12,
+        parameters=85_799_424,
+        preprocess=_CLIP_PREPROCESS,
+        licence=_DERM1M_LICENCE,
+        citation=_DERM1M_CITATION,
+        source="https://huggingface.co/redlessone/DermLIP_ViT-B-16",
+        files=_hub("redlessone/DermLIP_ViT-B-16", "open_clip_pytorch_model.bin"),
+    ),
+    EncoderCard(
+        name="monet",
+        architecture="ViT-L/14, the image tower of a CLIP model, before its projection",
+        layout="transformers",
+        network="clip_vision_model",
+        config={
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "image_size": 224,
+            "patch_size": 14,
+            "projection_dim": 768,
+            "hidden_act": "quick_gelu",
+        },
+        dim=1024,
+        depth=24,
+        heads=16,
+        parameters=303_179_776,
+        preprocess=_CLIP_PREPROCESS,
+        licence="CC BY-NC-SA 4.0 (non-commercial, share alike)",
+        citation=(
+            "Kim C. et al. Transparent medical image AI via an image-text foundation model grounded in "
+            "medical literature. Nature Medicine 30, 1154–1165 (2024). doi:10.1038/s41591-024-02887-x"
+        ),
+        source="https://huggingface.co/suinleelab/monet",
+        files=_hub("suinleelab/monet", "pytorch_model.bin"),
+    ),
+    EncoderCard(
+        name="biomedclip",
+        architecture="ViT-B/16, the image tower of a CLIP model, before its projection",
+        layout="open_clip",
+        network="custom",
+        config={
+            "embed_dim": 512,
+            "vision_cfg": {
+                "timm_model_name": "vit_base_patch16_224",
+                "timm_model_pretrained": False,
+                "timm_pool": "",
+                "timm_proj": "linear",
+                "image_size": 224,
+            },
+        },
+        dim=768,
+        depth=12,
+        heads=12,
+        parameters=85_798_656,
+        preprocess=_CLIP_PREPROCESS,
+        licence="MIT",
+        citation=(
+            "Zhang S. et al. BiomedCLIP: a multimodal biomedical foundation model pretrained from fifteen "
+            "million scientific image-text pairs. arXiv:2303.00915"
+        ),
+        source="https://huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        files=_hub("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "open_clip_pytorch_model.bin"),
+    ),
+    EncoderCard(
+        name="medsiglip",
+        architecture="SigLIP ViT-So400m/14 at 448 pixels, attention-pooled",
+        layout="transformers",
+        network="siglip_vision_model",
+        config={
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_hidden_layers": 27,
+            "num_attention_heads": 16,
+            "image_size": 448,
+            "patch_size": 14,
+            "hidden_act": "gelu_pytorch_tanh",
+        },
+        dim=1152,
+        depth=27,
+        heads=16,
+        parameters=428_565_440,
+        image_size=448,
+        preprocess=Preprocess(
+            resize=(448, 448),
+            crop=448,
+            interpolation="bilinear",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
+        licence="Health AI Developer Foundations terms of use (Google); to be accepted on its page",
+        citation="Sellergren A. et al. MedGemma technical report. arXiv:2507.05201",
+        source="https://huggingface.co/google/medsiglip-448",
+        files=_hub("google/medsiglip-448", "model.safetensors"),
+    ),
+    EncoderCard(
+        name="clip-large",
+        architecture="ViT-L/14, the image tower of OpenAI's CLIP, before its projection",
+        layout="open_clip",
+        network="ViT-L-14-quickgelu",
+        dim=1024,
+        depth=24,
+        heads=16,
+        parameters=303_179_776,
+        preprocess=_CLIP_PREPROCESS,
+        licence="MIT",
+        citation=_CLIP_CITATION,
+        source="https://huggingface.co/timm/vit_large_patch14_clip_224.openai",
+        files=_hub("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors"),
     ),
     EncoderCard(
         name="random-tiny",
@@ -85,6 +382,7 @@ KNOWN: tuple[EncoderCard, ...] = (
         dim=192,
         depth=12,
         heads=3,
+        parameters=5_526_720,
         preprocess=_PANDERM_PREPROCESS,
         random=True,
         licence="Apache-2.0 (drawn by panderm)",
@@ -92,85 +390,3 @@ KNOWN: tuple[EncoderCard, ...] = (
         source="drawn from a fixed seed when loaded",
     ),
 )
-
-
-def find_card(name: str, *, image_size: int | None = None) -> EncoderCard:
-    """Return the card of a known encoder or of ``timm:NAME``.
-
-    Args:
-        name: one of ``panderm-large``, ``panderm-base``, ``random-tiny`` or ``timm:NAME``.
-        image_size: another input size, in pixels, for timm's encoders.
-
-    Raises:
-        UsageError: no such encoder, or a size it cannot take.
-    """
-    if name.startswith("timm:"):
-        return _timm_card(name, image_size)
-    for card in KNOWN:
-        if card.name == name:
-            if image_size not in (None, card.image_size):
-                raise UsageError(
-                    f"{name} takes images of {card.image_size} pixels.",
-                    f"--image-size {image_size} was asked for",
-                    "leave --image-size out",
-                )
-            return card
-    known = [card.name for card in KNOWN]
-    raise UsageError(
-        f"encoder {name!r} must be a known one{did_you_mean(name, known)}",
-        f"known: {', '.join(known)}, timm:NAME",
-        f"did you mean timm:{name}?" if _in_timm(name) else "for example --encoder panderm-large",
-    )
-
-
-def _in_timm(name: str) -> bool:
-    return name.split(".")[0] in timm.list_models()
-
-
-def _timm_card(name: str, image_size: int | None) -> EncoderCard:
-    timm_name = name.removeprefix("timm:")
-    try:
-        config = timm.get_pretrained_cfg(timm_name) if _in_timm(timm_name) else None
-    except RuntimeError:  # timm has the architecture, but not this tag of pretrained weights
-        config = None
-    if config is None:
-        names: Iterable[str] = timm.list_models()
-        raise UsageError(
-            f"encoder {name!r} must be one that timm {timm.__version__} has{did_you_mean(timm_name, names)}",
-            hint="python -c \"import timm; print(timm.list_models('*small*'))\" lists them",
-        )
-    own = config.to_dict()
-    data = resolve_data_config(pretrained_cfg=own)
-    size = int(data["input_size"][-1]) if image_size is None else image_size
-    if size < _SMALLEST:
-        raise UsageError(f"images must be at least {_SMALLEST} pixels wide.", f"found --image-size {size}")
-    if len(set(data["input_size"][1:])) > 1:
-        raise UsageError(
-            f"{name} takes images that are not square, which panderm cannot: choose another encoder."
-        )
-    if data["crop_mode"] == "border":
-        raise UsageError(f"{name} pads images to a square, which panderm cannot: choose another encoder.")
-    where = str(own.get("origin_url") or own.get("hf_hub_id") or own.get("url") or "timm")
-    return EncoderCard(
-        name=name,
-        architecture=f"{timm_name} as timm builds it",
-        timm_name=timm_name,
-        image_size=size,
-        preprocess=timm_preprocess(data, size),
-        licence=str(own.get("license") or "not stated by timm"),
-        citation=str(own.get("paper_name") or own.get("paper_ids") or f"see {where}"),
-        source=where,
-    )
-
-
-def timm_preprocess(config: dict[str, Any], size: int) -> Preprocess:
-    """Return timm's evaluation transform, from its data configuration, at one input size."""
-    scaled = int(size / config["crop_pct"])
-    squash = config["crop_mode"] == "squash"
-    return Preprocess(
-        resize=(scaled, scaled) if squash else scaled,
-        crop=size,
-        interpolation=config["interpolation"],
-        mean=config["mean"],
-        std=config["std"],
-    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +21,17 @@ from panderm.embeddings import (
     EmbeddingsCard,
     EmbeddingsWriter,
     EncoderRecord,
+    Precision,
     open_embeddings,
 )
-from panderm.errors import DataError, UsageError, some
-from panderm.models.checkpoint import Account
+from panderm.errors import DataError, PandermWarning, UsageError, some
+from panderm.models.account import Account
+from panderm.models.precision import CHECKED, FEWEST, LEAST, autocast, likeness
+from panderm.models.views import Views
 from panderm.progress import Progress
 from panderm.provenance import Provenance
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_Pixels = TypeVar("_Pixels", torch.Tensor, npt.NDArray[np.float32])
 # Rows per shard: at most this much work is lost when a run is killed.
 _SHARD_ROWS = 512
 _SHARD_SECONDS = 60.0
@@ -62,6 +67,8 @@ class Encoder:
         record: name, weights, hashes, licence: what embeddings remember of it.
         account: what became of every tensor of the weights file.
         device: where it runs.
+        drift: mean centred cosine of the reduced precision to fp32 on the first images; None where not
+            measured.
     """
 
     def __init__(
@@ -71,17 +78,32 @@ class Encoder:
         record: EncoderRecord,
         account: Account,
         device: torch.device,
+        *,
+        compile: bool = False,  # noqa: A002 (torch's word)
+        fall_back: bool = False,
     ) -> None:
         self.preprocess = preprocess
         self.record = record
         self.account = account
         self.device = device
         self._network = network.eval().to(device)
+        self._run: Callable[[torch.Tensor], torch.Tensor] = (
+            torch.compile(self._network) if compile else self._network
+        )
+        # Fewer bits are compared with fp32 once, on the first images.
+        self._settled = record.precision == "fp32"
+        self._auto = fall_back
+        self.drift: float | None = None
 
     @property
     def name(self) -> str:
         """The name it was loaded by."""
         return self.record.name
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network itself, weights in float32, on its device: normalised pixels in, vectors out."""
+        return self._network
 
     @property
     def dim(self) -> int:
@@ -116,8 +138,75 @@ class Encoder:
             >>> encoder.encode(pixels).shape  # doctest: +SKIP
             torch.Size([2, 1024])
         """
-        vectors = self._forward(self._checked(pixels))
+        given = self._checked(pixels)
+        if not self._settled and len(given) >= FEWEST:
+            self._settle(given[:CHECKED])
+        vectors = self._forward(given)
         return vectors if isinstance(pixels, torch.Tensor) else np.asarray(vectors)
+
+    @overload
+    def tokens(self, pixels: _Pixels, *, blocks: None = None, norm: bool = True) -> _Pixels: ...
+    @overload
+    def tokens(self, pixels: _Pixels, *, blocks: Sequence[int], norm: bool = True) -> list[_Pixels]: ...
+    def tokens(self, pixels: Any, *, blocks: Sequence[int] | None = None, norm: bool = True) -> Any:
+        """Return what the encoder says of each patch.
+
+        Row r and column c of the grid are the patch there, from the top left. Class and register tokens are
+        left out. Networks without blocks of one width (Swin, ConvNeXt, ResNet, …) give the feature maps of
+        their stages, each of its own grid and width.
+
+        Args:
+            pixels: as for :meth:`encode`.
+            blocks: numbers of blocks (or stages), from 0, or negative from the end; without it the last.
+            norm: after the encoder's final norm, which all blocks share, or as the block left them. A stage
+                that is not the last comes as it is: the norm is not of its width.
+
+        Returns:
+            float32 (n, h, w, D), on the CPU, of the same kind as was given; with ``blocks`` a list of these,
+            one for each number in the order given.
+
+        Raises:
+            UsageError: a block that is not there, or an encoder without patch tokens.
+            DataError: pixels of another shape or type, or a result that is not finite.
+
+        Example:
+            >>> encoder.tokens(pixels).shape  # doctest: +SKIP
+            torch.Size([2, 14, 14, 1024])
+            >>> pyramid = encoder.tokens(pixels, blocks=[7, 11, 15, 23])  # doctest: +SKIP
+        """
+        maps = self._views().tokens(self._checked(pixels), (-1,) if blocks is None else blocks, norm=norm)
+        alike = [one if isinstance(pixels, torch.Tensor) else one.numpy() for one in maps]
+        return alike[0] if blocks is None else alike
+
+    def attention(self, pixels: _Pixels, *, block: int = -1, rollout: bool = False) -> _Pixels:
+        """Return how much the class token attends to each patch.
+
+        Args:
+            pixels: as for :meth:`encode`.
+            block: number of the block, from 0, or negative from the end.
+            rollout: follow the attention through all blocks up to this one (Abnar & Zuidema, ACL 2020,
+                equation 1): mean over heads, half of each block passing a token on to itself.
+
+        Returns:
+            float32, on the CPU, of the same kind as was given. Of one block (n, heads, h, w): probabilities
+            over all tokens, so that those of the patches sum to less than 1, by what goes to the class token
+            and registers. With ``rollout`` (n, h, w), which sums to 1.
+
+        Raises:
+            UsageError: a block that is not there, or an encoder without a class token.
+            DataError: pixels of another shape or type, or a result that is not finite.
+
+        Example:
+            >>> encoder.attention(pixels).shape  # doctest: +SKIP
+            torch.Size([2, 16, 14, 14])
+            >>> encoder.attention(pixels, rollout=True).shape  # doctest: +SKIP
+            torch.Size([2, 14, 14])
+        """
+        maps = self._views().attention(self._checked(pixels), block, rollout=rollout)
+        return maps if isinstance(pixels, torch.Tensor) else np.asarray(maps)
+
+    def _views(self) -> Views:
+        return Views(self._network, name=self.name, device=self.device, autocast=self._autocast)
 
     def _checked(self, pixels: torch.Tensor | npt.NDArray[np.float32]) -> torch.Tensor:
         given = pixels if isinstance(pixels, torch.Tensor) else np.asarray(pixels)
@@ -137,8 +226,7 @@ class Encoder:
     def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
         if not len(pixels):
             return torch.empty(0, self.dim)
-        with torch.inference_mode(), self._autocast():
-            vectors: torch.Tensor = self._network(pixels.to(self.device, torch.float32)).float().cpu()
+        vectors = self._vectors(pixels, self._precision(), self._run)
         if vectors.shape != (len(pixels), self.dim):
             raise DataError(
                 f"{self.name} must give one vector of {self.dim} numbers an image.",
@@ -147,9 +235,33 @@ class Encoder:
             )
         return vectors.clone()  # out of inference mode, so that a user may train on it
 
+    def _vectors(
+        self, pixels: torch.Tensor, precision: Precision, network: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        with torch.inference_mode(), autocast(precision, self.device):
+            return network(pixels.to(self.device, torch.float32)).float().cpu()
+
+    def _precision(self) -> Precision:
+        return self.record.precision if self._settled or not self._auto else "fp32"
+
     def _autocast(self) -> AbstractContextManager[object]:
-        dtype = _DTYPES.get(self.record.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        return autocast(self._precision(), self.device)
+
+    def _settle(self, pixels: torch.Tensor) -> None:
+        """Compare the precision asked for with fp32 on the first images; keep fp32 where it drifts."""
+        reduced = self._vectors(pixels, self.record.precision, self._run)
+        full = self._vectors(pixels, "fp32", self._network)
+        found = likeness(reduced, full)
+        self._settled = True
+        self.drift = found
+        if found < LEAST:
+            warnings.warn(
+                f"{self.name}: {self.record.precision} changes the vectors (centred cosine to fp32 "
+                f"{found:.4f} over {len(pixels)} images, {LEAST} is wanted): going on with fp32",
+                PandermWarning,
+                stacklevel=3,
+            )
+            self.record = self.record.model_copy(update={"precision": "fp32"})
 
     def embed(
         self,
@@ -183,6 +295,12 @@ class Encoder:
         """
         if batch_size is not None and batch_size < 1:
             raise UsageError("the batch size must be at least 1.", f"found {batch_size}")
+        if not self._settled and len(table) >= FEWEST:
+            # Of the table's first rows, whatever is done already: the same each time it is resumed.
+            first = table.select(slice(0, CHECKED))
+            self._settle(next(iter(batches(first, self.preprocess, batch_size=CHECKED, workers=workers))))
+        elif not self._settled and self._auto:
+            self.record = self.record.model_copy(update={"precision": "fp32"})
         card = EmbeddingsCard(
             provenance=Provenance.now(), encoder=self.record, table=table.card, rows=len(table)
         )

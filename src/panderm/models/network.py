@@ -1,43 +1,44 @@
-"""The networks: PanDerm's layout on timm's ``Beit``, and timm's own."""
+"""PanDerm's layout on timm's ``Beit``: build it, fit published weights to it, draw weights for it."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-import timm
 import torch
-from timm.layers import gen_relative_position_index
+from timm.layers import gen_relative_position_index, resample_abs_pos_embed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.beit import Beit
 
-from panderm.errors import UsageError
-from panderm.models.cards import EncoderCard
+from panderm.errors import WeightsError
+from panderm.models.account import Account, rename_published
+from panderm.models.cards import PATCH, EncoderCard, Pool
+from panderm.models.layouts import from_timm, image_tower
 
-Pool = Literal["cls", "mean"]
-_TIMM_POOL = {"cls": "token", "mean": "avg"}
+TIMM_POOL = {"cls": "token", "mean": "avg"}
+# The fixed table stored as float16 is off by 5e-4; another table is off by about 1.
+_POSITION_TOLERANCE = 1e-3
+_TABLE = "relative_position_bias_table"
 
 
-def build_network(card: EncoderCard, pool: Pool | None) -> Any:
-    """Build the network of a card, without a classifier, weights not yet loaded.
+def build(card: EncoderCard, pool: Pool | None) -> Any:
+    """Build the network of a card in PanDerm's layout, without a classifier, its weights on no device yet.
 
     Args:
-        card: which encoder.
+        card: which encoder, at which input size.
         pool: ``cls`` for the linear-probe form (final norm, CLS token), ``mean`` for the fine-tuning form
             (mean of patch tokens, then ``fc_norm``; relative-position tables in every block).
-
-    Raises:
-        UsageError: this network cannot pool that way or take that input size.
     """
-    if card.timm_name is not None:
-        return _timm_network(card.timm_name, card.image_size, pool)
-    fine_tuning = pool == "mean"
+    pool = pool or card.pool or "cls"
+    fine_tuning = pool == "mean" and not card.double_norm
     network: Any = Beit(
         device="meta",  # 300 million numbers need not be drawn to be overwritten
         img_size=card.image_size,
-        patch_size=16,
+        patch_size=PATCH,
         num_classes=0,
-        global_pool=_TIMM_POOL[pool or "cls"],
+        global_pool=TIMM_POOL[pool],
         embed_dim=card.dim or 0,
         depth=card.depth,
         num_heads=card.heads,
@@ -46,6 +47,8 @@ def build_network(card: EncoderCard, pool: Pool | None) -> Any:
         use_rel_pos_bias=fine_tuning,
         norm_layer=_LayerNorm,
     )
+    if card.double_norm and pool == "mean":
+        network.norm = _LayerNorm(card.dim or 0, device="meta")
     for block in network.blocks:
         block.attn.k_bias = torch.zeros(card.dim or 0)
         if fine_tuning:
@@ -60,29 +63,120 @@ class _LayerNorm(torch.nn.LayerNorm):
         super().__init__(dim, eps=1e-6, **options)
 
 
-def _timm_network(name: str, image_size: int, pool: Pool | None) -> Any:
-    options: dict[str, Any] = {} if pool is None else {"global_pool": _TIMM_POOL[pool]}
-    try:
-        # timm draws weights, which the file's will replace: not from the caller's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            try:
-                return timm.create_model(
-                    name, pretrained=False, num_classes=0, img_size=image_size, **options
-                )
-            except TypeError:
-                # Convolutional networks have no position table, hence no img_size: any size will do.
-                return timm.create_model(name, pretrained=False, num_classes=0, **options)
-    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"timm:{name} must be able to take {image_size} pixels and pool {pool or 'its own way'}.",
-            str(error) or type(error).__name__,
-            "choose another --image-size, or leave --image-size and --pool out",
-        ) from None
+def adapt(
+    state: dict[str, torch.Tensor],
+    network: Any,
+    card: EncoderCard,
+    account: Account,
+    path: Path,
+) -> dict[str, torch.Tensor]:
+    """Rename a file's tensors to the network's names; resample position tables to its input size.
+
+    Raises:
+        WeightsError: a file in the fine-tuning form for a network in the other, or a position table that is
+            not the fixed one.
+    """
+    expected = network.state_dict()
+    state = from_timm(rename_published(image_tower(state, account), account), account)
+    tables = [key for key in expected if key.endswith(_TABLE)]
+    fine_tuned = any(key.startswith("fc_norm.") or key.endswith(_TABLE) for key in state)
+    if fine_tuned and not tables:
+        raise WeightsError(
+            "weights in the fine-tuning form must be loaded in that form.",
+            f"{path} holds fc_norm or relative-position tables, which pool='cls' would leave out",
+            f'panderm.load_encoder("{card.name}", weights=…, pool="mean"), or --pool mean',
+        )
+    state = move_norm(state, expected, account)
+    if card.double_norm and "fc_norm.weight" in expected:
+        state |= {f"fc_{key}": value for key, value in state.items() if key.startswith("norm.")}
+        account.notes.append("norm used before the mean and after it")
+    if tables and not any(key in state for key in tables):
+        for key in tables:
+            state[key] = torch.zeros(expected[key].shape)
+        account.notes.append(f"{len(tables)} relative-position tables start at zero: the file has none")
+    table = state.get("pos_embed")
+    if table is not None and table.ndim == 3 and table.shape[-1] == card.dim:
+        side = round(max(0, table.shape[1] - 1) ** 0.5)
+        if side * side + 1 == table.shape[1]:
+            if table.device.type != "meta":
+                _require_fixed_positions(table, side, path)
+            state["pos_embed"] = _resize_positions(table, side, card.image_size // PATCH, account)
+    _resize_relative(state, expected, tables, card.image_size // PATCH, account)
+    return state
+
+
+def move_norm(
+    state: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor], account: Account
+) -> dict[str, torch.Tensor]:
+    """Use the final norm as ``fc_norm`` where patch tokens are averaged first."""
+    if "fc_norm.weight" in expected and "norm.weight" not in expected and "fc_norm.weight" not in state:
+        moved = {("fc_" + key if key.startswith("norm.") else key): value for key, value in state.items()}
+        if moved.keys() != state.keys():
+            account.notes.append("norm used as fc_norm")
+        return moved
+    return state
+
+
+def _require_fixed_positions(table: torch.Tensor, side: int, path: Path) -> None:
+    off = float((table.float() - position_table(table.shape[-1], side)).abs().max())
+    if not off <= _POSITION_TOLERANCE:
+        raise WeightsError(
+            "the position table of PanDerm weights must be the fixed sine-cosine one.",
+            f"{path}: pos_embed differs from it by up to {off:.3g}",
+            "these weights are of another model, or their table was overwritten",
+        )
+
+
+def _resize_positions(table: torch.Tensor, old: int, new: int, account: Account) -> torch.Tensor:
+    """Resample the position table bicubically: what was learned at 14×14 is stretched, not extrapolated."""
+    if old == new:
+        return table
+    account.notes.append(f"position table resampled from {old}×{old} to {new}×{new}, bicubic")
+    return torch.as_tensor(resample_abs_pos_embed(table.float(), [new, new], [old, old], 1, antialias=False))
+
+
+def _resize_relative(
+    state: dict[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    tables: list[str],
+    side: int,
+    account: Account,
+) -> None:
+    resized = 0
+    for key in tables:
+        have, want = state.get(key), expected[key]
+        if have is None or have.ndim != 2 or have.shape == want.shape or have.shape[1] != want.shape[1]:
+            continue
+        old = round(max(0, have.shape[0] - 3) ** 0.5)
+        if old * old + 3 != have.shape[0] or not old % 2:
+            continue
+        if have.device.type == "meta":
+            state[key] = have.new_empty(want.shape)
+        else:
+            made = resize_rel_pos_bias_table(have.float(), (side, side), tuple(want.shape))
+            state[key] = torch.as_tensor(made)
+        resized += 1
+    if resized:
+        account.notes.append(f"{resized} relative-position tables resampled to {side}×{side}")
+
+
+def emptied(network: Any) -> Any:
+    """Take the weights out of a network that its library has drawn: they are about to be replaced.
+
+    What is computed and not stored in a weights file (buffers that are not persistent) keeps its values.
+    """
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, torch.nn.Parameter(parameter.to("meta"), requires_grad=False))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if name not in module._non_persistent_buffers_set:
+                setattr(module, name, buffer.to("meta"))
+    return network
 
 
 def pool_of(network: torch.nn.Module) -> str:
-    """Say how a network pools: ``cls``, ``mean``, or timm's word for another way."""
-    ways = {way: pool for pool, way in _TIMM_POOL.items()}
+    """Say how a network pools: ``cls``, ``mean``, or its library's word for another way."""
+    ways = {way: pool for pool, way in TIMM_POOL.items()}
     way = getattr(network, "global_pool", None)
     way = getattr(way, "pool_type", way)  # a module, in convolutional networks
     return ways.get(way, way) if way and isinstance(way, str) else "timm"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,11 @@ import pandas as pd
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings, open_embeddings
 from panderm.errors import DataError, UsageError, plural, some
-from panderm.predictions import Predictions, PredictionsCard
+from panderm.predictions import FittedProbe, Predictions, PredictionsCard
 from panderm.provenance import Provenance
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, LinearProbe, Recipe, require_labels
 from panderm.training.logistic import LogisticFit
+from panderm.training.temperature import fit_temperature
 
 _PENALTIES = {
     "tuned": "‖W‖²/(2·C·n), features centred and scaled by one number",
@@ -23,6 +25,7 @@ _PENALTIES = {
 }
 # The published probe shuffles the training rows with this seed before it takes a part of them.
 _SUBSET_SEED = 42
+Calibrate = Literal["none", "temperature"]
 
 
 def probe(
@@ -34,6 +37,7 @@ def probe(
     test: str = "test",
     percent_data: float = 1.0,
     C: float | None = None,
+    calibrate: Calibrate = "none",
     seed: int = 0,
     out: Path | str | None = None,
     overwrite: bool = False,
@@ -50,12 +54,15 @@ def probe(
         percent_data: part of the training rows to fit, in (0, 1]: shuffled with seed 42, the first taken,
             as the published probe does.
         C: strength, where it is not to be chosen.
+        calibrate: ``temperature`` divides the logits by one number, the one of least log loss on the val
+            rows (Guo et al., ICML 2017, §4.2): probabilities become more honest, the predicted class stays.
         seed: see :class:`LinearProbe`.
         out: folder to write, ``X.pred``.
         overwrite: replace an ``out`` that exists.
 
     Raises:
-        DataError: no rows in a split, one class only, a class of the test rows that was never trained.
+        DataError: no rows in a split, one class only, a class of the test rows that was never trained; or no
+            val rows of their own to calibrate on.
 
     Example:
         >>> pred = panderm.probe("ham.emb", recipe="paper", test="test", out="probe.pred")  # doctest: +SKIP
@@ -63,28 +70,33 @@ def probe(
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
     started = time.monotonic()
     choosing = val if recipe == "tuned" and C is None and val not in (test, train) else None
+    require_calibration_rows(emb.rows, calibrate, train=train, val=val, test=test)
     chosen = training_rows(emb.rows, train=train, val=choosing, test=test, percent_data=percent_data)
     fitted, scored = emb.select(chosen), emb.select(emb.rows.split == test)
     checked = None if choosing is None else emb.select(emb.rows.split == choosing)
 
     model = LinearProbe(recipe, C=C, seed=seed).fit_rows(fitted, checked)
-    probabilities = np.zeros((len(scored), len(emb.rows.classes)))
-    columns = [emb.rows.classes.index(c) for c in model.classes_]
-    probabilities[:, columns] = model.predict_proba(scored)
-
     fit: LogisticFit = model.fit_
+    method: dict[str, Any] = {
+        "recipe": recipe,
+        "penalty": _PENALTIES[recipe],
+        "C": "chosen" if C is None else C,
+        "train split": train,
+        "train rows": len(fitted),
+        "train rows per class": {c: int((fitted.rows.label == c).sum()) for c in model.classes_},
+        "percent of training data": 100 * percent_data,
+        "seed": seed,
+    }
+    temperature = 1.0
+    calibration: dict[str, Any] = {}
+    if calibrate == "temperature":
+        # Named only where it is asked for: a probe that is not calibrated keeps the identity it always had.
+        method["calibrate"] = f"temperature, on {val}"
+        temperature, calibration = _temperature(model, emb.select(emb.rows.split == val))
+    ready = _fitted_probe(model, emb.rows.classes, temperature, method)
     card = PredictionsCard(
         task="linear probe",
-        method={
-            "recipe": recipe,
-            "penalty": _PENALTIES[recipe],
-            "C": "chosen" if C is None else C,
-            "train split": train,
-            "train rows": len(fitted),
-            "train rows per class": {c: int((fitted.rows.label == c).sum()) for c in model.classes_},
-            "percent of training data": 100 * percent_data,
-            "seed": seed,
-        },
+        method=method,
         outcome={
             "C": model.C_,
             "C chosen on": model.chosen_on_,
@@ -92,6 +104,7 @@ def probe(
             "iterations": fit.iterations,
             "largest gradient": fit.gradient,
             "objective": fit.objective,
+            **calibration,
         },
         classes=emb.rows.classes,
         split=test,
@@ -106,12 +119,65 @@ def probe(
         patient=scored.rows.patient,
         group=scored.rows.group,
         truth=scored.rows.label,
-        probabilities=probabilities,
+        probabilities=ready.probabilities(scored.vectors),
         card=card,
+        fitted=ready,
     )
     if out is not None:
         predictions.save(out, overwrite=overwrite)
     return predictions
+
+
+def _fitted_probe(
+    model: LinearProbe, classes: tuple[str, ...], temperature: float, method: dict[str, Any]
+) -> FittedProbe:
+    """Put a fitted probe in the table's class order; a class never trained gets the probability 0."""
+    weight = np.zeros((len(classes), model.n_features_in_))
+    bias = np.full(len(classes), -np.inf)
+    rows = [classes.index(c) for c in model.classes_]
+    weight[rows], bias[rows] = model.coef_, model.intercept_
+    return FittedProbe(classes, weight, bias, temperature, method)
+
+
+def _temperature(model: LinearProbe, held_out: Embeddings) -> tuple[float, dict[str, Any]]:
+    """Fit the temperature on held-out rows, and say what it did to their log loss."""
+    position = {c: i for i, c in enumerate(model.classes_)}
+    never = sorted(set(held_out.rows.label) - set(position))
+    if never:
+        raise DataError(
+            "every class of the rows to calibrate on must be among the training rows.",
+            f"never trained: {some(never)}",
+            "correct the split, or leave --calibrate out",
+        )
+    codes = np.array([position[c] for c in held_out.rows.label], dtype=np.int64)
+    found = fit_temperature(model.logits(held_out), codes)
+    record = {
+        "temperature": found.value,
+        "rows": found.n,
+        "log loss before": found.before,
+        "log loss after": found.after,
+    }
+    return found.value, {"calibration": record}
+
+
+def require_calibration_rows(table: Table, calibrate: Calibrate, *, train: str, val: str, test: str) -> None:
+    """Raise :class:`DataError` where a calibration has no rows of its own to be fitted on."""
+    if calibrate not in ("none", "temperature"):
+        raise UsageError(f"calibrate must be none or temperature, not {calibrate!r}.")
+    if calibrate == "none":
+        return
+    problem = None
+    if val in (train, test):
+        what = "scored" if val == test else "fitted"
+        problem = f"--val {val} is the split that is {what}"
+    elif not (table.split == val).any():
+        problem = f"no row of {table.card.name} has the split {val!r}"
+    if problem:
+        raise DataError(
+            "a calibration needs val rows that are neither fitted nor scored.",
+            problem,
+            "name another split with --val, or leave --calibrate out",
+        )
 
 
 def training_rows(

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
@@ -18,7 +19,7 @@ from panderm.data.table import Table
 from panderm.embeddings import Embeddings
 from panderm.errors import DataError, UsageError, plural, some
 from panderm.statistics.resampling import cluster_codes
-from panderm.training.logistic import LogisticFit, RidgePath, fit_paper
+from panderm.training.logistic import RidgePath, fit_paper
 
 Recipe = Literal["tuned", "paper"]
 Array: TypeAlias = npt.NDArray[Any]
@@ -213,12 +214,15 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Array | Embeddings) -> npt.NDArray[np.float64]:
         """Return probabilities (n, K), columns as in ``classes_``; of Embeddings, for all their rows."""
+        return np.asarray(softmax(self.logits(X), axis=1))
+
+    def logits(self, X: Array | Embeddings) -> npt.NDArray[np.float64]:
+        """Return x·Wᵀ + b, (n, K), whose softmax are the probabilities; of Embeddings, for all their rows."""
         check_is_fitted(self)
         if isinstance(X, Embeddings):
             X = X.vectors
         features = validate_data(self, X, dtype=np.float32, reset=False)
-        fit: LogisticFit = self.fit_
-        return fit.probabilities(features.astype(np.float64))
+        return np.asarray(features.astype(np.float64) @ self.coef_.T + self.intercept_)
 
     def predict(self, X: Array | Embeddings) -> Array:
         """Return the most probable class of each row, (n,)."""

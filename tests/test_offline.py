@@ -67,6 +67,9 @@ def test_every_verb_works_without_a_network(desk: Path) -> None:
     panderm("evaluate skin.pred --out skin.json --published-csv published --draws 100")
     panderm("report skin.pred --scores skin.json --out skin.html")
     done = json.loads(panderm(f"run {table} --out all --recipe paper --draws 100 --json"))
+    panderm("export random-tiny skin.onnx --with skin.pred -q")
+    panderm("models")
+    panderm("models show panderm-large")
     panderm("demo --out demo --n 60 -q --json")
     assert not ATTEMPTS
     for page in ("skin.html", done["report"], "demo/report.html"):
@@ -84,7 +87,19 @@ def test_an_encoder_of_timm_works_without_a_network(desk: Path) -> None:
     )
     assert without.exit_code == 2
     assert "needs its weights file" in without.stderr
+    panderm("models check tiny.safetensors --encoder timm:vit_tiny_patch16_224")
+    panderm("convert tiny.safetensors mine.safetensors --encoder timm:vit_tiny_patch16_224")
+    panderm(f"embed skin.csv --images {desk} --encoder mine.safetensors --out mine.emb -q")
     assert not ATTEMPTS
+
+
+def test_a_download_without_a_network_says_what_to_do_instead(desk: Path) -> None:
+    pytest.importorskip("gdown")
+    result = CliRunner().invoke(app, ["models", "pull", "panderm-base", "--accept-licence", "-q"])
+    assert result.exit_code == 2
+    assert ATTEMPTS  # what was asked for is tried
+    assert "17J4MjsZu3gdBP6xAQi_NMDVvH65a00HB" in result.stderr
+    assert "--weights" in result.stderr
 
 
 class Requests(HTMLParser):

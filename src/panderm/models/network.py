@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.interpolate import RectBivariateSpline
+from scipy.optimize import brentq
 from timm.layers import gen_relative_position_index, resample_abs_pos_embed
-from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.beit import Beit
 
 from panderm.errors import WeightsError
@@ -150,14 +152,35 @@ def _resize_relative(
         old = round(max(0, have.shape[0] - 3) ** 0.5)
         if old * old + 3 != have.shape[0] or not old % 2:
             continue
-        if have.device.type == "meta":
-            state[key] = have.new_empty(want.shape)
-        else:
-            made = resize_rel_pos_bias_table(have.float(), (side, side), tuple(want.shape))
-            state[key] = torch.as_tensor(made)
+        state[key] = (
+            have.new_empty(want.shape) if have.device.type == "meta" else _stretch(have, 2 * side - 1)
+        )
         resized += 1
     if resized:
         account.notes.append(f"{resized} relative-position tables resampled to {side}×{side}")
+
+
+def _stretch(table: torch.Tensor, new: int) -> torch.Tensor:
+    """Resample a table of relative positions ((2s - 1)² + 3, heads) to ``new``² + 3 rows.
+
+    A smaller grid needs only the nearer offsets, which stay as they are. For a larger one the old offsets are
+    spread in a geometric progression, densest in the middle, so that what is near keeps its bias, and a cubic
+    spline fills in (the rule of BEiT, Bao et al. 2022). The last three rows, of the class token, are kept.
+    """
+    old = round((table.shape[0] - 3) ** 0.5)
+    grid = table[:-3].double().reshape(old, old, -1)
+    if new <= old:
+        cut = (old - new) // 2
+        inner = grid[cut : cut + new, cut : cut + new]
+    else:
+        steps, reach = old // 2, new // 2
+        ratio = brentq(lambda q: sum(q**i for i in range(steps)) - reach, 1.0, float(reach))
+        far = np.cumsum([ratio**i for i in range(steps)])
+        at = np.concatenate([-far[::-1], [0.0], far])
+        to = np.clip(np.arange(-reach, reach + 1), at[0], at[-1])
+        heads = [RectBivariateSpline(at, at, plane.numpy())(to, to) for plane in grid.unbind(-1)]
+        inner = torch.from_numpy(np.stack(heads, axis=-1))
+    return torch.cat([inner.reshape(new * new, -1).float(), table[-3:].float()])
 
 
 def emptied(network: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from panderm.data.table import Table, TableCard
 from panderm.errors import ArtifactError, ParentsError, plural
@@ -52,6 +53,9 @@ class EmbeddingsCard(Card):
     rows: int
     complete: bool = False
     images_per_second: float | None = None
+    drift: float | None = Field(
+        default=None, description="mean centred cosine of fewer bits to fp32, on the first images"
+    )
 
     def decisive(self) -> dict[str, Any]:
         """Return encoder, preprocessing and table: all that decides the vectors and their rows."""

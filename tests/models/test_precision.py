@@ -93,6 +93,17 @@ def test_embeddings_say_what_was_used_and_go_on_with_it(
             warnings.simplefilter("ignore", PandermWarning)
             made = encoder.embed(few, tmp_path / "x.emb", progress=False)
         assert made.card.encoder.precision == kept
+        assert made.card.drift == drift
+
+
+def test_one_image_many_times_over_settles_nothing(pixels: torch.Tensor) -> None:
+    encoder = panderm.load_encoder("random-tiny", precision="bf16", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode(pixels[:1].repeat(6, 1, 1, 1))
+    assert encoder.drift is None
+    encoder.encode(pixels)
+    assert encoder.drift is not None
 
 
 def test_likeness_sees_what_a_plain_cosine_hides() -> None:

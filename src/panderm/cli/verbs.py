@@ -223,6 +223,9 @@ def embed(
         random = " (weights drawn at random)" if told.encoder.random else ""
         typer.echo(f"{out}: {plural(len(made), 'image')} × {made.dim} by {told.encoder.name}{random}")
         typer.echo(f"weights: {told.encoder.account}")
+        if told.drift is not None:
+            checked = f"centred cosine to fp32 {told.drift:.4f} on the first images"
+            typer.echo(f"precision: {told.encoder.precision}; {checked}")
         if told.table.skipped:
             typer.echo(f"left out: {plural(len(told.table.skipped), 'row')}, listed in {out}/card.json")
     return {
@@ -233,6 +236,8 @@ def embed(
         "random": told.encoder.random,
         "weights_sha256": told.encoder.weights_sha256,
         "account": told.encoder.account,
+        "precision": told.encoder.precision,
+        "drift": told.drift,
         "identity": told.identity,
         "images_per_second": told.images_per_second,
         "seconds": told.provenance.seconds,

@@ -251,6 +251,8 @@ class Encoder:
         """Compare the precision asked for with fp32 on the first images; keep fp32 where it drifts."""
         reduced = self._vectors(pixels, self.record.precision, self._run)
         full = self._vectors(pixels, "fp32", self._network)
+        if bool((full == full[0]).all()):
+            return  # one image many times over: there is nothing to compare yet
         found = likeness(reduced, full)
         self._settled = True
         self.drift = found
@@ -302,7 +304,11 @@ class Encoder:
         elif not self._settled and self._auto:
             self.record = self.record.model_copy(update={"precision": "fp32"})
         card = EmbeddingsCard(
-            provenance=Provenance.now(), encoder=self.record, table=table.card, rows=len(table)
+            provenance=Provenance.now(),
+            encoder=self.record,
+            table=table.card,
+            rows=len(table),
+            drift=self.drift,
         )
         writer = None if out is None else EmbeddingsWriter(Path(out), card, overwrite=overwrite)
         if writer is not None and writer.card.complete:

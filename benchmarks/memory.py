@@ -55,8 +55,8 @@ def measure(job: str, path: Path) -> dict[str, float]:
     """Load one file here."""
     import panderm
     import panderm.models.load
-    from panderm.models.account import Account
-    from panderm.models.checkpoint import read_state
+    from panderm.weights.account import Account
+    from panderm.weights.checkpoint import read_state
 
     jobs = {
         "outline": lambda: read_state(path, Account(), data=False),

@@ -31,7 +31,18 @@ from panderm.tasks.probe import probe
 SRC = Path(panderm.__file__).parent
 FLOORS = [
     *("errors", "storage", "provenance", "progress", "statistics", "data", "embeddings", "predictions"),
-    *("models", "training", "tasks", "exported", "scores", "published", "report", "pipeline", "cli"),
+    *(
+        "weights",
+        "models",
+        "training",
+        "tasks",
+        "exported",
+        "scores",
+        "published",
+        "report",
+        "pipeline",
+        "cli",
+    ),
 ]
 
 
@@ -169,7 +180,7 @@ def test_reaching_is_seen_through_other_modules() -> None:
 
 
 def test_pytorchs_own_reader_opens_no_file() -> None:
-    """Not even in its safe mode: weights files are described, not built (models/pickled.py)."""
+    """Not even in its safe mode: weights files are described, not built (weights/pickled.py)."""
     assert not [m for m, file in MODULES.items() if "torch.load" in file.read_text("utf-8")]
 
 

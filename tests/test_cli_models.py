@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 
 import panderm
 from panderm.cli import app
-from panderm.models import cards, hosts, pulling
-from panderm.models.cache import Source
+from panderm.models import cards, pulling
 from panderm.models.families import family_of
 from panderm.models.network import draw_weights
+from panderm.weights import hosts
+from panderm.weights.cache import Source
 
 
 @pytest.fixture(autouse=True)

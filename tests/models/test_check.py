@@ -187,7 +187,7 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 def test_the_numbers_do_not_decide_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No numbers are read for a file that fits nothing."""
-    from panderm.models import checkpoint
+    from panderm.weights import checkpoint
 
     path = tmp_path / "odd.safetensors"
     save_file(published(BASE) | {"extra": torch.zeros(1)}, path)

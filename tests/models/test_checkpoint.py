@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 import panderm
 from panderm.errors import UsageError, WeightsError
 from panderm.models import cards
-from panderm.models.account import Account
-from panderm.models.checkpoint import read_state
+from panderm.weights.account import Account
+from panderm.weights.checkpoint import read_state
 
 State = dict[str, torch.Tensor]
 BASE, LARGE = (64, 2, 1), (128, 3, 2)  # width, blocks, heads

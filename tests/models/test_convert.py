@@ -26,10 +26,10 @@ from test_checkpoint import (
 import panderm
 from panderm.errors import ArtifactError, UsageError, WeightsError
 from panderm.models import cards
-from panderm.models.account import Account
-from panderm.models.checkpoint import read_state
 from panderm.models.convert import convert
 from panderm.models.header import header_of, metadata, sha256_of_tensors
+from panderm.weights.account import Account
+from panderm.weights.checkpoint import read_state
 
 
 @pytest.fixture(autouse=True)

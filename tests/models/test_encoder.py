@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import panderm
 from panderm.embeddings import EncoderRecord
 from panderm.errors import DataError, UsageError
-from panderm.models.account import Account
+from panderm.weights.account import Account
 
 BATCH_TOLERANCE = 1e-5  # sums in another order
 DRAWN_TOLERANCE = 2e-6  # six decimals, and the last bits of another CPU's logarithm

@@ -17,7 +17,7 @@ from torch import nn
 
 import panderm
 from panderm.errors import DataError, UsageError
-from panderm.models.account import Account
+from panderm.weights.account import Account
 
 TOLERANCE = 1e-5  # sums in another order
 REDUCED_TOLERANCE = 3e-2  # bfloat16 keeps 8 bits

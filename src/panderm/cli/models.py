@@ -61,7 +61,7 @@ def list_(as_json: opt.Json = False) -> dict[str, Any]:
 
 def _on_this_machine(name: str, *, random: bool) -> tuple[bool, str | None]:
     from panderm.errors import PandermError
-    from panderm.models.cache import held
+    from panderm.weights.cache import held
 
     try:
         return random or held(name) is not None, None
@@ -286,8 +286,8 @@ def pull(
 
     Example: panderm models pull panderm-base --accept-licence
     """
-    from panderm.models.cache import held
     from panderm.models.pulling import pull
+    from panderm.weights.cache import held
 
     path = pull(
         name,

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError
-from panderm.models.cache import Source
 from panderm.provenance import Record
+from panderm.weights.cache import Source
 
 Pool = Literal["cls", "mean"]
 Layout = Literal["panderm", "timm", "open_clip", "transformers"]

@@ -10,9 +10,7 @@ from pydantic import Field
 
 from panderm.errors import PandermError, UsageError, WeightsError
 from panderm.models import cards, fingerprint
-from panderm.models.account import Account, differences
 from panderm.models.cards import EncoderCard, Fingerprint, Pool, read_encoder_card
-from panderm.models.checkpoint import read_state
 from panderm.models.encoder import Encoder
 from panderm.models.families import family_of
 from panderm.models.header import header_of
@@ -22,6 +20,8 @@ from panderm.models.names import find_card
 from panderm.models.origins import marked, origins_of
 from panderm.provenance import Record
 from panderm.storage import sha256_of_file
+from panderm.weights.account import Account, differences
+from panderm.weights.checkpoint import read_state
 
 State = Mapping[str, torch.Tensor]
 _SHOWN = 8  # timm's encoders of one outline: those beyond are no help

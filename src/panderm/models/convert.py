@@ -11,10 +11,8 @@ from safetensors.torch import save_file
 
 from panderm.errors import UsageError, WeightsError, some
 from panderm.models import fingerprint, layouts
-from panderm.models.account import Account
 from panderm.models.cards import EncoderCard, Pool, read_encoder_card
 from panderm.models.check import fits_of, form_of
-from panderm.models.checkpoint import read_state
 from panderm.models.encoder import Encoder
 from panderm.models.families import family_of
 from panderm.models.header import Header, Names, header_of, metadata, sha256_of_tensors
@@ -23,6 +21,8 @@ from panderm.models.names import find_card
 from panderm.models.origins import marked, origins_of
 from panderm.provenance import version
 from panderm.storage import new_file, refuse_existing
+from panderm.weights.account import Account
+from panderm.weights.checkpoint import read_state
 
 State = dict[str, torch.Tensor]
 _PREFIXED = "panderm-large"  # whose published file has its encoder under encoder.

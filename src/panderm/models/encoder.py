@@ -25,11 +25,11 @@ from panderm.embeddings import (
     open_embeddings,
 )
 from panderm.errors import DataError, PandermWarning, UsageError, some
-from panderm.models.account import Account
 from panderm.models.precision import CHECKED, FEWEST, LEAST, autocast, likeness
 from panderm.models.views import Views
 from panderm.progress import Progress
 from panderm.provenance import Provenance
+from panderm.weights.account import Account
 
 _Pixels = TypeVar("_Pixels", torch.Tensor, npt.NDArray[np.float32])
 # Rows per shard: at most this much work is lost when a run is killed.

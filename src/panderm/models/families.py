@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from panderm.errors import UsageError
-from panderm.models.account import Account
 from panderm.models.cards import EncoderCard, Layout, Pool
+from panderm.weights.account import Account
 
 State = dict[str, torch.Tensor]
 _HOMES: dict[Layout, str] = {

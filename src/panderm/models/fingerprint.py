@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from panderm.errors import PandermError, UsageError, WeightsError
-from panderm.models.cache import cache_folder
 from panderm.models.cards import Fingerprint
 from panderm.provenance import Record
 from panderm.storage import write_json
+from panderm.weights.cache import cache_folder
 
 if TYPE_CHECKING:
     from panderm.models.encoder import Encoder

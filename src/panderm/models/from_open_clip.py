@@ -19,12 +19,12 @@ from timm.layers import resample_abs_pos_embed
 from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError, did_you_mean, some
 from panderm.models import from_timm
-from panderm.models.account import Account
-from panderm.models.cache import Source
 from panderm.models.cards import EncoderCard, Pool
 from panderm.models.families import require
 from panderm.models.layouts import State, image_tower
 from panderm.models.network import TIMM_POOL, emptied
+from panderm.weights.account import Account
+from panderm.weights.cache import Source
 
 PANDERM_TOWER = "redlessone/DermLIP_PanDerm-base-w-PubMed-256"
 _PROJECTION = "projection to the space shared with text"

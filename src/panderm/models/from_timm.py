@@ -12,10 +12,10 @@ from timm.layers import resample_abs_pos_embed
 
 from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError, did_you_mean
-from panderm.models.account import Account
-from panderm.models.cache import Source
 from panderm.models.cards import SMALLEST, EncoderCard, Pool
 from panderm.models.network import TIMM_POOL, emptied, move_norm
+from panderm.weights.account import Account
+from panderm.weights.cache import Source
 
 
 def in_timm(name: str) -> bool:

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from panderm.errors import UsageError, did_you_mean
-from panderm.models.account import Account
-from panderm.models.cache import Source
 from panderm.models.cards import EncoderCard, Pool
 from panderm.models.families import require
 from panderm.models.from_open_clip import resized
 from panderm.models.layouts import State
 from panderm.models.network import TIMM_POOL, emptied
 from panderm.models.transformers_pixels import preprocess_of
+from panderm.weights.account import Account
+from panderm.weights.cache import Source
 
 # How each kind of model makes one vector of an image where not asked otherwise.
 _CLS = "class token after the final norm"

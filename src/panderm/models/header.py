@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from panderm.errors import WeightsError
 from panderm.models.cards import EncoderCard, Pool
-from panderm.models.checkpoint import read_header
 from panderm.provenance import Record
 from panderm.storage import sha256_of_json
+from panderm.weights.checkpoint import read_header
 
 KEY = "panderm"
 Names = Literal["panderm", "timm", "published"]

@@ -9,7 +9,7 @@ import torch
 from timm.layers import gen_relative_position_index
 
 from panderm.errors import WeightsError
-from panderm.models.account import Account
+from panderm.weights.account import Account
 
 State = dict[str, torch.Tensor]
 

@@ -11,10 +11,7 @@ import torch
 from panderm.embeddings import EncoderRecord
 from panderm.errors import UsageError, WeightsError
 from panderm.models import cards, fingerprint
-from panderm.models.account import Account, match, require_fit
-from panderm.models.cache import held, verify
 from panderm.models.cards import EncoderCard, Pool, read_encoder_card, sized
-from panderm.models.checkpoint import read_state
 from panderm.models.encoder import Encoder, pick_device
 from panderm.models.families import Family, family_of
 from panderm.models.header import Header, header_of, sha256_of_tensors
@@ -23,6 +20,9 @@ from panderm.models.network import draw_weights, pool_of
 from panderm.models.origins import marked, origins_of
 from panderm.models.precision import PrecisionChoice, choose
 from panderm.storage import sha256_of_file
+from panderm.weights.account import Account, match, require_fit
+from panderm.weights.cache import held, verify
+from panderm.weights.checkpoint import read_state
 
 _RANDOM_SEED = 0
 # What the weights are called in a folder of the Hugging Face Hub, best first.

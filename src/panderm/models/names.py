@@ -8,8 +8,8 @@ from typing import Any
 
 from panderm.errors import UsageError, WeightsError, did_you_mean
 from panderm.models import cards
-from panderm.models.cache import folder_of, held
 from panderm.models.cards import EncoderCard, sized
+from panderm.weights.cache import folder_of, held
 
 CONFIGURATIONS = ("config.json", "open_clip_config.json")
 PREFIXES = ("timm:", "hf-hub:", "open_clip:", "transformers:")

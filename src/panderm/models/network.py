@@ -15,9 +15,9 @@ from timm.layers import gen_relative_position_index, resample_abs_pos_embed
 from timm.models.beit import Beit
 
 from panderm.errors import WeightsError
-from panderm.models.account import Account, rename_published
 from panderm.models.cards import PATCH, EncoderCard, Pool
 from panderm.models.layouts import from_timm, image_tower
+from panderm.weights.account import Account, rename_published
 
 TIMM_POOL = {"cls": "token", "mean": "avg"}
 # The fixed table stored as float16 is off by 5e-4; another table is off by about 1.

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from panderm.errors import UsageError, WeightsError
-from panderm.models import download, hosts
-from panderm.models.account import Account, require_fit
-from panderm.models.cache import Source, held
 from panderm.models.cards import EncoderCard
-from panderm.models.checkpoint import read_state
 from panderm.models.families import family_of
 from panderm.models.load import WEIGHTS_NAMES, hint_for
 from panderm.models.names import find_card, read_json
+from panderm.weights import download, hosts
+from panderm.weights.account import Account, require_fit
+from panderm.weights.cache import Source, held
+from panderm.weights.checkpoint import read_state
 
 _CONFIGURATIONS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
 

@@ -18,8 +18,8 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from panderm.models.harmless import DTYPES, HARMLESS, STORAGE_TYPES
-from panderm.models.stored import PLAIN, HoldsCodeError, NotWholeError, Spec, Stored
+from panderm.weights.harmless import DTYPES, HARMLESS, STORAGE_TYPES
+from panderm.weights.stored import PLAIN, HoldsCodeError, NotWholeError, Spec, Stored
 
 # The longest list of weights read: that of a Large with its optimiser has 0.13 MB and 44,000 instructions.
 LONGEST = 64 << 20  # bytes

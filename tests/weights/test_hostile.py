@@ -34,9 +34,9 @@ from safetensors.torch import load_file, save_file
 from weigh import weigh
 
 from panderm.errors import WeightsError
-from panderm.models.account import Account, match
-from panderm.models.checkpoint import read_header, read_state
-from panderm.models.stored import NotWholeError, Spec, Stored, read_tensors
+from panderm.weights.account import Account, match
+from panderm.weights.checkpoint import read_header, read_state
+from panderm.weights.stored import NotWholeError, Spec, Stored, read_tensors
 
 MIB = 1 << 20
 State = dict[str, torch.Tensor]

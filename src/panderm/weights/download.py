@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from panderm.errors import PandermError, UsageError, WeightsError
-from panderm.models.cache import (
+from panderm.provenance import Record
+from panderm.storage import flush, sha256_of_file, write_json
+from panderm.weights.cache import (
     Held,
     Pulled,
     PulledFile,
@@ -28,9 +30,7 @@ from panderm.models.cache import (
     verify_file,
     write_record,
 )
-from panderm.models.fetch import Fetch, Note
-from panderm.provenance import Record
-from panderm.storage import flush, sha256_of_file, write_json
+from panderm.weights.fetch import Fetch, Note
 
 # Seconds before each new attempt; as many in a row may bring nothing.
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from panderm.errors import ArtifactError, PandermError, WeightsError
-from panderm.models.cache import (
+from panderm.weights.cache import (
     Held,
     Pulled,
     PulledFile,
@@ -256,7 +256,7 @@ def test_a_record_of_another_encoder_is_refused() -> None:
 
 def test_the_cache_is_light() -> None:
     code = (
-        "import sys, panderm.models.cache, panderm.models.download\n"
+        "import sys, panderm.weights.cache, panderm.weights.download\n"
         "print([m for m in ('torch', 'timm', 'numpy', 'gdown', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

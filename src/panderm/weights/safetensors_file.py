@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from panderm.models.stored import NotWholeError, Spec, Stored
+from panderm.weights.stored import NotWholeError, Spec, Stored
 
 _LONGEST = 16 << 20  # bytes of header: a Large has 0.04 MB
 _DTYPES = {

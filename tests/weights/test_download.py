@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from panderm.errors import PandermError, WeightsError
-from panderm.models import download, fetch, hosts
-from panderm.models.cache import Held, Source, alone, folder_of, held, partial_of, read_record
-from panderm.models.download import locations, pull
 from panderm.provenance import version
+from panderm.weights import download, fetch, hosts
+from panderm.weights.cache import Held, Source, alone, folder_of, held, partial_of, read_record
+from panderm.weights.download import locations, pull
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 OTHER = CONTENT[::-1]  # as long
@@ -939,8 +939,8 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, server: Server) -> None:
 
 SCRIPT = """
 import sys
-from panderm.models.cache import Source
-from panderm.models.download import pull
+from panderm.weights.cache import Source
+from panderm.weights.download import pull
 found = pull("eye", [Source(kind="url", where=sys.argv[1], file="eye.pth")],
              licence="MIT", citation="none", accept_licence=True, waits=())
 print(found.path, flush=True)

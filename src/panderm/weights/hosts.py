@@ -1,6 +1,6 @@
 """Where a file lies and who may have it: huggingface_hub and gdown are asked here, each for that only.
 
-The bytes are read by :mod:`panderm.models.fetch`. Neither library can be trusted to go on in a new process
+The bytes are read by :mod:`panderm.weights.fetch`. Neither library can be trusted to go on in a new process
 where a killed one stopped: the first deletes its partial file, the second goes on with it even where the
 file at the server has been replaced meanwhile.
 """
@@ -11,8 +11,8 @@ import re
 from typing import NamedTuple, NoReturn
 
 from panderm.errors import UsageError, WeightsError
-from panderm.models.cache import Source
 from panderm.provenance import version
+from panderm.weights.cache import Source
 
 _DRIVE = "https://drive.google.com/uc?id={id}&export=download"
 _HUB: str | None = None  # None: where huggingface_hub looks (HF_ENDPOINT, or huggingface.co)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO
 
-from panderm.models.pickled import LONGEST, Description, Storage, describe, tensor_of
-from panderm.models.stored import NotWholeError, OtherContentError, Stored
+from panderm.weights.pickled import LONGEST, Description, Storage, describe, tensor_of
+from panderm.weights.stored import NotWholeError, OtherContentError, Stored
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # how the older layout begins
 _MOST_RECORDS, _MOST_LISTED = 100_000, 16 << 20  # parts of an archive, bytes of its own list

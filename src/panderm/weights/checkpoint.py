@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 import torch
 
 from panderm.errors import WeightsError, some
-from panderm.models.account import Account
-from panderm.models.pickled import Bag, Made, Name, Pairs
-from panderm.models.safetensors_file import is_safetensors, open_safetensors
-from panderm.models.stored import HoldsCodeError, NotWholeError, OtherContentError, Spec, read_tensors
-from panderm.models.torch_file import TorchFile, open_legacy, open_zip
+from panderm.weights.account import Account
+from panderm.weights.pickled import Bag, Made, Name, Pairs
+from panderm.weights.safetensors_file import is_safetensors, open_safetensors
+from panderm.weights.stored import HoldsCodeError, NotWholeError, OtherContentError, Spec, read_tensors
+from panderm.weights.torch_file import TorchFile, open_legacy, open_zip
 
 _WRAPPERS = ("model", "state_dict", "module")
 _LONGEST_NAME = 200  # letters

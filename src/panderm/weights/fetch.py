@@ -22,8 +22,11 @@ from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
 from panderm.errors import ArtifactError, WeightsError
-from panderm.models.cache import Source, folder_of, read_if_whole
-from panderm.models.hosts import (
+from panderm.progress import Progress
+from panderm.provenance import Record
+from panderm.storage import write_json
+from panderm.weights.cache import Source, folder_of, read_if_whole
+from panderm.weights.hosts import (
     Place,
     RefusedError,
     UnreachedError,
@@ -32,9 +35,6 @@ from panderm.models.hosts import (
     place_of,
     words_of,
 )
-from panderm.progress import Progress
-from panderm.provenance import Record
-from panderm.storage import write_json
 
 _LONGEST_WAIT = 120.0  # seconds, where a server names its own
 _TIMEOUT = 30.0  # seconds without a byte

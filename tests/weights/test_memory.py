@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from weigh import weigh
 
-from panderm.models.account import Account, match
-from panderm.models.checkpoint import read_state
 from panderm.models.network import emptied
+from panderm.weights.account import Account, match
+from panderm.weights.checkpoint import read_state
 
 MIB = 1 << 20
 SHARE = 1.3  # of the file: the most that loading it may hold at once

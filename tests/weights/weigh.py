@@ -39,21 +39,21 @@ def weigh(jobs: list[tuple[str, Path]], limit: int | None = None) -> list[dict[s
 
 
 def read(path: Path) -> Any:
-    from panderm.models.account import Account
-    from panderm.models.checkpoint import read_state
+    from panderm.weights.account import Account
+    from panderm.weights.checkpoint import read_state
 
     return read_state(path, Account())
 
 
 def outline(path: Path) -> Any:
-    from panderm.models.account import Account
-    from panderm.models.checkpoint import read_state
+    from panderm.weights.account import Account
+    from panderm.weights.checkpoint import read_state
 
     return read_state(path, Account(), data=False)
 
 
 def header(path: Path) -> Any:
-    from panderm.models.checkpoint import read_header
+    from panderm.weights.checkpoint import read_header
 
     return read_header(path)
 
@@ -62,7 +62,7 @@ def match(path: Path) -> Any:
     """Read a file and fit it to a network of float32 that asks for exactly these names."""
     import torch
 
-    from panderm.models.account import Account, match
+    from panderm.weights.account import Account, match
 
     state = read(path)
     wanted = {k: torch.empty(v.shape, device="meta") for k, v in state.items()}
@@ -73,8 +73,8 @@ def timm_network(path: Path) -> Any:
     """Build a network of timm's, which draws its numbers, and read a file into it."""
     import timm
 
-    from panderm.models.account import Account, match
     from panderm.models.network import emptied
+    from panderm.weights.account import Account, match
 
     network = emptied(timm.create_model("vit_small_patch16_224", num_classes=0))
     state = match(read(path), network.state_dict(), Account(), path=path, name="a network", hint="")
@@ -127,11 +127,11 @@ def _one(name: str, path: Path, limit: int | None) -> dict[str, Any]:
 def main() -> None:
     told = json.load(sys.stdin)
     # Imported before the first fork: no job pays for it.
-    import panderm.models.checkpoint
+    import panderm.weights.checkpoint
 
     if {"timm_network", "load"} & {name for name, _ in told["jobs"]}:
         import panderm.models.load
-    assert panderm.models.checkpoint.__name__
+    assert panderm.weights.checkpoint.__name__
     for name, path in told["jobs"]:
         sys.stdout.flush()
         if child := os.fork():

@@ -34,7 +34,9 @@ def find_card(name: str, *, image_size: int | None = None, folder: Path | None =
 
         return timm_card(name, image_size)
     if name.startswith("open_clip:"):
-        return sized(require_family("from_open_clip").open_clip_card(name), image_size)
+        from panderm.models.from_open_clip import open_clip_card
+
+        return sized(open_clip_card(name), image_size)
     if name.startswith(("hf-hub:", "transformers:")):
         return _configured_card(name, folder, image_size)
     for card in cards.KNOWN:
@@ -56,13 +58,6 @@ def find_card(name: str, *, image_size: int | None = None, folder: Path | None =
     )
 
 
-def require_family(module: str) -> Any:
-    """Import one of the modules about other libraries."""
-    from importlib import import_module
-
-    return import_module(f"panderm.models.{module}")
-
-
 def _configured_card(name: str, folder: Path | None, image_size: int | None) -> EncoderCard:
     """Read the configuration files beside the weights, and say whose they are."""
     identifier = name.partition(":")[2]
@@ -81,8 +76,9 @@ def _configured_card(name: str, folder: Path | None, image_size: int | None) -> 
         )
     of_clip, plain = folder / "open_clip_config.json", folder / "config.json"
     if of_clip.is_file() and name.startswith("hf-hub:"):
-        card = require_family("from_open_clip").card_of_config(name, identifier, read_json(of_clip))
-        return sized(card, image_size)
+        from panderm.models import from_open_clip
+
+        return sized(from_open_clip.card_of_config(name, identifier, read_json(of_clip)), image_size)
     if not plain.is_file():
         raise UsageError(
             f"the configuration of {name} must be at hand.",
@@ -93,8 +89,9 @@ def _configured_card(name: str, folder: Path | None, image_size: int | None) -> 
     if "model_type" in config:
         preprocessor = folder / "preprocessor_config.json"
         pixels = read_json(preprocessor) if preprocessor.is_file() else None
-        card = require_family("from_transformers").card_of_config(name, identifier, config, pixels)
-        return sized(card, image_size)
+        from panderm.models import from_transformers
+
+        return sized(from_transformers.card_of_config(name, identifier, config, pixels), image_size)
     if "architecture" in config and name.startswith("hf-hub:"):
         from panderm.models.from_timm import card_of_config
 

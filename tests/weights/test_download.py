@@ -29,7 +29,7 @@ from panderm.errors import PandermError, WeightsError
 from panderm.provenance import version
 from panderm.weights import download, fetch, hosts
 from panderm.weights.cache import Held, Source, alone, folder_of, held, partial_of, read_record
-from panderm.weights.download import locations, pull
+from panderm.weights.download import pull
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 OTHER = CONTENT[::-1]  # as long
@@ -292,7 +292,7 @@ def test_files_must_have_names_of_their_own(server: Server) -> None:
 
 def test_addresses_in_plain_text(server: Server) -> None:
     drive = Source(kind="drive", where="1SwEzaOlFV_gBKf2", file="a.pth")
-    assert locations([drive, source_of(server)]) == [
+    assert [one.location for one in (drive, source_of(server))] == [
         "https://drive.google.com/file/d/1SwEzaOlFV_gBKf2/view",
         f"{server.address}/eye.pth",
     ]

@@ -105,11 +105,6 @@ def pull(
     return Held(folder, record)
 
 
-def locations(sources: Sequence[Source]) -> list[str]:
-    """Return where a person finds these files with a browser."""
-    return [source.location for source in sources]
-
-
 class _Accepted(Record):
     licence: str
     accepted: str

@@ -35,6 +35,7 @@ FLOORS = [
         "weights",
         "models",
         "training",
+        "gate",
         "tasks",
         "exported",
         "scores",

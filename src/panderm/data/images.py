@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,25 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from panderm.errors import PandermError
+from panderm.data import pillow
+from panderm.data.stored import MAX_MEGAPIXELS as MAX_MEGAPIXELS
+from panderm.data.stored import ImageError as ImageError
+from panderm.data.stored import Stored as Stored
+from panderm.data.stored import Unreadable
 from panderm.progress import Progress
 
 # A broken EXIF block or a strange palette is Pillow's to tolerate, not the user's to read about.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
-
-
-class ImageError(PandermError):
-    """A file that does not hold one readable image; ``reason`` says why in a few words."""
-
-    def __init__(self, path: Path | str, reason: str, hint: str = "replace it, or use --skip-bad") -> None:
-        super().__init__("an image must be readable.", f"{path}: {reason}", hint)
-        self.path = Path(path)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.path, self.reason, self.hint)
 
 
 @dataclass(frozen=True)
@@ -43,7 +33,7 @@ class ImageFacts:
     problem: str | None = None
 
 
-def read_image(path: Path | str) -> npt.NDArray[np.uint8]:
+def read_image(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> npt.NDArray[np.uint8]:
     """Read one image as RGB.
 
     EXIF orientation is applied; palettes are expanded; alpha is flattened onto white; 16-bit grey is
@@ -51,6 +41,7 @@ def read_image(path: Path | str) -> npt.NDArray[np.uint8]:
 
     Args:
         path: a JPEG, PNG, TIFF, WebP, BMP or any other still image that Pillow reads.
+        max_megapixels: more millions of pixels are refused before anything is decoded.
 
     Returns:
         uint8 array (H, W, 3), RGB order, values in [0, 255].
@@ -62,7 +53,7 @@ def read_image(path: Path | str) -> npt.NDArray[np.uint8]:
         >>> panderm.read_image("images/ISIC_0027419.jpg").shape  # doctest: +SKIP
         (450, 600, 3)
     """
-    return decode(read_bytes(path), path)
+    return decode(read_bytes(path), path, max_megapixels=max_megapixels)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -82,43 +73,41 @@ def read_bytes(path: Path | str) -> bytes:
     return content
 
 
-def decode(content: bytes, path: Path | str) -> npt.NDArray[np.uint8]:
+def decode(
+    content: bytes, path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS
+) -> npt.NDArray[np.uint8]:
     """Decode a file's bytes to RGB, uint8 (H, W, 3); see :func:`read_image`. ``path`` is for messages."""
+    return open_stored(content, path, max_megapixels=max_megapixels)[0]
+
+
+def open_stored(
+    content: bytes, path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS
+) -> tuple[npt.NDArray[np.uint8], Stored]:
+    """Decode a file's bytes, and say how the file held its picture.
+
+    Args:
+        content: the whole file.
+        path: its name, for messages.
+        max_megapixels: a header that asks for more millions of pixels is refused before anything is decoded.
+
+    Returns:
+        uint8 array (H, W, 3), RGB order, values in [0, 255]; and how it was stored.
+
+    Raises:
+        ImageError: not an image, damaged, several frames, or too many pixels.
+
+    Example:
+        >>> rgb, stored = open_stored(Path("a.jpg").read_bytes(), "a.jpg")  # doctest: +SKIP
+        >>> stored.format, stored.orientation, stored.jpeg_quality  # doctest: +SKIP
+        ('JPEG', 6, 92)
+    """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
-            # Phones write MPO: a JPEG with a second picture behind it. The first is the photograph.
-            frames = getattr(opened, "n_frames", 1)
-            if frames > 1 and opened.format != "MPO":
-                raise ImageError(path, f"holds {frames} frames, not one picture")
-            opened.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(opened), path))
-    except UnidentifiedImageError:
-        raise ImageError(path, "not an image that can be read") from None
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise ImageError(path, f"more than {most:.0f} million pixels") from None
-    except ImageError:
-        raise
+        return pillow.open_picture(content, max_megapixels)
+    except Unreadable as error:
+        raise ImageError(path, str(error)) from None
     except Exception as error:
-        # On damaged files Pillow's readers raise nearly everything there is.
+        # On damaged files the readers raise nearly everything there is.
         raise ImageError(path, f"damaged ({_first_line(error)})") from None
-
-
-def _to_rgb(image: Image.Image, path: Path | str) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ImageError(path, "more than 16 bits a pixel")
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ImageError(path, "floating-point pixels without a stated range")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, with_alpha).convert("RGB")
-    return image.convert("RGB")
 
 
 def _first_line(error: Exception) -> str:

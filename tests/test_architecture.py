@@ -16,6 +16,7 @@ import typer
 
 import panderm
 from panderm.cli import app
+from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
 from panderm.exported.export import export
 from panderm.models.check import check_weights
@@ -281,6 +282,10 @@ OPTIONS = {
     "models show": "name card json",
     "models check": "path encoder card keys json",
     "models pull": "name accept-licence json quiet",
+    "data": "json",
+    "data list": "json",
+    "data show": "name json",
+    "data prepare": "name from out skip-missing overwrite json",
 }
 
 
@@ -335,6 +340,7 @@ SAME = {
     "convert": (set(), convert),
     "models check": (set(), check_weights),
     "models pull": ({"ask", "progress"}, pull),
+    "data prepare": ({"folder"}, prepare),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {
@@ -343,6 +349,7 @@ WRITES = {
     "embed": {"table", "encoder"},
     "export": {"with"},
     "models check": {"keys"},
+    "data prepare": {"from"},
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from panderm.data.images import read_image as read_image
     from panderm.data.overlay import overlay as overlay
     from panderm.data.preprocess import Preprocess as Preprocess
+    from panderm.data.sources.prepare import prepare as prepare
     from panderm.data.table import Table as Table
     from panderm.data.table import read_table as read_table
     from panderm.embeddings import Embeddings as Embeddings
@@ -44,6 +45,7 @@ _HOMES = {
     "read_image": "panderm.data.images",
     "overlay": "panderm.data.overlay",
     "Preprocess": "panderm.data.preprocess",
+    "prepare": "panderm.data.sources.prepare",
     "Table": "panderm.data.table",
     "read_table": "panderm.data.table",
     "Embeddings": "panderm.embeddings",

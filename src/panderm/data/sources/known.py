@@ -1,0 +1,25 @@
+"""The public datasets that are known, as a table to read."""
+
+from __future__ import annotations
+
+from panderm.data.sources import ham10000
+from panderm.data.sources.source import Source
+from panderm.errors import UsageError, did_you_mean
+
+KNOWN: tuple[Source, ...] = (*ham10000.SOURCES,)
+
+
+def named(name: str) -> Source:
+    """Return the dataset of a name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    names = [source.name for source in KNOWN]
+    if name not in names:
+        raise UsageError(
+            f"no dataset is called {name!r}{did_you_mean(name, names)}",
+            f"known: {', '.join(names)}",
+            "panderm data list shows them all",
+        )
+    return KNOWN[names.index(name)]

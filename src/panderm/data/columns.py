@@ -1,4 +1,4 @@
-"""The cells of a CSV, and which column plays which part."""
+"""The cells of a CSV or Parquet file, and which column plays which part."""
 
 from __future__ import annotations
 
@@ -20,8 +20,16 @@ _LABEL_NAMES = ("label", "binary_label")
 _WHOLE = re.compile(r"[-+]?[0-9]+(\.0*)?")
 
 
+def read_cells(path: Path) -> pd.DataFrame:
+    """Return the cells of a CSV (:func:`read_csv`) or of a ``.parquet`` file (:func:`read_parquet`)."""
+    return read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+
+
 def read_csv(path: Path) -> pd.DataFrame:
-    """Return the cells as strings, the index being the row as a spreadsheet numbers it."""
+    """Return the cells as strings, the index being the row as a spreadsheet numbers it.
+
+    ``frame.attrs["separator"]`` is what stands between its columns: comma, semicolon or tab.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             blank, header = next(((i, line) for i, line in enumerate(file) if line.strip()), (0, ""))
@@ -60,6 +68,43 @@ def read_csv(path: Path) -> pd.DataFrame:
     frame = cells.iloc[1:].set_axis(cells.iloc[0].str.strip(), axis=1)
     if frame.empty:
         raise TableError("a table must have at least one row.", f"{path} has a header only")
+    frame.attrs["separator"] = separator
+    return frame
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Return the scalar columns of a Parquet file as strings, empty where null; rows are numbered from 1.
+
+    Lists, structures and bytes have no place in a cell: ``frame.attrs["left out"]`` says which columns
+    hold what, by name.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise TableError("the table must exist.", f"found no file {path}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise TableError("a table must be a CSV or Parquet file.", f"{path}: {error}") from None
+    cells: dict[str, list[str]] = {}
+    left_out: dict[str, str] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        try:
+            if "binary" in str(kind):  # Arrow would take bytes for text where they happen to be UTF-8
+                raise pa.ArrowInvalid("bytes are no text")
+            texts = column.cast(kind).cast(pa.string()).to_pylist()
+        except pa.ArrowException:
+            left_out[name] = str(kind)
+            continue
+        if name in cells:
+            raise TableError(f"column {name!r} must be there once.", f"{path} has it twice")
+        cells[name] = ["" if text is None else text for text in texts]
+    frame = pd.DataFrame(cells, dtype=object, index=pd.RangeIndex(1, table.num_rows + 1))
+    if frame.empty:
+        raise TableError("a table must have at least one row.", f"{path} has none with text or numbers")
+    frame.attrs["left out"] = left_out
     return frame
 
 
@@ -86,7 +131,14 @@ def find_roles(
     """
     asked = {"image": image, "label": label, "split": split, "patient": patient, "group": group}
     options = {"image": "--image-column", "split": "--split-column"}
+    left_out = frame.attrs.get("left out", {})
     for role, name in asked.items():
+        if name in left_out:
+            raise TableError(
+                f"column {name!r} ({role}) must hold text or numbers.",
+                f"in {source.name} it holds {left_out[name]}",
+                f"name another column with {options.get(role, '--' + role)}",
+            )
         by_default = role == "split" and name == "split"
         if name is not None and name not in frame.columns and not by_default:
             raise TableError(

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,22 +115,24 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def inspect(path: Path) -> ImageFacts:
+def inspect(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> ImageFacts:
     """Decode one file fully and say what it is; a bad file is a fact, not an exception."""
     try:
         content = read_bytes(path)
-        height, width, _ = decode(content, path).shape
+        height, width, _ = decode(content, path, max_megapixels=max_megapixels).shape
     except ImageError as error:
         return ImageFacts(problem=error.reason)
     return ImageFacts(hashlib.sha256(content).hexdigest(), height, width)
 
 
-def inspect_all(paths: Sequence[Path], *, workers: int, progress: bool = True) -> Iterator[ImageFacts]:
+def inspect_all(
+    paths: Sequence[Path], *, workers: int, progress: bool = True, max_megapixels: float = MAX_MEGAPIXELS
+) -> Iterator[ImageFacts]:
     """Yield the facts of every file, in order; decoding runs in threads (Pillow frees the lock)."""
     with Progress(len(paths), "checking images", "images", shown=progress) as bar:
         pool = ThreadPoolExecutor(workers)
         try:
-            for facts in pool.map(inspect, paths):
+            for facts in pool.map(partial(inspect, max_megapixels=max_megapixels), paths):
                 bar.advance()
                 yield facts
         finally:

@@ -231,7 +231,8 @@ class _Search:
 
     def _swap(self) -> bool:
         parts = self.held.shape[1]
-        return any([self._swap_between(p, q) for p in range(parts) for q in range(p + 1, parts)])
+        swapped = [self._swap_between(p, q) for p in range(parts) for q in range(p + 1, parts)]
+        return any(swapped)
 
     def _swap_between(self, p: int, q: int) -> bool:
         """Swap the two groups of parts p and q that lower the imbalance most, if any do."""

@@ -109,14 +109,14 @@ def show_comparison(
     for letter, title in zip(letters, titles, strict=True):
         lines.add_column(Text(f"{letter}  {title}"), overflow="fold")
     for name in scores[0].scores:
-        lines.add_row(name, *(_in_a_cell(one.scores[name]) for one in scores))
+        lines.add_row(name, *(in_a_cell(one.scores[name]) for one in scores))
     console.print(lines)
     apart = Table(box=None, pad_edge=False)
     apart.add_column("difference")
     for letter in letters[1:]:
         apart.add_column(f"{letter} − {letters[0]}")
     for name in scores[0].scores:
-        apart.add_row(name, *(_in_a_cell(one[name], signed=True) for one in differences))
+        apart.add_row(name, *(in_a_cell(one[name], signed=True) for one in differences))
     console.print()
     console.print(apart)
     first = scores[0]
@@ -131,7 +131,8 @@ def show_comparison(
         console.print(f"–: {reason}", markup=False)
 
 
-def _in_a_cell(score: Score, *, signed: bool = False) -> str:
+def in_a_cell(score: Score, *, signed: bool = False) -> str:
+    """Return a value and its interval for a cell; a dash for what there is not."""
     sign, between = ("+", " to ") if signed else ("", "–")
     if score.value is None:
         return "–"

@@ -95,3 +95,31 @@ PublishedCsv = Annotated[
     Path | None,
     Option(help="Folder for the published code's <dataset>.csv and summary.csv.", show_default=False),
 ]
+By = Annotated[
+    list[str] | None,
+    Option(
+        help="Column whose values are scored as subgroups too; several times for several.", show_default=False
+    ),
+]
+ColumnsFile = Annotated[
+    Path | None,
+    Option(
+        help="CSV with the columns of --by, joined by image name; default: the table that was embedded.",
+        show_default=False,
+    ),
+]
+ColumnsImage = Annotated[
+    str | None,
+    Option(
+        "--image-column",
+        help="Its column with the image's name; default: as in the table that was embedded.",
+        show_default=False,
+    ),
+]
+Bands = Annotated[
+    list[str] | None,
+    Option(
+        help="Where to cut a column of numbers, age=30,50,70; default: ages by decades, else at quartiles.",
+        show_default=False,
+    ),
+]

@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from panderm.cli import options as opt
+from panderm.cli.evaluate import evaluate, read_bands
 from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.errors import plural
 
@@ -311,39 +312,7 @@ def probe(
     }
 
 
-@app.command()
-@verb
-def evaluate(
-    predictions: Annotated[Path, Argument(help="Predictions, X.pred.", show_default=False)],
-    out: Annotated[Path | None, Option(help="JSON file to write.", show_default=False)] = None,
-    draws: opt.Draws = 2000,
-    seed: opt.Seed = 0,
-    published_csv: opt.PublishedCsv = None,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.Json = False,
-) -> dict[str, Any]:
-    """Score predictions, each score with a 95 % interval.
-
-    Example: panderm evaluate probe.pred --out scores.json
-    """
-    from panderm.predictions import open_predictions
-    from panderm.published import require_free, write_published_csv
-    from panderm.scores import evaluate
-    from panderm.storage import refuse_existing
-
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
-    opened = open_predictions(predictions)
-    if published_csv is not None:
-        require_free(published_csv, opened.card.embeddings.table, overwrite=overwrite)
-    scores = evaluate(opened, draws=draws, seed=seed)
-    if out is not None:
-        scores.save(out, overwrite=overwrite)
-    if published_csv is not None:
-        write_published_csv(opened, scores, published_csv, overwrite=overwrite)
-    if not as_json:
-        show_scores(scores)
-    return scores.as_dict()
+app.command()(evaluate)
 
 
 @app.command()
@@ -358,8 +327,13 @@ def report(
         list[Path] | None,
         Option(help="Scores of these predictions, in their order; default: made now.", show_default=False),
     ] = None,
+    by: opt.By = None,
+    columns: opt.ColumnsFile = None,
+    image_column: opt.ColumnsImage = None,
+    bands: opt.Bands = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> dict[str, Any]:
     """Write predictions and scores as one self-contained HTML page; several side by side.
 
@@ -369,7 +343,16 @@ def report(
     from panderm.storage import refuse_existing
 
     refuse_existing(out, overwrite=overwrite)
-    written = Report(predictions, scores).save(out, overwrite=overwrite)
+    made = Report(
+        predictions,
+        scores,
+        by=by,
+        columns=columns,
+        image_column=image_column,
+        bands=read_bands(bands),
+        progress=not quiet,
+    )
+    written = made.save(out, overwrite=overwrite)
     if not as_json:
         typer.echo(f"report: {written.resolve()}")
     return {"report": str(written)}

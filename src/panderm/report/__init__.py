@@ -1,14 +1,15 @@
 """Scores to one self-contained HTML page: numbers with intervals, figures, mistakes, and what was run.
 
 ``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``comparison`` does
-so for several encoders, into ``comparison.html``; ``figures`` and ``overlays`` draw, ``svg`` makes drawings
-fit to stand in a page, ``mistakes`` finds the pictures, ``record`` reads the cards, ``titles`` and ``words``
-write names and numbers.
+so for several encoders, into ``comparison.html``; ``subgroups`` tells the groups of columns; ``figures`` and
+``overlays`` draw, ``svg`` makes drawings fit to stand in a page, ``mistakes`` finds the pictures, ``record``
+reads the cards, ``titles`` and ``words`` write names and numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from panderm.errors import ParentsError, UsageError, plural, some
@@ -34,6 +35,11 @@ class Report:
             same rows: the page then compares each with the first.
         scores: a :class:`panderm.Scores` or its file, made from these predictions; of several predictions a
             list, in their order. By default they are scored now, with the usual draws and seed 0.
+        by: columns whose levels are scored as subgroups too, where the scores are made now.
+        columns: as of :func:`panderm.evaluate`.
+        image_column: likewise.
+        bands: likewise.
+        progress: show progress on standard error.
 
     Attributes:
         parts: pairs of predictions and scores, one for each that was given.
@@ -55,16 +61,31 @@ class Report:
         self,
         predictions: _Predictions | Sequence[_Predictions],
         scores: _Scores | Sequence[_Scores] | None = None,
+        *,
+        by: Sequence[str] | None = None,
+        columns: Path | str | None = None,
+        image_column: str | None = None,
+        bands: Mapping[str, Sequence[float]] | None = None,
+        progress: bool = True,
     ) -> None:
         given = [predictions] if isinstance(predictions, _Predictions) else list(predictions)
         files: list[_Scores | None] = [scores] if isinstance(scores, _Scores) else list(scores or ())
         _require_as_many(given, files)
+        if files and (by or columns or image_column or bands):
+            raise UsageError(
+                "--by must come without --scores: what a scores file holds is shown as it is.",
+                f"found {plural(len(files), 'scores file')}",
+                "leave the scores out and they are made now, or evaluate with --by",
+            )
+        make = partial(
+            evaluate, by=by, columns=columns, image_column=image_column, bands=bands, progress=progress
+        )
         opened = [_opened_predictions(one) for one in given]
         names = [_named(one) for one in given]
         if len(opened) > 1:
             _require_comparable(opened, names)
         self.parts = tuple(
-            (one, _opened_scores(one, file))
+            (one, make(one) if file is None else _opened_scores(file))
             for one, file in zip(opened, files or [None] * len(opened), strict=True)
         )
         for (one, its), name, file in zip(self.parts, names, files or [None] * len(opened), strict=True):
@@ -122,12 +143,8 @@ def _opened_predictions(given: Predictions | Path | str) -> Predictions:
     return given if isinstance(given, Predictions) else open_predictions(given)
 
 
-def _opened_scores(predictions: Predictions, given: Scores | Path | str | None) -> Scores:
-    if isinstance(given, Scores):
-        return given
-    if given is None:
-        return evaluate(predictions)
-    return Scores.open(given)
+def _opened_scores(given: Scores | Path | str) -> Scores:
+    return given if isinstance(given, Scores) else Scores.open(given)
 
 
 def _named(given: object) -> str | None:

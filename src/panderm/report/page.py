@@ -15,6 +15,7 @@ from panderm.predictions import Predictions
 from panderm.report import figures
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
+from panderm.report.subgroups import subgroup_section
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, units
 from panderm.scores import LEVEL, Score, Scores
 
@@ -93,6 +94,7 @@ def render(predictions: Predictions, scores: Scores, *, created: str, version: s
         headlines=[score_row(name, scores.scores[name]) for name in HEADLINES if name in scores.scores][:4],
         score_rows=[score_row(name, score) for name, score in scores.scores.items()],
         class_rows=class_rows(scores),
+        subgroups=subgroup_section(scores),
         drawings=drawings(predictions, scores),
         wrong=count_mistakes(predictions),
         mistakes=mistakes,

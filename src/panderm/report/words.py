@@ -45,6 +45,8 @@ SCORE_WORDS = {
     "quadratic_kappa": ScoreWords(
         "Quadratic kappa", "agreement beyond chance, far misses costing more: for classes that have an order"
     ),
+    "sensitivity": ScoreWords("Sensitivity", "share of the positive images that were found"),
+    "specificity": ScoreWords("Specificity", "share of the negative images that were not taken for positive"),
 }
 # The large numbers at the top: the first four of these that there are.
 HEADLINES = ("auroc", "auroc_ovo", "balanced_accuracy", "average_precision", "weighted_f1", "macro_f1")

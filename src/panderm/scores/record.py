@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from panderm.storage import write_json
 
 LEVEL = 0.95
 METHOD = "percentile bootstrap"
+TOO_FEW = "too few to say"
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,44 @@ class Score:
     high: float | None
     reason: str | None = None
 
+    @property
+    def too_few(self) -> bool:
+        """Whether there is no value because the group is too small to say anything."""
+        return self.value is None and TOO_FEW in (self.reason or "")
+
     def as_dict(self) -> dict[str, Any]:
         """Return value, low and high, and the reason where there is one."""
         kept = {"value": self.value, "low": self.low, "high": self.high}
         return kept if self.reason is None else {**kept, "reason": self.reason}
+
+    @classmethod
+    def of(
+        cls,
+        value: float,
+        interval: tuple[float, float, int],
+        *,
+        draws: int,
+        reason: str | None,
+        clusters: int,
+    ) -> Score:
+        """Return a score, or why it has no value or no interval.
+
+        Args:
+            value: on the rows as they are; not finite where it is not computable.
+            interval: low, high and the number of draws it rests on, of ``percentile_interval``.
+            draws: how many were made.
+            reason: why it is not computable, where it is not.
+            clusters: independent units resampled.
+        """
+        if not np.isfinite(value):
+            return cls(None, None, None, reason or "undefined on these rows")
+        if clusters == 1:
+            return cls(value, None, None, "no interval: there is one unit only to resample")
+        low, high, used = interval
+        if not np.isfinite(low):
+            why = f"no interval: it can be computed in {used} of {draws} draws only"
+            return cls(value, None, None, why)
+        return cls(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -39,6 +75,75 @@ class ClassScores:
     n: int
     sensitivity: Score
     specificity: Score
+
+
+@dataclass(frozen=True)
+class LevelScores:
+    """One level of a column: its rows, and how they fare against all others.
+
+    Attributes:
+        level: the cells' value, or the band.
+        n: rows.
+        clusters: independent units among them.
+        classes: rows by true class, in the classes' order.
+        scores: by name, as of the whole; of two classes ``sensitivity`` and ``specificity`` too.
+        gaps: by name, the score minus that of all other rows, with the interval of that difference.
+    """
+
+    level: str
+    n: int
+    clusters: int
+    classes: dict[str, int]
+    scores: dict[str, Score]
+    gaps: dict[str, Score]
+
+
+@dataclass(frozen=True)
+class SubgroupColumn:
+    """One column's levels.
+
+    Attributes:
+        column: its name.
+        levels: those that have rows, in order.
+        cut: how numbers were cut into bands, in words; None where the values stand as they are.
+        unseen: values of the whole table that no scored row has.
+    """
+
+    column: str
+    levels: tuple[LevelScores, ...]
+    cut: str | None = None
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """Scores by the levels of columns.
+
+    Attributes:
+        columns: each column's levels, in the order asked for.
+        file: the table that the columns were read from.
+        sha256: hex SHA-256 of its bytes.
+        image_column: its column with the images' names.
+        fewest_units: a group of fewer independent units has no score.
+        fewest_units_of_a_class: nor one with fewer of a class that the score needs.
+    """
+
+    columns: tuple[SubgroupColumn, ...]
+    file: str
+    sha256: str
+    image_column: str
+    fewest_units: int
+    fewest_units_of_a_class: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``scores.json`` holds under ``subgroups``."""
+        told = asdict(self)
+        for column, kept in zip(self.columns, told["columns"], strict=True):
+            for level, one in zip(column.levels, kept["levels"], strict=True):
+                for side in ("scores", "gaps"):
+                    one[side] = {name: score.as_dict() for name, score in getattr(level, side).items()}
+        plain: dict[str, Any] = json.loads(json.dumps(told))  # lists for tuples
+        return plain
 
 
 @dataclass(frozen=True)
@@ -58,6 +163,7 @@ class Scores:
         seed: of the bootstrap.
         split: which split was scored.
         predictions: hex identity of the predictions.
+        subgroups: scores by the levels of columns, where they were asked for.
 
     Example:
         >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
@@ -76,10 +182,11 @@ class Scores:
     seed: int
     split: str
     predictions: str
+    subgroups: Subgroups | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``scores.json`` holds: plain numbers, text, lists and None."""
-        return {
+        told = {
             "scores": {name: score.as_dict() for name, score in self.scores.items()},
             "per_class": {
                 name: {
@@ -101,6 +208,7 @@ class Scores:
             "split": self.split,
             "predictions": self.predictions,
         }
+        return told if self.subgroups is None else {**told, "subgroups": self.subgroups.as_dict()}
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write ``scores.json``, whole or not at all, and return its path."""
@@ -142,6 +250,7 @@ class Scores:
             **{name: getattr(held, name) for name in ("n", "clusters", "unit", "draws", "seed", "split")},
             classes=tuple(held.classes),
             predictions=held.predictions,
+            subgroups=held.subgroups,
         )
 
 
@@ -163,3 +272,4 @@ class _ScoresFile(BaseModel):
     method: str
     split: str
     predictions: str
+    subgroups: Subgroups | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from panderm.errors import DataError, ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_predictions
-from panderm.scores.record import LEVEL, ClassScores, Score, Scores
+from panderm.scores.by_columns import ByColumns, read_by_columns
+from panderm.scores.record import LEVEL, ClassScores, Score, Scores, Subgroups
+from panderm.scores.subgroups import FEWEST_UNITS, FEWEST_UNITS_OF_A_CLASS, score_subgroups
 from panderm.statistics.classification import (
     classification_scores,
     confusion_matrix,
@@ -25,7 +27,17 @@ DRAWS = 2000
 _PER_CLASS = ("sensitivity", "specificity")
 
 
-def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed: int = 0) -> Scores:
+def evaluate(
+    predictions: Predictions | Path | str,
+    *,
+    by: Sequence[str] | None = None,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores:
     """Score predictions; every score comes with a 95 % bootstrap interval.
 
     Patients are resampled where they are known, else lesion groups, else images. A score that needs a
@@ -33,17 +45,30 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
 
     Args:
         predictions: Predictions or the folder that holds them.
+        by: columns whose levels are scored as subgroups too, each with its gap to all other rows.
+        columns: the table that has them, joined by the images' names; by default the one that was embedded.
+        image_column: its column with the images' names; by default as in the table that was embedded.
+        bands: by column, where to cut its numbers, ascending: ``{"age": [30, 50, 70]}``. By default up to 12
+            different numbers stand as they are, ages are cut into decades, others at their quartiles.
         draws: bootstrap draws; 1,000 or more for numbers to publish.
         seed: of the bootstrap; the same seed gives the same intervals.
+        progress: show progress on standard error.
 
     Raises:
         DataError: nothing to score.
+        UsageError: ``columns``, ``image_column`` or ``bands`` without ``by``, or bands that do not ascend.
+        ParentsError: the table that was embedded is gone, or another file now.
+        TableError: a column or an image that is not in it, or a column of too many values.
 
     Example:
         >>> panderm.evaluate("probe.pred").scores["auroc_ovo"]  # doctest: +SKIP
         Score(value=0.977, low=0.962, high=0.988, reason=None)
     """
     given = predictions if isinstance(predictions, Predictions) else open_predictions(predictions)
+    _require_by(by, {"columns": columns, "image-column": image_column, "bands": bands})
+    asked = None
+    if by:
+        asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)
     drawn = _draw(given, draws, seed)
     values, resampled, units = drawn.values, drawn.resampled, drawn.clusters
     truth, predicted = given.truth_codes(), given.predicted_codes()
@@ -75,6 +100,24 @@ def evaluate(predictions: Predictions | Path | str, *, draws: int = DRAWS, seed:
         seed=seed,
         split=given.card.split,
         predictions=given.card.identity,
+        subgroups=None if asked is None else _subgroups(given, asked, draws, seed, progress=progress),
+    )
+
+
+def _require_by(by: Sequence[str] | None, others: Mapping[str, object]) -> None:
+    alone = [f"--{name}" for name, value in others.items() if value]
+    if alone and not by:
+        raise UsageError(f"{alone[0]} must come with --by.", "found no --by", "name a column: --by sex")
+
+
+def _subgroups(given: Predictions, asked: ByColumns, draws: int, seed: int, *, progress: bool) -> Subgroups:
+    return Subgroups(
+        columns=score_subgroups(given, asked.levels, draws=draws, seed=seed, progress=progress),
+        file=asked.file,
+        sha256=asked.sha256,
+        image_column=asked.image_column,
+        fewest_units=FEWEST_UNITS,
+        fewest_units_of_a_class=FEWEST_UNITS_OF_A_CLASS,
     )
 
 
@@ -188,22 +231,10 @@ def _difference(name: str, first: _Drawn, other: _Drawn) -> Score:
     value = float(other.values[name][0] - first.values[name][0])
     one, two = (drawn.resampled[name] for drawn in (first, other))
     reason = first.reasons.get(name) or other.reasons.get(name)
-    return _with_interval(value, paired_interval(one, two, LEVEL), len(one), reason, first.clusters)
+    interval = paired_interval(one, two, LEVEL)
+    return Score.of(value, interval, draws=len(one), reason=reason, clusters=first.clusters)
 
 
 def _score(value: float, draws: npt.NDArray[np.float64], reason: str | None, clusters: int) -> Score:
-    return _with_interval(value, percentile_interval(draws, LEVEL), len(draws), reason, clusters)
-
-
-def _with_interval(
-    value: float, found: tuple[float, float, int], draws: int, reason: str | None, clusters: int
-) -> Score:
-    if not np.isfinite(value):
-        return Score(None, None, None, reason or "undefined on these rows")
-    if clusters == 1:
-        return Score(value, None, None, "no interval: there is one unit only to resample")
-    low, high, used = found
-    if not np.isfinite(low):
-        why = f"no interval: it can be computed in {used} of {draws} draws only"
-        return Score(value, None, None, why)
-    return Score(value, low, high)
+    interval = percentile_interval(draws, LEVEL)
+    return Score.of(value, interval, draws=len(draws), reason=reason, clusters=clusters)

@@ -1,0 +1,146 @@
+"""The verb that scores predictions, and its tables."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer import Argument, Option
+
+from panderm.cli import options as opt
+from panderm.cli.frame import in_a_cell, show_scores, verb
+from panderm.errors import UsageError, plural, some
+
+if TYPE_CHECKING:
+    from panderm.scores import Score, Scores, SubgroupColumn
+
+
+@verb
+def evaluate(
+    predictions: Annotated[Path, Argument(help="Predictions, X.pred.", show_default=False)],
+    out: Annotated[Path | None, Option(help="JSON file to write.", show_default=False)] = None,
+    by: opt.By = None,
+    columns: opt.ColumnsFile = None,
+    image_column: opt.ColumnsImage = None,
+    bands: opt.Bands = None,
+    draws: opt.Draws = 2000,
+    seed: opt.Seed = 0,
+    published_csv: opt.PublishedCsv = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> dict[str, Any]:
+    """Score predictions, each score with a 95 % interval; with --by, the subgroups of a column too.
+
+    Example: panderm evaluate probe.pred --by sex --by hair --columns flagged.csv --out scores.json
+    """
+    from panderm.predictions import open_predictions
+    from panderm.published import require_free, write_published_csv
+    from panderm.scores import evaluate
+    from panderm.storage import refuse_existing
+
+    if out is not None:
+        refuse_existing(out, overwrite=overwrite)
+    edges = read_bands(bands)
+    opened = open_predictions(predictions)
+    if published_csv is not None:
+        require_free(published_csv, opened.card.embeddings.table, overwrite=overwrite)
+    scores = evaluate(
+        opened,
+        by=by,
+        columns=columns,
+        image_column=image_column,
+        bands=edges,
+        draws=draws,
+        seed=seed,
+        progress=not quiet,
+    )
+    if out is not None:
+        scores.save(out, overwrite=overwrite)
+    if published_csv is not None:
+        write_published_csv(opened, scores, published_csv, overwrite=overwrite)
+    if not as_json:
+        show_scores(scores)
+        show_subgroups(scores)
+    return scores.as_dict()
+
+
+def read_bands(given: list[str] | None) -> dict[str, list[float]] | None:
+    """Read ``--bands age=30,50,70``, one option a column."""
+    if not given:
+        return None
+    found: dict[str, list[float]] = {}
+    for text in given:
+        column, sign, edges = text.rpartition("=")
+        try:
+            numbers = [float(edge) for edge in edges.split(",")]
+        except ValueError:
+            numbers = []
+        if not (column and sign and numbers) or column in found:
+            raise UsageError(
+                "--bands must name a column once, and where to cut it.",
+                f"found {text!r}",
+                "--bands age=30,50,70",
+            )
+        found[column] = numbers
+    return found
+
+
+def show_subgroups(scores: Scores) -> None:
+    """Print one score of every level of every column, and its gap to all other images."""
+    from panderm.scores import headline
+
+    held = scores.subgroups
+    if held is None:
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    name = headline(held)
+    for column in held.columns:
+        console.print()
+        console.print(_table(scores, column, name))
+        if column.unseen:
+            console.print(f"no image scored has: {some(column.unseen)}", markup=False)
+    console.print()
+    console.print(
+        f"gap: {name} of the group minus that of all other images, on the same draws; 95 % intervals. "
+        "The file of --out holds every score.",
+        markup=False,
+    )
+    needed = plural(held.fewest_units, scores.unit)
+    of_a_class = plural(held.fewest_units_of_a_class, scores.unit)
+    console.print(
+        f"too few: under {needed}, or under {of_a_class} with a class that the score needs.", markup=False
+    )
+
+
+def _table(scores: Scores, column: SubgroupColumn, name: str) -> Table:
+    two = len(scores.classes) == 2
+    lines = Table(box=None, pad_edge=False)
+    title = column.column if column.cut is None else f"{column.column}, {column.cut}"
+    lines.add_column(Text(title), overflow="fold", min_width=12)
+    lines.add_column("images", justify="right")
+    if scores.unit != "image":
+        lines.add_column(f"{scores.unit}s", justify="right")
+    if two:
+        lines.add_column(Text(scores.classes[1]), justify="right", overflow="fold")
+    lines.add_column(name)
+    lines.add_column("gap")
+    for level in column.levels:
+        counts = [f"{level.n:,}"]
+        if scores.unit != "image":
+            counts.append(f"{level.clusters:,}")
+        if two:
+            counts.append(f"{level.classes[scores.classes[1]]:,}")
+        one, gap = level.scores[name], level.gaps[name]
+        lines.add_row(Text(level.level), *counts, _in_words(one), _in_words(gap, signed=True))
+    return lines
+
+
+def _in_words(score: Score, *, signed: bool = False) -> str:
+    if score.value is None:
+        return "too few to say" if score.too_few else "not computable"
+    return in_a_cell(score, signed=signed)

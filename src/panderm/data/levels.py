@@ -1,0 +1,155 @@
+"""The cells of a column to levels: values as they are, or bands where they are many numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from panderm.data.columns import Column, whole_numbers
+from panderm.errors import TableError, plural, some
+
+EMPTY = "(empty)"
+MOST_NUMBERS = 12
+MOST_LEVELS = 20
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_AGE = re.compile(r"(^|[^a-z])age($|[^a-z])", re.I)
+_OLDEST = 130
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A column cut into levels.
+
+    Attributes:
+        names: the levels that have rows, in order: numbers ascending, else A to Z, empty cells last.
+        codes: int64 (n,), position in ``names`` of each row's level.
+        cut: how numbers were cut into bands, in words; None where the values stand as they are.
+        unseen: values of the whole table that no row has, in order; of bands none.
+    """
+
+    names: tuple[str, ...]
+    codes: npt.NDArray[np.int64]
+    cut: str | None
+    unseen: tuple[str, ...] = ()
+
+
+def cut_into_levels(
+    cells: Column,
+    *,
+    column: str,
+    source: str = "the table",
+    whole_table: Iterable[str] = (),
+    edges: Sequence[float] | None = None,
+) -> Levels:
+    """Give every cell its level.
+
+    Up to 12 different numbers stand as they are. More are cut: ages (a column with ``age`` in its name and no
+    number outside 0 to 130) into decades, others at the quartiles of these cells. A band holds its lower
+    edge and not its upper one.
+
+    Args:
+        cells: (n,) strings, None where empty; n >= 1.
+        column: its name, for what is said about it.
+        source: the name of its table, likewise.
+        whole_table: the values of the column in all rows of the table, these ones or others.
+        edges: where to cut, ascending; what lies below the first is a band of its own.
+
+    Raises:
+        TableError: more than 20 values that are not numbers, or edges for such values.
+
+    Example:
+        >>> cut_into_levels(np.array(["12", "57", None], dtype=object), column="age", edges=[0, 18]).names
+        ('0–17', '18 and over', '(empty)')
+    """
+    full = np.array([cell is not None for cell in cells], dtype=bool)
+    known = cells[full]
+    words = sorted({cell for cell in known if not _is_number(cell)})
+    if edges is not None and words:
+        raise TableError(
+            "only a column of numbers can be cut into bands.",
+            f"column {column!r} of {source} has {plural(len(words), 'value')} that are none: {some(words)}",
+            "leave unknown cells empty, or leave the bands of this column out",
+        )
+    everywhere = set(known) | set(whole_table)
+    if words or not len(known):
+        names, codes, cut = (*_as_they_are(known), None)
+    else:
+        known = whole_numbers(known)
+        numbers = {float(cell) for cell in everywhere if _is_number(cell)}
+        names, codes, cut = _numbers(known, column, edges, as_they_are=len(numbers) <= MOST_NUMBERS)
+    if len(names) > MOST_LEVELS:
+        hint = "merge them in a column of their own, and name that one"
+        if len(words) <= 3 and edges is None:
+            hint = f"numbers are cut into bands where no other value is among them: empty {some(words)}"
+        raise TableError(
+            f"a column of subgroups must have at most {MOST_LEVELS} different values.",
+            f"column {column!r} of {source} has {len(names)} in these rows: {some(names)}",
+            "name fewer bands" if edges is not None else hint,
+        )
+    all_codes = np.full(len(cells), len(names), dtype=np.int64)
+    all_codes[full] = codes
+    unseen = _unseen(everywhere, names) if cut is None else ()
+    return Levels(names if full.all() else (*names, EMPTY), all_codes, cut, unseen)
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell) is not None and bool(np.isfinite(float(cell)))
+
+
+def _as_they_are(known: Column) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    names = tuple(sorted(set(known)))
+    position = {name: i for i, name in enumerate(names)}
+    return names, np.array([position[cell] for cell in known], dtype=np.int64)
+
+
+def _unseen(everywhere: set[str], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values that no name stands for: "1.0" and "1" are the same."""
+    seen = set(names) | {float(name) for name in names if _is_number(name)}
+    left = sorted(x for x in everywhere if x not in seen and not (_is_number(x) and float(x) in seen))
+    if all(_is_number(x) for x in left):
+        left.sort(key=float)
+    return tuple(whole_numbers(np.array(left, dtype=object)))
+
+
+def _numbers(
+    known: Column, column: str, edges: Sequence[float] | None, *, as_they_are: bool
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64], str | None]:
+    values = np.array([float(cell) for cell in known])
+    distinct, code = np.unique(values, return_inverse=True)
+    if edges is None and as_they_are:
+        # The first way in which each number is written, "0.50" or "0.5".
+        spelt = {float(cell): cell for cell in reversed(known)}
+        return tuple(spelt[value] for value in distinct), code.astype(np.int64), None
+    if edges is not None:
+        at, cut = np.array(sorted(edges), dtype=np.float64), "in bands as asked"
+    elif _AGE.search(column) and distinct[0] >= 0 and distinct[-1] <= _OLDEST:
+        at, cut = np.arange(0, distinct[-1] + 1, 10, dtype=np.float64), "in decades"
+    else:
+        at, cut = _quartiles(values, distinct), "at the quartiles of these rows"
+    band = np.searchsorted(at, values, side="right")  # 0: below the first edge
+    used, codes = np.unique(band, return_inverse=True)
+    whole = bool((values == np.floor(values)).all() and (at == np.floor(at)).all())
+    return tuple(_band(at, int(b), whole) for b in used), codes.astype(np.int64), cut
+
+
+def _quartiles(values: Numbers, distinct: Numbers) -> Numbers:
+    at = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method="higher"))
+    at = at[at > distinct[0]]
+    return at if len(at) else distinct[1:2]
+
+
+def _band(at: Numbers, band: int, whole: bool) -> str:
+    low, high = (at[i] if 0 <= i < len(at) else None for i in (band - 1, band))
+    if low is None:
+        return f"under {high:.15g}"
+    if high is None:
+        return f"{low:.15g} and over"
+    if not whole:
+        return f"{low:.15g} to under {high:.15g}"
+    return f"{low:.15g}–{high - 1:.15g}" if high - 1 > low else f"{low:.15g}"

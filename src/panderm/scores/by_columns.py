@@ -1,0 +1,104 @@
+"""The columns that subgroups are made of: from the table of the predictions, or from another beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from panderm.data.join import join_columns
+from panderm.data.levels import Levels, cut_into_levels
+from panderm.errors import ParentsError, UsageError, did_you_mean, some
+from panderm.predictions import Predictions
+from panderm.storage import sha256_of_file
+
+
+@dataclass(frozen=True)
+class ByColumns:
+    """Columns cut into levels for the rows of some predictions, and the table they were read from."""
+
+    levels: dict[str, Levels]
+    file: str
+    sha256: str
+    image_column: str
+
+
+def read_by_columns(
+    given: Predictions,
+    by: Sequence[str],
+    *,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+) -> ByColumns:
+    """Read columns for the images of predictions and cut each into levels.
+
+    Args:
+        given: the predictions.
+        by: names of columns.
+        columns: the table that has them; by default the one that was embedded, if it is still the same.
+        image_column: its column with the images' names; by default the name it has in that table.
+        bands: by column, where to cut its numbers, ascending.
+
+    Raises:
+        UsageError: a column named twice, bands of none of them, or bands that do not ascend.
+        ParentsError: the table that was embedded is gone, or another file now.
+        TableError: a column or an image that is not there, or more than 20 levels.
+    """
+    _require_sound(by, bands or {})
+    table = given.card.embeddings.table
+    if columns is None:
+        _require_unchanged(Path(table.csv), table.csv_sha256)
+    joined = join_columns(
+        columns if columns is not None else table.csv,
+        given.image,
+        by,
+        image_column=image_column or table.roles["image"] or "image",
+    )
+    levels = {
+        name: cut_into_levels(
+            joined.columns[name],
+            column=name,
+            source=joined.file.name,
+            whole_table=joined.everywhere[name],
+            edges=(bands or {}).get(name),
+        )
+        for name in by
+    }
+    return ByColumns(levels, str(joined.file.resolve()), joined.sha256, joined.image_column)
+
+
+def _require_sound(by: Sequence[str], bands: Mapping[str, Sequence[float]]) -> None:
+    twice = [name for name in dict.fromkeys(by) if list(by).count(name) > 1]
+    if twice:
+        raise UsageError("--by must name a column once.", f"named more than once: {some(twice)}")
+    for name, edges in bands.items():
+        if name not in by:
+            raise UsageError(
+                "--bands must be of a column that --by names.",
+                f"found {name!r}{did_you_mean(name, by)}",
+                f"--by {name}",
+            )
+        at = np.asarray(edges, dtype=np.float64)
+        if not (len(at) and np.isfinite(at).all() and (np.diff(at) > 0).all()):
+            raise UsageError(
+                "--bands must be numbers that ascend.",
+                f"found for {name!r}: {', '.join(f'{x:g}' for x in at) or 'none'}",
+                "--bands age=30,50,70",
+            )
+
+
+def _require_unchanged(csv: Path, sha256: str) -> None:
+    if not csv.is_file():
+        found, hint = (
+            f"found no file {csv}",
+            "name it where it is now, or another with these images: --columns FILE",
+        )
+    elif (now := sha256_of_file(csv)) != sha256:
+        found = f"{csv}: sha256 {sha256[:12]} when it was embedded, {now[:12]} now"
+        hint = "where the columns are still right, say so: --columns FILE"
+    else:
+        return
+    raise ParentsError("the table of the predictions must be there as it was embedded.", found, hint)

@@ -1,0 +1,225 @@
+"""Scores by subgroup: each level of a column, and its gap to all other rows, on the draws of the whole.
+
+A gap is the level's score minus that of everyone else. Both are computed on every bootstrap draw of the same
+patients, so that a patient with images on both sides moves them together. Where a group is too small to say
+anything, that is said: it never gets a number that looks fair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from panderm.data.levels import Levels
+from panderm.errors import plural
+from panderm.predictions import Predictions
+from panderm.progress import Progress
+from panderm.scores.record import LEVEL, TOO_FEW, LevelScores, Score, SubgroupColumn, Subgroups
+from panderm.statistics.classification import (
+    classification_scores,
+    not_computable,
+    per_class_scores,
+    score_names,
+)
+from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
+
+FEWEST_UNITS = 10
+FEWEST_UNITS_OF_A_CLASS = 5
+# All other scores need every class; these need the class at this position, or none.
+_NEEDS_NO_CLASS = ("accuracy", "weighted_f1", "quadratic_kappa")
+_HEADLINES = ("auroc", "auroc_ovo", "balanced_accuracy", "accuracy")
+_SIDES = {"sensitivity": 1, "specificity": 0}
+
+Floats = npt.NDArray[np.float64]
+
+
+def subgroup_score_names(n_classes: int) -> tuple[str, ...]:
+    """Return the names of a subgroup's scores: those of the whole and, of two classes, the two sides."""
+    return (*score_names(n_classes), *(_SIDES if n_classes == 2 else ()))
+
+
+def score_subgroups(
+    given: Predictions, columns: Mapping[str, Levels], *, draws: int, seed: int, progress: bool = False
+) -> tuple[SubgroupColumn, ...]:
+    """Score every level of every column, and its gap to the other rows.
+
+    A group of fewer than 10 units (patients, lesion groups or images, whichever are resampled) has no score.
+    A score that needs a class has none in a group with fewer than 5 units that show it. Draws are those of
+    ``evaluate`` with the same seed.
+
+    Args:
+        given: predictions, n rows.
+        columns: by name, their levels for these n rows.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
+        progress: show progress on standard error.
+    """
+    groups = _Groups(given)
+    for levels in columns.values():
+        for code in range(len(levels.names)):
+            groups.add(levels.codes == code)
+            groups.add(levels.codes != code)
+    groups.resample(draws, seed, progress=progress)
+    return tuple(
+        SubgroupColumn(
+            column=name,
+            levels=tuple(
+                groups.level(level, levels.codes == code) for code, level in enumerate(levels.names)
+            ),
+            cut=levels.cut,
+            unseen=levels.unseen,
+        )
+        for name, levels in columns.items()
+    )
+
+
+def headline(held: Subgroups) -> str:
+    """Return the one score to show first: AUROC, else the next of those that have a gap anywhere.
+
+    Scores that need fewer of the classes come later: where groups are small, accuracy may be all there is.
+    """
+    levels = [level for column in held.columns for level in column.levels]
+    asked = [name for name in _HEADLINES if name in levels[0].scores]
+    said = (name for name in asked if any(level.gaps[name].value is not None for level in levels))
+    return next(said, asked[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Some rows: their scores as they are, on every draw, and why some have none."""
+
+    rows: npt.NDArray[np.int64]
+    clusters: int
+    values: dict[str, float]
+    reasons: dict[str, str]
+    draws: dict[str, Floats]
+
+    def score(self, name: str) -> Score:
+        if name in self.reasons:
+            return Score(None, None, None, self.reasons[name])
+        found = percentile_interval(self.draws[name], LEVEL)
+        if found[0] == found[1]:
+            return Score(self.values[name], None, None, "no interval: it is the same in every draw")
+        return self._with_interval(self.values[name], found)
+
+    def gap(self, name: str, rest: _Group) -> Score:
+        reason = self.reasons.get(name)
+        if reason is None and name in rest.reasons:
+            reason = f"all other images: {rest.reasons[name]}"
+        if reason is not None:
+            return Score(None, None, None, reason)
+        value = self.values[name] - rest.values[name]
+        if not np.isfinite(value):
+            return Score(None, None, None, "undefined on these rows")
+        for whose, one in (("this group", self.score(name)), ("all other images", rest.score(name))):
+            if one.low is None:
+                why = (one.reason or "").removeprefix("no interval: ")
+                return Score(value, None, None, f"no interval: of {whose}, {why}")
+        return self._with_interval(value, paired_interval(rest.draws[name], self.draws[name], LEVEL))
+
+    def _with_interval(self, value: float, found: tuple[float, float, int]) -> Score:
+        draws = len(next(iter(self.draws.values())))
+        return Score.of(value, found, draws=draws, reason=None, clusters=self.clusters)
+
+
+class _Groups:
+    """The groups of some predictions, each computed once: of two levels, one is the other's rest."""
+
+    def __init__(self, given: Predictions) -> None:
+        self._given = given
+        self._truth = given.truth_codes()
+        self._clusters, self._unit = cluster_codes(given.patient, given.group, len(given))
+        self._groups: dict[bytes, _Group] = {}
+
+    def add(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Take up the rows of a mask, bool (n,)."""
+        if mask.tobytes() in self._groups:
+            return
+        rows = np.flatnonzero(mask)
+        units = len(np.unique(self._clusters[rows]))
+        values = {}
+        if len(rows):
+            values = {name: float(found[0]) for name, found in self._compute(rows, None).items()}
+        self._groups[mask.tobytes()] = _Group(rows, units, values, self._reasons(rows, units), {})
+
+    def resample(self, draws: int, seed: int, *, progress: bool) -> None:
+        """Score every group on every draw; those of which nothing can be said are passed over."""
+        names = subgroup_score_names(self._K)
+        asked = [group for group in self._groups.values() if len(group.reasons) < len(names)]
+        if not asked:
+            return
+        with Progress(draws * len(asked), "scoring subgroups", "draw", shown=progress) as bar:
+
+            def statistic(weights: npt.NDArray[np.int32]) -> dict[str, Floats]:
+                found: dict[str, Floats] = {}
+                for i, group in enumerate(asked):
+                    scored = self._compute(group.rows, weights[:, group.rows])
+                    found |= {f"{i} {name}": values for name, values in scored.items()}
+                    bar.advance(len(weights))
+                return found
+
+            resampled = bootstrap(statistic, self._clusters, draws, seed)
+        for i, group in enumerate(asked):
+            group.draws.update({name: resampled[f"{i} {name}"] for name in names})
+
+    def level(self, name: str, mask: npt.NDArray[np.bool_]) -> LevelScores:
+        """Return the scores of a group that was resampled, and its gaps to all other rows."""
+        group, rest = self._groups[mask.tobytes()], self._groups[(~mask).tobytes()]
+        counts = np.bincount(self._truth[group.rows], minlength=self._K)
+        names = subgroup_score_names(self._K)
+        return LevelScores(
+            level=name,
+            n=len(group.rows),
+            clusters=group.clusters,
+            classes={c: int(n) for c, n in zip(self._given.classes, counts, strict=True)},
+            scores={one: group.score(one) for one in names},
+            gaps={one: group.gap(one, rest) for one in names},
+        )
+
+    @cached_property
+    def _K(self) -> int:  # noqa: N802 (the field's letter)
+        return len(self._given.classes)
+
+    @cached_property
+    def _predicted(self) -> npt.NDArray[np.int64]:
+        return self._given.predicted_codes()
+
+    def _compute(
+        self, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.int32] | None
+    ) -> dict[str, Floats]:
+        truth = self._truth[rows]
+        found = classification_scores(truth, self._given.probabilities[rows], weights)
+        if self._K == 2:
+            sides = per_class_scores(truth, self._predicted[rows], 2, weights)
+            found |= {side: sides[side][:, 1] for side in _SIDES}
+        return found
+
+    def _reasons(self, rows: npt.NDArray[np.int64], units: int) -> dict[str, str]:
+        """Say which scores of some rows there cannot be, and why: a class absent, or too few to say."""
+        names, classes = subgroup_score_names(self._K), self._given.classes
+        if not len(rows):
+            return dict.fromkeys(names, "there are none")
+        shows = [len(np.unique(self._clusters[rows[self._truth[rows] == k]])) for k in range(self._K)]
+        undefined = not_computable(self._truth[rows], self._K, classes, predicted=self._predicted[rows])
+        found = {}
+        for name in names:
+            needed = [] if name in _NEEDS_NO_CLASS else range(self._K)
+            needed = [_SIDES[name]] if name in _SIDES else needed
+            absent = [repr(classes[k]) for k in needed if not shows[k]]
+            few = [k for k in needed if shows[k] < FEWEST_UNITS_OF_A_CLASS]
+            if absent:
+                found[name] = f"no image of class {' or '.join(absent[:3])}"
+            elif units < FEWEST_UNITS:
+                found[name] = f"{TOO_FEW}: {plural(units, self._unit)}, and {FEWEST_UNITS} are needed"
+            elif few:
+                has = plural(shows[few[0]], self._unit)
+                found[name] = (
+                    f"{TOO_FEW}: {has} of class {classes[few[0]]!r}, and {FEWEST_UNITS_OF_A_CLASS} are needed"
+                )
+            elif name in undefined:
+                found[name] = undefined[name]
+        return found

@@ -50,7 +50,7 @@ def list_(as_json: opt.Json = False) -> dict[str, Any]:
         lines = Table(box=None, pad_edge=False)
         for title in _TITLES:
             number = title in ("images", "classes", "patients", "lesions")
-            lines.add_column(title, justify="right" if number else "left", overflow="fold")
+            lines.add_column(title, justify="right" if number else "left", no_wrap=title in ("name", "where"))
         for source in KNOWN:
             people = [_number(source.published(unit)) for unit in ("patients", "lesions")]
             lines.add_row(

@@ -17,7 +17,7 @@ CLASSES = (
     ("vasc", "vascular lesion"),
 )
 _PAPER = "Tschandl 2018"
-_LICENCE = "CC BY-NC 4.0"
+LICENCE = "CC BY-NC 4.0"
 _CITATION = (
     "Tschandl P., Rosendahl C., Kittler H. The HAM10000 dataset. Sci Data 5, 180161 (2018). "
     "doi:10.1038/sdata.2018.161"
@@ -69,7 +69,7 @@ HAM10000 = Source(
     title="HAM10000",
     modality="dermoscopy",
     address="https://doi.org/10.7910/DVN/DBW86T",
-    licence=_LICENCE,
+    licence=LICENCE,
     non_commercial=True,
     citation=_CITATION,
     files=(
@@ -93,8 +93,11 @@ HAM10000 = Source(
         Count(1_512, "ISIC 2018 challenge", split="test"),
     ),
     read=_read,
-    splits="train 10,015; test = ISIC 2018 task 3, where its ground truth is in the folder",
-    note="Many lesions have several images: split by lesion_id.",
+    splits="train 10,015; test 1,511",
+    note=(
+        "Many lesions have several images: split by lesion_id. The test part is that of ISIC 2018 task 3, where "
+        "its ground truth is in the folder."
+    ),
 )
 
 
@@ -112,7 +115,7 @@ HAM_CLEAN = Source(
     title="HAM10000, the published clean split",
     modality="dermoscopy",
     address="https://github.com/SiyuanYan1/PanDerm",
-    licence=_LICENCE,
+    licence=LICENCE,
     non_commercial=True,
     citation=_CITATION,
     files=(

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from panderm.data.sources import ham10000
+from panderm.data.sources import (
+    ham10000,
+    isic2018,
+    isic2019,
+    isic2020,
+    isic2024,
+    isic_archive,
+    milk10k,
+)
 from panderm.data.sources.source import Source
 from panderm.errors import UsageError, did_you_mean
 
-KNOWN: tuple[Source, ...] = (*ham10000.SOURCES,)
+KNOWN: tuple[Source, ...] = (
+    *ham10000.SOURCES,
+    *isic_archive.SOURCES,
+    *isic2018.SOURCES,
+    *isic2019.SOURCES,
+    *isic2020.SOURCES,
+    *isic2024.SOURCES,
+    *milk10k.SOURCES,
+)
 
 
 def named(name: str) -> Source:

@@ -173,6 +173,9 @@ def prepare(
     rows, missing, masks = _joined(prepared, below)
     present = rows.pop("present").to_numpy(dtype=bool)
     counts = _compare(source, rows, present)
+    if "split" in rows and rows["split"].nunique() == 1:
+        only = rows.pop("split").iloc[0]
+        below.notes.append(f"only the {only} part is here: no split column; panderm split makes one")
     rows = _named(rows, source)
     if skip_missing:
         if not present.any():

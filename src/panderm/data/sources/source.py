@@ -107,7 +107,7 @@ class Source:
 
     def published(self, unit: Unit) -> int | None:
         """Return how many were published in all, or the sum of the splits; None where nobody says."""
-        mine = [c for c in self.counts if c.unit == unit and c.label is None]
+        mine = [c for c in self.counts if c.unit == unit and c.label is None and c.verified]
         whole = next((c.n for c in mine if c.split is None), None)
         by_split = {c.split: c.n for c in reversed(mine) if c.split}
         return whole if whole is not None or not by_split else sum(by_split.values())

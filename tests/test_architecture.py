@@ -16,6 +16,7 @@ import typer
 
 import panderm
 from panderm.cli import app
+from panderm.data.mapping import map_table
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
 from panderm.exported.export import export
@@ -286,6 +287,7 @@ OPTIONS = {
     "data list": "json",
     "data show": "name json",
     "data prepare": "name from out skip-missing overwrite json",
+    "data map": "table out label from to column indeterminate allow-unmapped overwrite json",
 }
 
 
@@ -341,6 +343,7 @@ SAME = {
     "models check": (set(), check_weights),
     "models pull": ({"ask", "progress"}, pull),
     "data prepare": ({"folder"}, prepare),
+    "data map": ({"taxonomy"}, map_table),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {
@@ -350,6 +353,7 @@ WRITES = {
     "export": {"with"},
     "models check": {"keys"},
     "data prepare": {"from"},
+    "data map": {"from", "allow-unmapped"},
 }
 
 

@@ -12,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from panderm.data.diagnoses import map_labels as map_labels
     from panderm.data.drawn import draw_world as draw_world
     from panderm.data.images import read_image as read_image
+    from panderm.data.mapping import map_table as map_table
     from panderm.data.overlay import overlay as overlay
     from panderm.data.preprocess import Preprocess as Preprocess
     from panderm.data.sources.prepare import prepare as prepare
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
     "draw_world": "panderm.data.drawn",
+    "map_labels": "panderm.data.diagnoses",
+    "map_table": "panderm.data.mapping",
     "read_image": "panderm.data.images",
     "overlay": "panderm.data.overlay",
     "Preprocess": "panderm.data.preprocess",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from panderm.data import pillow
+from panderm.data.dicom import is_dicom, open_dicom
+from panderm.data.heic import is_heic, open_heic
+from panderm.data.pillow import open_picture
 from panderm.data.stored import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from panderm.data.stored import ImageError as ImageError
 from panderm.data.stored import Stored as Stored
 from panderm.data.stored import Unreadable
 from panderm.progress import Progress
-
-# A broken EXIF block or a strange palette is Pillow's to tolerate, not the user's to read about.
-warnings.filterwarnings("ignore", module=r"PIL\..*")
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,11 @@ def open_stored(
         ('JPEG', 6, 92)
     """
     try:
-        return pillow.open_picture(content, max_megapixels)
+        if is_dicom(content):
+            return open_dicom(content, max_megapixels)
+        if is_heic(content):
+            return open_heic(content, max_megapixels)
+        return open_picture(content, max_megapixels)
     except Unreadable as error:
         raise ImageError(path, str(error)) from None
     except Exception as error:

@@ -1,24 +1,36 @@
-"""The formats that Pillow reads: opened by a list of ours, upright, as RGB, and how they were stored."""
+"""The formats that Pillow reads: opened by a list of ours, as RGB, upright, and how they were stored."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import struct
+import warnings
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from panderm.data.colour import to_rgb
+from panderm.data.colour import to_srgb
+from panderm.data.deep import is_deep, read_deep
 from panderm.data.jpeg_quality import estimate_quality
 from panderm.data.stored import Stored, Unreadable, require_few_pixels
 
-# Still pictures only: nothing that starts another program (EPS), and no format a camera does not write.
+# A broken EXIF block or a strange palette is Pillow's to tolerate, not the user's to read about.
+warnings.filterwarnings("ignore", module=r"PIL\..*")
+
+# Still pictures only, and nothing that starts another program (EPS). TGA has no mark of its own: last.
 FORMATS = (
     *("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF", "PPM"),
     *("DIB", "ICO", "PCX", "DDS", "TGA"),
 )
-_ORIENTATION = 0x0112
+for _plugin in ("Jpeg", "Mpo", "Png", "Tiff", "WebP", "Bmp", "Gif", "Jpeg2K", "Avif", "Ppm", "Ico", "Pcx"):
+    with contextlib.suppress(ImportError):  # AVIF: since Pillow 11.3
+        importlib.import_module(f"PIL.{_plugin}ImagePlugin")
+for _plugin in ("Dds", "Tga"):
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")
+_ORIENTATION, _BITS = 274, 258
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,25 +55,34 @@ def open_picture(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.
         frames = int(getattr(opened, "n_frames", 1))
         if frames > 1 and opened.format != "MPO":
             raise Unreadable(f"holds {frames} frames, not one picture")
-        mode, bits, turned = opened.mode, _bits(opened), opened.format == "TIFF"
+        mode, bits = opened.mode, _bits(opened, content)
+        # Pillow turns a TIFF while it loads it, and forgets the tag; a PNG may have its tag at the end.
+        turned = opened.format == "TIFF"
         orientation = _orientation(opened) if turned else 1
-        opened.load()
+        if is_deep(opened, bits):
+            image = read_deep(opened, content, bits)
+        else:
+            opened.load()
+            image = opened
         if not turned:
             orientation = _orientation(opened)
+        alpha = image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in opened.info
+        converted = to_srgb(image, _profile(opened))
         stored = Stored(
             format=opened.format or "",
             mode=mode,
             bits=bits,
             frames=frames,
             orientation=orientation,
-            alpha="A" in mode or "a" in mode or "transparency" in opened.info,
+            alpha=alpha,
+            profile=converted.profile,
+            profile_problem=converted.problem,
             jpeg_quality=estimate_quality(opened),
         )
-        rgb = to_rgb(opened)
-        # Pillow turns a TIFF itself while loading it.
+        upright = converted.image
         if orientation > 1 and not turned:
-            rgb = rgb.transpose(_TURN[orientation])
-        return np.asarray(rgb), stored
+            upright = upright.transpose(_TURN[orientation])
+        return np.asarray(upright), stored
 
 
 def open_header(content: bytes, max_megapixels: float) -> ImageFile.ImageFile:
@@ -69,11 +90,14 @@ def open_header(content: bytes, max_megapixels: float) -> ImageFile.ImageFile:
 
     ``Image.open`` would ask every reader that was ever registered in the process, and would hold the
     picture against ``Image.MAX_IMAGE_PIXELS``, which belongs to the user.
+
+    Raises:
+        Unreadable: no reader knows it, or it asks for too many pixels.
     """
-    Image.init()
+    _require_small_webp(content, max_megapixels)
     for name in FORMATS:
         if name not in Image.OPEN:
-            continue  # built without it
+            continue
         factory, accept = Image.OPEN[name]
         if accept and accept(content[:16]) is not True:
             continue
@@ -81,9 +105,26 @@ def open_header(content: bytes, max_megapixels: float) -> ImageFile.ImageFile:
             opened = factory(io.BytesIO(content), "")
         except _NOT_THIS:
             continue
+        except Image.DecompressionBombError:
+            raise Unreadable("more pixels than Pillow allows") from None
         require_few_pixels(*opened.size, max_megapixels)
         return opened
     raise Unreadable("not an image that can be read")
+
+
+def _require_small_webp(content: bytes, max_megapixels: float) -> None:
+    """Hold a WebP against the limit: its reader takes the memory for the picture with the header."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
+        return
+    kind, rest = content[12:16], content[20:30]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(rest[i : i + 3], "little") + 1 for i in (4, 7))
+    elif kind == b"VP8L":
+        both = int.from_bytes(rest[1:5], "little")
+        width, height = (both & 0x3FFF) + 1, (both >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (int.from_bytes(rest[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+    require_few_pixels(width, height, max_megapixels)
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -95,18 +136,28 @@ def _orientation(opened: Image.Image) -> int:
     return value if isinstance(value, int) and value in _TURN else 1
 
 
-def _bits(opened: ImageFile.ImageFile) -> int:
+def _profile(opened: Image.Image) -> bytes | None:
+    found = opened.info.get("icc_profile")
+    return found if isinstance(found, bytes) and found else None
+
+
+def _bits(opened: ImageFile.ImageFile, content: bytes) -> int:
     """Return the bits of one channel as the file holds them."""
-    tags = getattr(opened, "tag_v2", None)
-    if tags is not None:
-        bits = tags.get(258, (1,))
+    if opened.format == "TIFF":
+        bits = opened.tag_v2.get(_BITS, (1,))  # type: ignore[attr-defined]
         return int(max(bits) if isinstance(bits, tuple) else bits)
-    if opened.mode.startswith("I;16") or "16" in _raw_mode(opened):
+    if opened.format == "JPEG2000":
+        # ISO 15444-1, A.5.1: 38 bytes after the marker, each channel's bits less one, the top bit its sign.
+        at = content.find(b"\xff\x4f\xff\x51")
+        return (content[at + 42] & 0x7F) + 1 if 0 <= at < len(content) - 42 else 8
+    if opened.format == "AVIF":
+        at = content.find(b"av1C")
+        flags = content[at + 6] if 0 <= at < len(content) - 6 else 0
+        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    raw = opened.tile[0].args if opened.tile else ""
+    first = raw[0] if isinstance(raw, tuple) and raw else raw
+    if opened.mode.startswith("I;16") or (isinstance(first, str) and ";16" in first):
+        return 16
+    if opened.format == "PPM" and opened.mode == "I":
         return 16
     return {"1": 1, "I": 32, "F": 32}.get(opened.mode, 8)
-
-
-def _raw_mode(opened: ImageFile.ImageFile) -> str:
-    args = opened.tile[0].args if opened.tile else ""
-    first = args[0] if isinstance(args, tuple) and args else args
-    return first if isinstance(first, str) else ""

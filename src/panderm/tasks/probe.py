@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings, open_embeddings
@@ -17,14 +16,13 @@ from panderm.predictions import FittedProbe, Predictions, PredictionsCard
 from panderm.provenance import Provenance
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, LinearProbe, Recipe, require_labels
 from panderm.training.logistic import LogisticFit
+from panderm.training.subset import take_part
 from panderm.training.temperature import fit_temperature
 
 _PENALTIES = {
     "tuned": "‖W‖²/(2·C·n), features centred and scaled by one number",
     "paper": "‖W‖/(2·C), not squared, raw features",
 }
-# The published probe shuffles the training rows with this seed before it takes a part of them.
-_SUBSET_SEED = 42
 Calibrate = Literal["none", "temperature"]
 
 
@@ -216,9 +214,7 @@ def training_rows(
             "a probe must not be scored on the rows it was fitted on.", f"--train and --test: {test}"
         )
     rows = np.flatnonzero(table.split == train)
-    # pandas' own shuffle: the published subset is defined by it.
-    shuffled = pd.Series(rows).sample(frac=1, random_state=_SUBSET_SEED).to_numpy()
-    kept = np.sort(shuffled[: int(len(rows) * percent_data)]) if percent_data < 1 else rows
+    kept = take_part(rows, percent_data)
     trained = set(table.label[kept])
     if len(trained) < 2:
         raise DataError(

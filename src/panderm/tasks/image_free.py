@@ -1,0 +1,272 @@
+"""What do the columns say without a look at any image? The baseline that a reviewer asks for."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panderm.data.columns import Column, read_cells, read_column, whole_numbers
+from panderm.data.table import TableCard
+from panderm.errors import DataError, ParentsError, UsageError, did_you_mean, plural, some
+from panderm.gate.candidates import Candidate, candidate, gather
+from panderm.gate.column_features import ColumnFeatures
+from panderm.gate.columns import ColumnLint, lint_columns
+from panderm.gate.label_names import other_names
+from panderm.predictions import Predictions
+from panderm.provenance import Provenance
+from panderm.statistics.resampling import cluster_codes
+from panderm.storage import sha256_of_file
+from panderm.training.linear_probe import LinearProbe
+from panderm.training.subset import take_part
+
+# What was measured on the picture or its file: a baseline of these is not free of the image.
+_OF_THE_IMAGE = re.compile(
+    r"(^|_)(width|height|mask|pixels?|bytes|file|jpeg|exif|hair|ruler|ink|gel|dark_?corners?|blur|blurred"
+    r"|contrast|low_contrast|non_?skin|ita|prediction|probability|score)(_|$)",
+    re.IGNORECASE,
+)
+_LINT_DRAWS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFree:
+    """Predictions of the same rows by the table's columns alone.
+
+    Attributes:
+        predictions: by ``columns``.
+        columns: what was used.
+        left_out: every other column, and why.
+        giving_away: columns that give the answer away, left out of ``columns``.
+        with_giving_away: predictions by these too; None where there are none.
+    """
+
+    predictions: Predictions
+    columns: tuple[str, ...]
+    left_out: dict[str, str]
+    giving_away: tuple[str, ...] = ()
+    with_giving_away: Predictions | None = None
+
+
+def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None, seed: int = 0) -> ImageFree:
+    """Predict the rows of some predictions from the columns of their table, without a look at any image.
+
+    The table is the one on the predictions' card, as it was. A linear probe (:class:`panderm.LinearProbe`,
+    strength chosen by cross-validation that keeps patients whole) is fitted on the training rows that the
+    predictions' own probe was fitted on, and predicts the same rows. Words become 0 and 1 a level, an empty
+    cell being one; numbers their value and eight bands.
+
+    By default all columns are used but the label and its other names, the split, what names rows or files,
+    what was measured on the image, and what gives the answer away
+    (:func:`panderm.gate.columns.lint_columns`, asked of the training rows only). The last are added in a
+    second baseline.
+
+    Args:
+        predictions: of a probe, with the card of its table.
+        columns: the columns to use, where they are not to be chosen.
+        seed: of the folds.
+
+    Raises:
+        ParentsError: the table is not there any more, or is not what it was.
+        UsageError: a column that is not there, or is the label under another name.
+        DataError: no column to use.
+
+    Example:
+        >>> image_free(panderm.open_predictions("probe.pred")).columns  # doctest: +SKIP
+        ('age', 'sex', 'localization')
+    """
+    started = time.monotonic()
+    card = predictions.card.embeddings.table
+    frame = _table_as_it_was(card)
+    fitted, scored = _rows(predictions, frame, card)
+    labels = whole_numbers(read_column(frame, card.roles["label"]))
+    training = frame.iloc[fitted]
+    if columns is None:
+        chosen, left_out, giving = _chosen(training, card, seed)
+    else:
+        chosen, left_out, giving = _stated(training, card, columns)
+    every = {name: candidate(name, "column", read_column(frame, name)) for name in (*chosen, *giving)}
+
+    def predicted(names: Sequence[str]) -> Predictions:
+        used = [every[name] for name in names]
+        return _predicted(predictions, used, frame, card, labels, fitted, scored, seed, started)
+
+    both = predicted((*chosen, *giving)) if giving else None
+    return ImageFree(predicted(chosen), tuple(chosen), left_out, tuple(giving), both)
+
+
+def _predicted(
+    predictions: Predictions,
+    used: Sequence[Candidate],
+    frame: pd.DataFrame,
+    card: TableCard,
+    labels: Column,
+    fitted: npt.NDArray[np.intp],
+    scored: npt.NDArray[np.intp],
+    seed: int,
+    started: float,
+) -> Predictions:
+    learned = np.zeros(len(frame), dtype=bool)
+    learned[fitted] = True
+    X = ColumnFeatures().fit(used, learned).transform(used)
+    codes, unit = cluster_codes(
+        read_column(frame, card.roles["patient"]), read_column(frame, card.roles["group"]), len(frame)
+    )
+    groups = None if unit == "image" else codes[fitted]
+    y = np.array([str(x) for x in labels[fitted]], dtype=object)
+    model = LinearProbe(seed=seed).fit(X[fitted], y, groups=groups)
+    probabilities = np.zeros((len(scored), len(predictions.classes)))
+    place = [predictions.classes.index(c) for c in model.classes_]
+    probabilities[:, place] = model.predict_proba(X[scored])
+    method: dict[str, Any] = {
+        "columns": [one.name for one in used],
+        "features": X.shape[1],
+        "train split": predictions.card.method["train split"],
+        "train rows": len(fitted),
+        "percent of training data": predictions.card.method.get("percent of training data", 100.0),
+        "seed": seed,
+    }
+    outcome = {"C": model.C_, "C chosen on": model.chosen_on_, "converged": model.fit_.converged}
+    changed = {
+        "task": "image-free baseline",
+        "method": method,
+        "outcome": outcome,
+        "provenance": Provenance.now(seconds=time.monotonic() - started),
+    }
+    own = predictions.card.model_copy(update=changed)
+    return replace(predictions, probabilities=probabilities, card=own, fitted=None)
+
+
+def _table_as_it_was(card: TableCard) -> pd.DataFrame:
+    """Return the rows that were used, in their order."""
+    path = Path(card.csv)
+    found = None
+    if not path.is_file():
+        found = f"found no file {path}"
+    elif sha256_of_file(path) != card.csv_sha256:
+        found = f"{path} has changed: it was {card.csv_sha256[:12]}, now it is {sha256_of_file(path)[:12]}"
+    if found:
+        raise ParentsError(
+            "an image-free baseline needs the table that the predictions came from, as it was.",
+            found,
+            "put it back, or embed and probe the new one",
+        )
+    frame = read_cells(path)
+    return frame.loc[~frame.index.isin([bad.row for bad in card.skipped])]
+
+
+def _rows(
+    predictions: Predictions, frame: pd.DataFrame, card: TableCard
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the positions of the rows that were fitted, and of those that were predicted, in their order."""
+    method = predictions.card.method
+    if "train split" not in method:
+        raise DataError(
+            "an image-free baseline is fitted on the training rows of the predictions.",
+            f"the card of these names no training split (task: {predictions.card.task})",
+            "make the predictions with: panderm probe",
+        )
+    split = read_column(frame, card.roles["split"])
+    rows = np.flatnonzero(split == method["train split"])
+    fitted = take_part(rows, float(method.get("percent of training data", 100)) / 100)
+    place = {name: i for i, name in enumerate(read_column(frame, card.roles["image"]))}
+    scored = np.array([place.get(name, -1) for name in predictions.image], dtype=np.intp)
+    if (scored < 0).any() or not len(fitted):
+        strange = [str(x) for x in predictions.image[scored < 0]]
+        raise ParentsError(
+            "predictions must be of rows of their table.",
+            f"{plural(len(strange), 'image')} not in {card.csv}: {some(strange)}"
+            if strange
+            else f"no row of {card.csv} has the split {method['train split']!r}",
+            "embed and probe the table again",
+        )
+    return fitted, scored
+
+
+def _chosen(
+    training: pd.DataFrame, card: TableCard, seed: int
+) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return the columns to use, why the others are left out, and those that give the answer away."""
+    roles = card.roles
+    label = roles["label"]
+    assert label is not None  # predictions have a truth
+    lint = lint_columns(
+        training,
+        label=label,
+        image=roles["image"],
+        split=roles["split"],
+        patient=roles["patient"],
+        group=roles["group"],
+        draws=_LINT_DRAWS,
+        seed=seed,
+    )
+    asked = {name: role for role, name in (("split", roles["split"]), ("label", label)) if name}
+    named = [name for role in ("image", "patient", "group") if (name := roles[role])]
+    described, _, left_out = gather(training, asked, named)
+    left_out = {name: why.removesuffix("; its patterns are tested") for name, why in left_out.items()}
+    if lint.reason:
+        renamed, perfect = _exact(described, training, card)
+        lint = ColumnLint(label, lint.classes, other_names=renamed | perfect, left_out=lint.left_out)
+    chosen, giving = [], []
+    for one in described:
+        found = lint.of(one.name)
+        if one.name in lint.other_names:
+            left_out[one.name] = lint.other_names[one.name]
+        elif _OF_THE_IMAGE.search(one.name):
+            left_out[one.name] = "measured on the image or its file"
+        elif found is not None and found.verdict == "gives the answer away":
+            left_out[one.name] = "gives the answer away" + _telling(found.levels)
+            giving.append(one.name)
+        else:
+            chosen.append(one.name)
+    if not chosen:
+        raise DataError(
+            "an image-free baseline needs a column that describes the patient or the lesion.",
+            [f"{card.csv} has none:", *(f"{name}: {why}" for name, why in left_out.items())],
+            "leave --image-free out, or name columns with --image-free-columns",
+        )
+    return chosen, left_out, giving
+
+
+def _telling(levels: Sequence[Any]) -> str:
+    return f": {levels[0].held:,} of {levels[0].rows:,} rows with {levels[0].level}" if levels else ""
+
+
+def _stated(
+    training: pd.DataFrame, card: TableCard, columns: Sequence[str]
+) -> tuple[list[str], dict[str, str], list[str]]:
+    names = list(training.columns)
+    for name in columns:
+        if name not in names or names.count(name) > 1:
+            raise UsageError(
+                f"--image-free-columns must name columns of the table, each there once"
+                f"{did_you_mean(name, set(names) - {name})}",
+                f"found {name!r}; {Path(card.csv).name} has: {', '.join(names)}",
+            )
+    described = [candidate(name, "column", read_column(training, name)) for name in dict.fromkeys(columns)]
+    renamed, _ = _exact(described, training, card)
+    renamed |= {name: f"the {role}" for role, name in card.roles.items() if name and role != "group"}
+    wrong = [name for name in columns if name in renamed]
+    if wrong or not columns:
+        raise UsageError(
+            "--image-free-columns must name columns that describe the patient or the lesion.",
+            [f"{name}: {renamed[name]}" for name in wrong] or "found none",
+        )
+    left_out = dict.fromkeys([name for name in names if name not in columns], "not asked for")
+    return [one.name for one in described], left_out, []
+
+
+def _exact(
+    described: Sequence[Candidate], training: pd.DataFrame, card: TableCard
+) -> tuple[dict[str, str], dict[str, str]]:
+    labels = whole_numbers(read_column(training, card.roles["label"]))
+    place = {name: i for i, name in enumerate(card.classes)}
+    codes = np.array([place.get(x, -1) for x in labels], dtype=np.int64)
+    return other_names(described, codes, card.classes, str(card.roles["label"]))

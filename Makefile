@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/panderm demo --out demo --overwrite
 
 test: .venv/installed-dev check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -11,6 +11,11 @@ import pytest
 # ONNX Runtime reports its use to its maker unless it is told not to before it is opened.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+# Two processes share the cores already (make test): more threads in each would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+
 import panderm
 from panderm.data.drawn import DrawnWorld, draw_world
 

@@ -97,7 +97,7 @@ def shortcut_findings(probe: ShortcutProbe, label: str | None) -> list[Finding]:
     A finding is a technical column, such as source or ruler, that is seen in the embeddings and tied to the
     label; site, sex and age are in the picture by nature, and a note.
     """
-    found = [_finding(one, probe) for one in probe.columns if one.could_matter and one.technical]
+    found = [_finding(one) for one in probe.columns if one.could_matter and one.technical]
     others = [one for one in probe.columns if not (one.could_matter and one.technical)]
     if others:
         told = "; ".join(one.sentence for one in others)
@@ -121,7 +121,7 @@ def shortcut_findings(probe: ShortcutProbe, label: str | None) -> list[Finding]:
     return found
 
 
-def _finding(one: Shortcut, probe: ShortcutProbe) -> Finding:
+def _finding(one: Shortcut) -> Finding:
     return Finding.of(
         "shortcut",
         "finding",

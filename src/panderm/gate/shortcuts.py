@@ -225,7 +225,7 @@ def _probed(
     seed: int,
     label: str,
 ) -> Shortcut | str:
-    levels = _banded(one)
+    levels = whole_numbers(_banded(one))
     names = in_order({v for v in levels[rows] if v is not None})
     place = {name: i for i, name in enumerate(names)}
     every = np.array([place.get(v, -1) for v in levels], dtype=np.int64)

@@ -20,6 +20,7 @@ from panderm.data.mapping import map_table
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
 from panderm.exported.export import export
+from panderm.gate.split import split
 from panderm.models.check import check_weights
 from panderm.models.convert import convert
 from panderm.models.encoder import Encoder
@@ -266,7 +267,7 @@ for _name, _verb in COMMAND.commands.items():  # type: ignore[attr-defined]
     VERBS[_name] = _verb
     VERBS |= {f"{_name} {below}": one for below, one in getattr(_verb, "commands", {}).items()}
 
-ROLES = "images image-column label split-column patient group classes skip-bad"
+ROLES = "images image-column label split-column patient group classes skip-bad max-megapixels"
 EYE = "encoder weights card pool image-size precision compile device"
 OPTIONS = {
     "run": f"table {EYE} {ROLES} out batch-size workers recipe test percent-data draws seed "
@@ -276,6 +277,8 @@ OPTIONS = {
     "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",
     "report": "predictions out scores by columns image-column bands overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
+    "split": "table images out test val folds seed image-column label patient group balance split-column "
+    "keep-test no-images skip-bad max-megapixels verify overwrite json quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
     "convert": "source out encoder card pool to overwrite json",
     "models": "json",
@@ -334,6 +337,7 @@ SAME = {
     "evaluate": ({"progress"}, evaluate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "demo": ({"progress"}, demo),
+    "split": ({"progress"}, split),
     "export": (
         {"name", "precision", "device", "compile", "download", "progress", "probe"},
         load_encoder,
@@ -351,6 +355,7 @@ WRITES = {
     "report": {"out"},
     "embed": {"table", "encoder"},
     "export": {"with"},
+    "split": {"verify"},
     "models check": {"keys"},
     "data prepare": {"from"},
     "data map": {"from", "allow-unmapped"},

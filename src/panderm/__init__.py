@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from panderm.errors import PandermError as PandermError
     from panderm.errors import PandermWarning as PandermWarning
     from panderm.exported.export import export as export
+    from panderm.gate.split import split as split
+    from panderm.gate.verify_split import verify_split as verify_split
     from panderm.models.check import check_weights as check_weights
     from panderm.models.convert import convert as convert
     from panderm.models.encoder import Encoder as Encoder
@@ -57,6 +59,8 @@ _HOMES = {
     "PandermError": "panderm.errors",
     "PandermWarning": "panderm.errors",
     "export": "panderm.exported.export",
+    "split": "panderm.gate.split",
+    "verify_split": "panderm.gate.verify_split",
     "check_weights": "panderm.models.check",
     "convert": "panderm.models.convert",
     "Encoder": "panderm.models.encoder",

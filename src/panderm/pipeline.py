@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panderm.data.drawn import draw_world
+from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, read_table
 from panderm.embeddings import Embeddings, EncoderRecord, open_embeddings
 from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
@@ -113,6 +114,7 @@ def run(
     group: str | None = None,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
     pool: Pool | None = None,
     image_size: int | None = None,
     precision: PrecisionChoice = "fp32",
@@ -182,6 +184,7 @@ def run(
         group=group,
         classes=classes,
         skip_bad=skip_bad,
+        max_megapixels=max_megapixels,
         note=note,
         progress=progress,
     )

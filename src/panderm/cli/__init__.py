@@ -5,8 +5,10 @@ from panderm.cli.data_map import map_ as _map
 from panderm.cli.export import export as _export
 from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
+from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
 
+app.command(name="split")(_split)
 app.command(name="export")(_export)
 app.command(name="convert")(_convert)
 app.add_typer(_models, name="models")

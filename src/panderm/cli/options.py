@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+MAX_MEGAPIXELS = 179.0  # as panderm.data.stored has it: the help must not wait for the decoder
 Json = Annotated[bool, Option("--json", help="Print one JSON object to standard output, nothing else.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace outputs that exist.")]
@@ -38,6 +39,9 @@ SkipBad = Annotated[
     Option(
         "--skip-bad", help="Leave out rows whose image cannot be read or whose label is empty, and say so."
     ),
+]
+MaxMegapixels = Annotated[
+    float, Option(help="An image of more millions of pixels is refused; raise it for larger ones.", min=0.001)
 ]
 EncoderName = Annotated[
     str | None,

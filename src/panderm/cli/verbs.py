@@ -70,6 +70,7 @@ def run_(
     group: opt.Group = None,
     classes: opt.Classes = None,
     skip_bad: opt.SkipBad = False,
+    max_megapixels: opt.MaxMegapixels = opt.MAX_MEGAPIXELS,
     pool: opt.PoolWay = None,
     image_size: opt.ImageSize = None,
     precision: opt.PrecisionName = "fp32",
@@ -110,6 +111,7 @@ def run_(
         group=group,
         classes=_classes(classes),
         skip_bad=skip_bad,
+        max_megapixels=max_megapixels,
         pool=pool,
         image_size=image_size,
         precision=precision,
@@ -175,6 +177,7 @@ def embed(
     group: opt.Group = None,
     classes: opt.Classes = None,
     skip_bad: opt.SkipBad = False,
+    max_megapixels: opt.MaxMegapixels = opt.MAX_MEGAPIXELS,
     pool: opt.PoolWay = None,
     image_size: opt.ImageSize = None,
     precision: opt.PrecisionName = "fp32",
@@ -214,6 +217,7 @@ def embed(
         group=group,
         classes=_classes(classes),
         skip_bad=skip_bad,
+        max_megapixels=max_megapixels,
         progress=not quiet,
     )
     made = eye.embed(

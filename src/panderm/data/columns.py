@@ -174,7 +174,12 @@ def whole_numbers(labels: Column) -> Column:
     """Write labels such as '1.0' as '1' where every one of them is a whole number."""
     if not all(x is None or _WHOLE.fullmatch(x) for x in labels):
         return labels
-    return np.array([x and x.partition(".")[0] for x in labels], dtype=object)
+    return np.array([whole_number(x) for x in labels], dtype=object)
+
+
+def whole_number(label: str | None) -> str | None:
+    """Write a label such as '1.0' as '1'."""
+    return label.partition(".")[0] if label and _WHOLE.fullmatch(label) else label
 
 
 def in_order(classes: set[str]) -> tuple[str, ...]:

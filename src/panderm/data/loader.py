@@ -46,4 +46,4 @@ def _load(table: Table, i: int, preprocess: Preprocess) -> torch.Tensor:
         raise ImageError(
             path, "changed since the table was checked", "run the same command again, with --overwrite"
         )
-    return preprocess(decode(content, path))
+    return preprocess(decode(content, path, max_megapixels=table.card.max_megapixels))

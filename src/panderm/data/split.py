@@ -93,7 +93,7 @@ def imbalance(strata: Strata, part: Ints, shares: Sequence[float]) -> tuple[int,
     return int(missing.sum()), float((off**2 @ strata.weights).sum())
 
 
-def assign(strata: Strata, names: Sequence[str], shares: Sequence[float], *, seed: int) -> Ints:
+def assign(strata: Strata, names: Sequence[str], shares: Sequence[float], *, seed: str) -> Ints:
     """Give every group its part.
 
     Args:
@@ -107,7 +107,7 @@ def assign(strata: Strata, names: Sequence[str], shares: Sequence[float], *, see
 
     Example:
         >>> strata = strata_of(np.arange(10), ["mel", "nevus"] * 5)
-        >>> np.bincount(assign(strata, [str(i) for i in range(10)], [0.6, 0.4], seed=0)).tolist()
+        >>> np.bincount(assign(strata, [str(i) for i in range(10)], [0.6, 0.4], seed="0")).tolist()
         [6, 4]
     """
     profiles, kind = np.unique(strata.counts, axis=0, return_inverse=True)
@@ -115,7 +115,7 @@ def assign(strata: Strata, names: Sequence[str], shares: Sequence[float], *, see
     best: _Search | None = None
     few = len(profiles) <= _FEW_PROFILES and len(names) <= _FEW_GROUPS
     for start in range(_STARTS if few else 1):
-        search = _Search(profiles, copies, strata, shares, np.random.default_rng([seed, start]))
+        search = _Search(profiles, copies, strata, shares, np.random.default_rng([*seed.encode(), start]))
         search.fill()
         search.improve()
         if best is None or search.score() < best.score():

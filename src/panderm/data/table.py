@@ -1,4 +1,4 @@
-"""A CSV of images to typed rows with roles: image, label, split, patient, group."""
+"""A CSV (or Parquet file) of images to typed rows with roles: image, label, split, patient, group."""
 
 from __future__ import annotations
 
@@ -8,18 +8,40 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from panderm.data.columns import Column, find_roles, in_order, read_column, read_csv, whole_numbers
+from panderm.data.columns import Column, find_roles, in_order, read_cells, read_column, whole_numbers
 from panderm.data.images import inspect_all
-from panderm.errors import PandermWarning, TableError, did_you_mean, plural, some
+from panderm.data.lock import (
+    Lock,
+    LockRecord,
+    Moved,
+    in_lines,
+    lock_path,
+    moved_images,
+    moved_rows,
+    read_lock,
+    record_of,
+    split_columns,
+)
+from panderm.data.rows import (
+    HELD,
+    crossing,
+    crossing_images,
+    images_folder,
+    other_ending,
+    require_known_splits,
+    require_unique_images,
+)
+from panderm.data.rows import SPLITS as SPLITS
+from panderm.data.stored import MAX_MEGAPIXELS
+from panderm.errors import PandermWarning, TableError, plural, some
 from panderm.provenance import Record
 from panderm.storage import sha256_of_file, sha256_of_json
-
-SPLITS = ("train", "val", "test")
 
 
 class Skipped(Record):
@@ -47,6 +69,8 @@ class TableCard(Record):
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     note: str | None = None
+    max_megapixels: float = MAX_MEGAPIXELS
+    lock: LockRecord | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +138,7 @@ def read_table(
     group: str | None = None,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
     note: str | None = None,
     progress: bool = True,
 ) -> Table:
@@ -122,10 +147,11 @@ def read_table(
     Without options the published contract holds: columns ``image``, ``split`` (train, val, test) and
     ``label`` or ``binary_label``; columns named ``patient_id`` or ``patient``, ``lesion_id`` or
     ``lesion`` are taken as patient and group. Every file is decoded once here, so that a bad one is
-    known before any compute.
+    known before any compute. Where a lock lies beside the table (``x.lock.json`` beside ``x.csv``, as
+    :func:`panderm.split` writes it), rows and images must be as they were when the table was split.
 
     Args:
-        path: the CSV; comma, semicolon or tab between columns, UTF-8.
+        path: the CSV; comma, semicolon or tab between columns, UTF-8. Or a ``.parquet`` file.
         images: the folder that the image column is relative to; by default the CSV's own folder.
         image_column: column with the file name (or an absolute path); unique.
         label: column with the class, strings or integers.
@@ -135,6 +161,7 @@ def read_table(
         classes: all classes, in the order wanted; by default integers ascending, strings A to Z.
             Of two classes the second is the positive one.
         skip_bad: leave out rows whose image cannot be read or whose label is empty, and say so on the card.
+        max_megapixels: an image of more millions of pixels counts as bad.
         note: a sentence that travels with the table to the report.
         progress: show progress on standard error.
 
@@ -143,31 +170,35 @@ def read_table(
 
     Raises:
         TableError: with every finding of its kind, by row.
+        ArtifactError: the lock beside the table is damaged.
 
     Example:
         >>> table = panderm.read_table("ham_clean.csv", images="images/", group="lesion_id")  # doctest: +SKIP
     """
     source = Path(path)
-    frame = read_csv(source)
+    frame = read_cells(source)
     roles = find_roles(frame, source, image_column, label, split_column, patient, group)
-    folder = _images_folder(source, images)
+    folder = images_folder(source, images)
 
     columns = {role: read_column(frame, name) for role, name in roles.items()}
     rows = frame.index.to_numpy(dtype=np.int64)
     if roles["label"]:
         columns["label"] = whole_numbers(columns["label"])
-    _require_unique_images(columns["image"], folder, rows, roles["image"])
+    require_unique_images(columns["image"], folder, rows, roles["image"])
     if roles["split"]:
-        _require_known_splits(columns["split"], rows, roles["split"], source)
+        require_known_splits(columns["split"], rows, roles["split"], source)
+
+    lock, unlocked = _lock_of(source, frame, roles)
 
     paths = [folder / (name or "") for name in columns["image"]]
-    facts = list(inspect_all(paths, workers=min(8, os.cpu_count() or 1), progress=progress))
+    workers = min(8, os.cpu_count() or 1)
+    facts = list(inspect_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
     bad = []
     for i, fact in enumerate(facts):
         if not columns["image"][i]:
             bad.append(Skipped(row=int(rows[i]), image="", reason="no image is named"))
         elif fact.problem:
-            reason = fact.problem + (_other_ending(paths[i]) if fact.problem == "no such file" else "")
+            reason = fact.problem + (other_ending(paths[i]) if fact.problem == "no such file" else "")
             bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason=reason))
         elif roles["label"] and columns["label"][i] is None:
             bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason="no label"))
@@ -195,10 +226,15 @@ def read_table(
     columns = {role: values[keep] for role, values in columns.items()}
     hashes = np.array([fact.sha256 for fact in facts], dtype=object)[keep]
     order = _classes(columns["label"], classes, roles["label"])
+    if lock is not None:
+        changed = moved_images(lock, rows[keep].tolist(), columns["image"].tolist(), hashes.tolist())
+        _refuse_moved([moved for _, moved in changed], source)
 
     leaks = [
-        *_crossing(columns["patient"], columns["split"], "patient"),
-        *_crossing(columns["group"], columns["split"], "group"),
+        *crossing(columns["patient"], columns["split"], "patient"),
+        *crossing(columns["group"], columns["split"], "group"),
+        *crossing_images(columns["image"], hashes, columns["split"]),
+        *unlocked,
     ]
     for leak in leaks:
         warnings.warn(leak, PandermWarning, stacklevel=2)
@@ -217,60 +253,35 @@ def read_table(
         skipped=tuple(bad),
         warnings=tuple(leaks),
         note=note,
+        max_megapixels=max_megapixels,
+        lock=None if lock is None else record_of(lock, lock_path(source), roles["split"]),
     )
     kept_paths = np.array([str(p) for p in paths], dtype=object)[keep]
     return Table(row=rows[keep], path=kept_paths, sha256=hashes, card=card, **columns)
 
 
-def _images_folder(source: Path, images: Path | str | None) -> Path:
-    folder = Path(images).expanduser() if images is not None else source.parent
-    if not folder.is_dir():
+def _lock_of(
+    source: Path, frame: pd.DataFrame, roles: dict[str, str | None]
+) -> tuple[Lock | None, list[str]]:
+    """Return the lock beside a table whose rows agree with it, or why it does not hold the split read."""
+    path = lock_path(source)
+    if not os.path.lexists(path):
+        return None, []
+    lock = read_lock(path)
+    column = roles["split"]
+    if column is not None and column not in split_columns(lock, frame, column).values():
+        return None, [f"{path.name} holds column {some(lock.head.columns)}: column {column!r} is not locked"]
+    _refuse_moved(moved_rows(lock, frame, roles), source)
+    return lock, []
+
+
+def _refuse_moved(moved: list[Moved], source: Path) -> None:
+    if moved:
         raise TableError(
-            "the images folder must exist.",
-            f"{folder} is {'a file' if folder.exists() else 'not there'}",
-            "name the folder that the image column is relative to with --images",
+            "a table must be as its lock says.",
+            [f"{source.name} is not as it was when it was split:", *in_lines(moved)],
+            f"panderm split {source.name} --verify lists all; or split the table again",
         )
-    return folder.resolve()
-
-
-def _require_unique_images(
-    image: Column, folder: Path, rows: npt.NDArray[np.int64], name: str | None
-) -> None:
-    # One file may have two names: a.jpg, ./a.jpg, and its whole path.
-    file = np.array([x and os.path.normpath(folder / x) for x in image], dtype=object)
-    times = Counter(x for x in file if x)
-    found = {x: image[file == x][0] for x, n in times.items() if n > 1}
-    twice = list(found.values())
-    if twice:
-        where = [f"{found[x]}: rows {some([int(r) for r in rows[file == x]])}" for x in list(found)[:5]]
-        raise TableError(
-            f"every image must be named once in column {name!r}.",
-            [f"{plural(len(twice), 'image')} named more than once: {some(twice)}", *where],
-            "remove the repeated rows",
-        )
-
-
-def _require_known_splits(split: Column, rows: npt.NDArray[np.int64], name: str | None, source: Path) -> None:
-    unknown = sorted({x or "" for x in split} - set(SPLITS))
-    if unknown:
-        lines = []
-        for value in unknown[:5]:
-            at = [int(r) for r in rows[(split == value) if value else (split == None)]]  # noqa: E711
-            lines.append(f"{value!r} in {plural(len(at), 'row')} ({some(at)}){did_you_mean(value, SPLITS)}")
-        raise TableError(
-            f"a split must be one of {', '.join(SPLITS)}.",
-            [f"column {name!r} of {source.name} has:", *lines],
-            "correct the column, or name another with --split-column",
-        )
-
-
-def _other_ending(path: Path) -> str:
-    if path.suffix or not path.name:
-        return ""
-    for ending in (".jpg", ".jpeg", ".png", ".JPG"):
-        if path.with_name(path.name + ending).is_file():
-            return f"; {path.name}{ending} exists: the column must hold the whole file name"
-    return ""
 
 
 def _line(bad: Skipped) -> str:
@@ -291,24 +302,9 @@ def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> t
     return in_order(present)
 
 
-def _crossing(unit: Column, split: Column, role: Literal["patient", "group"]) -> list[str]:
-    """Name the patients (or groups) that stand in more than one split, one sentence a pair of splits."""
-    members = {name: {u for u, s in zip(unit, split, strict=True) if s == name and u} for name in SPLITS}
-    sentences = []
-    for i, one in enumerate(SPLITS):
-        for other in SPLITS[i + 1 :]:
-            both = sorted(members[one] & members[other])
-            if both:
-                sentences.append(
-                    f"a {role} must not be in two splits: {plural(len(both), role)} in both {one} "
-                    f"and {other}: {some(both)}. Scores on {other} will look better than they are"
-                )
-    return sentences
-
-
 def _counts(split: Column, label: Column, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
-    for name in [s for s in SPLITS if s in set(split)] or [""]:
+    for name in [s for s in (*SPLITS, HELD) if s in set(split)] or [""]:
         here = Counter(label[split == name] if name else label)
         counts[name or "all"] = {c: here[c] for c in classes} if classes else {"": int(here[None])}
     return counts

@@ -48,11 +48,12 @@ def _drawn(i: int) -> RGB:
 
 
 def _of_predictions(predictions: Predictions) -> Iterator[RGB]:
+    most = predictions.card.embeddings.table.max_megapixels
     for i in np.random.default_rng(0).permutation(len(predictions)):
         try:
             content = read_bytes(predictions.path[i])
             if hashlib.sha256(content).hexdigest() == predictions.sha256[i]:
-                yield decode(content, predictions.path[i])
+                yield decode(content, predictions.path[i], max_megapixels=most)
         except ImageError:
             continue
 

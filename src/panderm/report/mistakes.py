@@ -53,7 +53,7 @@ def most_confident_mistakes(predictions: Predictions, most: int = MOST) -> Itera
     wrong = np.flatnonzero(truth != predicted)
     confidence = predictions.probabilities[wrong, predicted[wrong]]
     for row in wrong[np.argsort(-confidence, kind="stable")][:most]:
-        picture, problem = _picture(predictions.path[row], predictions.sha256[row])
+        picture, problem = _picture(predictions, row)
         yield Mistake(
             image=predictions.image[row],
             truth=predictions.classes[truth[row]],
@@ -114,7 +114,7 @@ def _shared(
         for i in who:
             chances = predictions[i].probabilities[row]
             taken.setdefault(first.classes[int(chances.argmax())], []).append((i, float(chances.max())))
-        picture, problem = _picture(first.path[row], first.sha256[row])
+        picture, problem = _picture(first, row)
         yield SharedMistake(
             image=first.image[row],
             truth=first.truth[row],
@@ -133,13 +133,14 @@ def thumbnail(rgb: npt.NDArray[np.uint8], side: int = SIDE) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(target.getvalue()).decode()}"
 
 
-def _picture(path: str | None, sha256: str | None) -> tuple[str | None, str | None]:
+def _picture(predictions: Predictions, row: int) -> tuple[str | None, str | None]:
+    path, most = predictions.path[row], predictions.card.embeddings.table.max_megapixels
     if not path:
         return None, "no file is named"
     try:
         content = read_bytes(path)
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if hashlib.sha256(content).hexdigest() != predictions.sha256[row]:
             return None, "changed since it was embedded"
-        return thumbnail(decode(content, path)), None
+        return thumbnail(decode(content, path, max_megapixels=most)), None
     except ImageError as error:
         return None, error.reason

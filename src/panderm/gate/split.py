@@ -1,0 +1,368 @@
+"""A table to train, val and test, or to folds: by groups that nothing tears apart, with a lock beside it."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from panderm.data import duplicates
+from panderm.data.columns import Column, find_roles, in_order, read_cells, read_column, whole_numbers
+from panderm.data.duplicates import clusters, find_pairs
+from panderm.data.examine import Examined, examine_all
+from panderm.data.lock import GroupFacts, Lock, LockHead, lock_path
+from panderm.data.parts import Parts, Units, count, deal, shortfalls
+from panderm.data.rows import images_folder, lesions_of, other_ending, require_unique_images
+from panderm.data.split import METHOD
+from panderm.data.stored import MAX_MEGAPIXELS
+from panderm.errors import PandermWarning, TableError, UsageError, did_you_mean, plural, some
+from panderm.gate.locking import chain, joined_by, locked_rows, write_both
+from panderm.provenance import Provenance
+from panderm.storage import refuse_existing
+
+TEST, VAL = 0.2, 0.1
+FOLD = "fold"
+_DUPLICATES = {
+    "same pixels": "equal SHA-256 of the decoded pixels",
+    "near": f"correlation of brightness spectra, best of 8 turns and mirrorings, ≥ {duplicates.COARSE} "
+    f"whitened and ≥ {duplicates.FINE} whitened twice",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """What :func:`split` wrote and found.
+
+    Attributes:
+        csv: the table with its split.
+        lock: the lock beside it.
+        rows: how many it has.
+        counts: by split column, part and class.
+        groups: how many groups, the largest, and what joined rows into them.
+        warnings: what a reader of the numbers should know.
+    """
+
+    csv: Path
+    lock: Path
+    rows: int
+    counts: dict[str, dict[str, dict[str, int]]]
+    groups: GroupFacts
+    warnings: tuple[str, ...]
+
+
+def split(
+    table: Path | str,
+    *,
+    out: Path | str | None = None,
+    images: Path | str | None = None,
+    image_column: str = "image",
+    label: str | None = None,
+    split_column: str = "split",
+    patient: str | None = None,
+    group: str | None = None,
+    test: float | None = None,
+    val: float = VAL,
+    folds: int | None = None,
+    balance: Sequence[str] | None = None,
+    keep_test: bool = False,
+    no_images: bool = False,
+    skip_bad: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Split:
+    """Split a table by groups: rows joined by patient, by lesion, or by images that are one.
+
+    A group is never torn apart. Within that, every part holds its share of every class, and of every value of
+    the columns to balance, as near as the groups allow. The table is copied cell by cell with a ``split``
+    column; a lock lies beside the copy, and :func:`panderm.read_table` holds the copy to it from then on.
+
+    Args:
+        table: a CSV or Parquet file, as of :func:`panderm.read_table`; it is not changed.
+        out: the CSV to write; by default ``x_split.csv`` beside ``x.csv``.
+        images: the folder that the image column is relative to; by default the table's own.
+        image_column: column with the file name; unique.
+        label: column with the class; by default ``label``, else ``binary_label``.
+        split_column: the column to write; of the folds, ``split_1`` and so on.
+        patient: column that says who is in the picture; by default ``patient_id`` or ``patient``.
+        group: column that says which lesion it is; by default ``lesion_id`` or ``lesion``.
+        test: share of all rows for test; by default 0.2, with folds none.
+        val: share of all rows for val; with folds, in each of them.
+        folds: write ``fold`` (1 … K) and ``split_1`` … ``split_K`` too; ``split`` is then train, or test for
+            rows held back by ``test``, which are ``held`` in every fold.
+        balance: columns whose values every part should hold in the same shares.
+        keep_test: rows that are test in the split column now stay test, with all of their group.
+        no_images: look at no image: groups come from the columns alone, and the lock says so.
+        skip_bad: go on where images cannot be read or labels are empty: such rows are split by columns alone.
+        max_megapixels: an image of more millions of pixels counts as one that cannot be read.
+        seed: another seed, another split; the same rows in any order, the same split.
+        overwrite: replace outputs that exist.
+        progress: show progress on standard error.
+
+    Raises:
+        TableError: rows or columns that cannot be used, all listed.
+        UsageError: shares that leave nothing, options that exclude each other.
+
+    Example:
+        >>> done = panderm.split("ham.csv", images="images/", label="dx")  # doctest: +SKIP
+        >>> done.counts["split"]["test"]["mel"]  # doctest: +SKIP
+        196
+    """
+    started = time.monotonic()
+    balance = balance or ()
+    source = Path(table)
+    target = _target(source, out)
+    _require_shares(test, val, folds, keep_test=keep_test)
+    refuse_existing(target, overwrite=overwrite)
+    refuse_existing(lock_path(target), overwrite=overwrite)
+    frame = read_cells(source)
+    present = split_column in frame.columns
+    roles = find_roles(
+        frame, source, image_column, label, split_column if present else "split", patient, group
+    )
+    roles["split"] = split_column if present else None
+    written = [
+        split_column,
+        *([FOLD] if folds else []),
+        *(f"{split_column}_{k + 1}" for k in range(folds or 0)),
+    ]
+    _require_free_columns(frame, roles, written, balance, source)
+    folder = images_folder(source, images)
+    rows = frame.index.to_numpy(dtype=np.int64)
+    columns = {role: read_column(frame, name) for role, name in roles.items()}
+    columns["label"] = whole_numbers(columns["label"])
+    require_unique_images(columns["image"], folder, rows, roles["image"])
+    kept = _kept(columns["split"], split_column, source) if keep_test else None
+
+    paths = [folder / (name or "") for name in columns["image"]]
+    looked: list[Examined] = []
+    if not no_images:
+        workers = min(8, os.cpu_count() or 1)
+        looked = list(examine_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
+    told = _bad(source, rows, columns, paths, looked, roles, skip_bad=skip_bad)
+    pairs = find_pairs([e.fingerprint for e in looked], progress=progress) if looked else []
+    lesion = lesions_of(columns["patient"], columns["group"])
+    told += _numbered_within(columns["group"], lesion)
+    units = Units(
+        image=columns["image"],
+        group=clusters(len(rows), [*_alike(columns["patient"]), *_alike(lesion), *(p[:2] for p in pairs)]),
+        label=columns["label"],
+        others=tuple(read_column(frame, name) for name in balance),
+    )
+    share = test if test is not None else 0.0 if folds or keep_test else TEST
+    parts = deal(units, test=share, val=val, folds=folds, kept=kept, seed=seed)
+    told += _fell_short(units, parts, columns, kept, rows, test=share, val=val, folds=folds)
+    for sentence in told:
+        warnings.warn(sentence, PandermWarning, stacklevel=2)
+
+    named = {split_column + suffix: part for suffix, part in parts.columns.items()}
+    classes = in_order({x for x in columns["label"] if x is not None})
+    joined = joined_by(columns["patient"], lesion, roles, pairs, looked=bool(looked))
+    sizes = np.bincount(units.group)
+    head = LockHead(
+        provenance=Provenance.now(seconds=time.monotonic() - started),
+        table=target.name,
+        roles={role: name for role, name in roles.items() if role != "split"},
+        columns=tuple(named),
+        fold=FOLD if folds else None,
+        seed=seed,
+        options={
+            "test": share,
+            "val": val,
+            "folds": folds,
+            "balance": list(balance),
+            "keep_test": keep_test,
+            "no_images": no_images,
+            "skip_bad": skip_bad,
+            "max_megapixels": max_megapixels,
+        },
+        method={"assignment": METHOD, **({} if no_images else _DUPLICATES)},
+        images_read=not no_images,
+        classes=classes,
+        counts={name: count(units, part, classes) for name, part in named.items()},
+        groups=GroupFacts(
+            groups=len(sizes), largest=int(sizes.max()), joined_by=tuple(joined), joined=joined
+        ),
+    )
+    lock = Lock(head, list(locked_rows(rows, columns, classes, units, parts, looked)), chain(pairs, rows))
+    if parts.fold is not None:
+        named[FOLD] = np.array([str(k) if k else "" for k in parts.fold], dtype=object)
+    write_both(frame, {name: named[name] for name in written}, target, lock, overwrite=overwrite)
+    return Split(target, lock_path(target), len(rows), head.counts, head.groups, tuple(told))
+
+
+def _target(source: Path, out: Path | str | None) -> Path:
+    target = source.with_name(f"{source.stem}_split.csv") if out is None else Path(out)
+    if target.suffix.lower() in (".parquet", ".json"):
+        raise UsageError("--out must be a CSV file.", f"found {target}")
+    if os.path.realpath(target) == os.path.realpath(source):
+        raise UsageError(
+            "the table that is split is never changed.", f"--out is {source}", "name another --out"
+        )
+    return target
+
+
+def _require_shares(test: float | None, val: float, folds: int | None, *, keep_test: bool) -> None:
+    if keep_test and test is not None:
+        raise UsageError(
+            "--keep-test keeps the test rows there are; --test cannot choose others.",
+            f"found --keep-test and --test {test:g}",
+            "leave one of them out",
+        )
+    if folds is not None and folds < 2:
+        raise UsageError("--folds must be 2 or more.", f"found {folds}")
+    share = test if test is not None else 0.0 if folds or keep_test else TEST
+    each = (1 - share) / folds if folds else 0.0
+    whole = all(0 <= x < 1 for x in (share, val)) and share + val + each < 1
+    if not whole or not (share or val or folds or keep_test):
+        raise UsageError(
+            "shares must be 0 or more and leave rows to train on, and rows beside them.",
+            f"found --test {share:g} and --val {val:g}" + (f" with --folds {folds}" if folds else ""),
+            "for example --test 0.2 --val 0.1",
+        )
+
+
+def _require_free_columns(
+    frame: pd.DataFrame,
+    roles: dict[str, str | None],
+    written: Sequence[str],
+    balance: Sequence[str],
+    source: Path,
+) -> None:
+    for name in balance:
+        if name not in frame.columns:
+            raise TableError(
+                f"column {name!r} (balance) must exist{did_you_mean(name, frame.columns)}",
+                f"{source.name} has: {', '.join(frame.columns)}",
+            )
+    for name in [*written, *balance]:
+        if list(frame.columns).count(name) > 1:
+            raise TableError(f"column {name!r} must be there once.", f"{source.name} has it twice")
+    read = {name: role for role, name in roles.items() if role != "split"} | dict.fromkeys(balance, "balance")
+    for name in written:
+        if name in read:
+            raise UsageError(
+                f"column {name!r} is to be written, and cannot be read as well.",
+                f"it is the {read[name]} column of {source.name}",
+                "name another --split-column, or rename it",
+            )
+
+
+def _kept(split: Column, name: str, source: Path) -> npt.NDArray[np.bool_]:
+    kept = np.array([x == "test" for x in split], dtype=bool)
+    if not kept.any():
+        raise TableError(
+            "--keep-test needs rows that are test.",
+            f"column {name!r} of {source.name} has: {some(sorted({x or '(empty)' for x in split}))}",
+            "name another with --split-column, or leave --keep-test out",
+        )
+    return kept
+
+
+def _bad(
+    source: Path,
+    rows: npt.NDArray[np.int64],
+    columns: dict[str, Column],
+    paths: Sequence[Path],
+    looked: Sequence[Examined],
+    roles: dict[str, str | None],
+    *,
+    skip_bad: bool,
+) -> list[str]:
+    """Refuse rows without an image or a label, or say how many there are; say where no label is."""
+    bad = []
+    for i, row in enumerate(rows.tolist()):
+        name = columns["image"][i]
+        problem = looked[i].problem if looked and name else None
+        if not name:
+            bad.append(f"row {row}: (empty): no image is named")
+        elif problem:
+            ending = other_ending(paths[i]) if problem == "no such file" else ""
+            bad.append(f"row {row}: {name}: {problem}{ending}")
+        elif roles["label"] and columns["label"][i] is None:
+            bad.append(f"row {row}: {name}: no label")
+    unnamed = any(not name for name in columns["image"])
+    if bad and (not skip_bad or unnamed or (looked and all(e.problem for e in looked))):
+        more = [f"and {len(bad) - 20:,} more"] if len(bad) > 20 else []
+        most = "every row must have a readable image" if looked else "every row must have an image's name"
+        raise TableError(
+            most + (" and a label." if roles["label"] else "."),
+            [f"{plural(len(bad), 'row')} of {source.name} of {len(rows):,} have not:", *bad[:20], *more],
+            f"images are looked for in {paths[0].parent if paths else source.parent}: name their folder with "
+            "--images; or mend the rows; or --skip-bad, or --no-images, splits them by their columns alone",
+        )
+    told = [] if roles["label"] else ["no column holds a class: no part is balanced by it; see --label"]
+    if bad:
+        told.append(
+            f"{plural(len(bad), 'row')} of {source.name} split without image or label: {some(bad, 3)}"
+        )
+    return told
+
+
+def _numbered_within(group: Column, lesion: Column) -> list[str]:
+    if lesion is group:
+        return []
+    return ["lesions are numbered within patients: a lesion is taken as patient and lesion together"]
+
+
+def _alike(column: Column) -> Iterator[tuple[int, int]]:
+    """Yield each row with the first that has the same value."""
+    first: dict[str, int] = {}
+    for i, value in enumerate(column):
+        if value is not None and first.setdefault(value, i) != i:
+            yield first[value], i
+
+
+def _fell_short(
+    units: Units,
+    parts: Parts,
+    columns: dict[str, Column],
+    kept: npt.NDArray[np.bool_] | None,
+    rows: npt.NDArray[np.int64],
+    *,
+    test: float,
+    val: float,
+    folds: int | None,
+) -> list[str]:
+    told = []
+    first = parts.columns[""]
+    if kept is not None:
+        joined = rows[(first == "test") & ~kept].tolist()
+        if joined:
+            told.append(
+                f"{plural(len(joined), 'row')} joined test, being of one group with rows of test: "
+                f"rows {some(joined)}"
+            )
+    sizes = np.bincount(units.group)
+    mine = units.group == int(np.argmax(sizes))
+    owners = set(columns["patient"][mine])
+    whose = (
+        f"patient {owners.pop()}"
+        if owners != {None} and len(owners) == 1
+        else f"rows {some(rows[mine].tolist(), 3)}"
+    )
+    if folds:
+        assert parts.fold is not None
+        free = parts.fold > 0
+        some_units = Units(units.image[free], units.group[free], units.label[free])
+        named = np.array([f"fold {k}" for k in parts.fold[free]], dtype=object)
+        wanted = {f"fold {k}": 1 / folds for k in range(1, folds + 1)}
+        return told + shortfalls(some_units, named, wanted, whose)
+    if kept is not None:
+        free = first != "test"
+        rest = val * len(units) / max(1, int(free.sum()))
+        some_units = Units(units.image[free], units.group[free], units.label[free])
+        if not free.any():
+            return [*told, "every row is test: nothing is left to train on"]
+        wanted = {"train": 1 - rest, "val": rest}
+        return told + shortfalls(some_units, first[free], {p: s for p, s in wanted.items() if s}, whose)
+    wanted = {"train": 1 - test - val, "val": val, "test": test}
+    return told + shortfalls(units, first, {p: s for p, s in wanted.items() if s}, whose)

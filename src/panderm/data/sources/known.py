@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from panderm.data.sources import (
+    class_folders,
+    ddi,
+    derm7pt,
+    fitzpatrick17k,
     ham10000,
     isic2018,
     isic2019,
@@ -10,6 +14,8 @@ from panderm.data.sources import (
     isic2024,
     isic_archive,
     milk10k,
+    padufes20,
+    ph2,
 )
 from panderm.data.sources.source import Source
 from panderm.errors import UsageError, did_you_mean
@@ -22,6 +28,12 @@ KNOWN: tuple[Source, ...] = (
     *isic2020.SOURCES,
     *isic2024.SOURCES,
     *milk10k.SOURCES,
+    *padufes20.SOURCES,
+    *ddi.SOURCES,
+    *derm7pt.SOURCES,
+    *fitzpatrick17k.SOURCES,
+    *ph2.SOURCES,
+    *class_folders.SOURCES,
 )
 
 

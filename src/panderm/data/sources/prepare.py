@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from panderm.data.columns import whole_numbers
@@ -17,6 +18,7 @@ from panderm.data.sources.known import named
 from panderm.data.sources.source import Count, Prepared, Source
 from panderm.data.table import SPLITS
 from panderm.errors import TableError, plural, some
+from panderm.progress import Progress
 from panderm.storage import new_file, refuse_existing
 
 _OURS = (
@@ -141,6 +143,7 @@ def prepare(
     out: Path | str,
     skip_missing: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
 ) -> Preparation:
     """Turn the official files of a public dataset into a table that every verb reads.
 
@@ -153,6 +156,7 @@ def prepare(
         skip_missing: leave out rows whose image is not there. By default they stay, as a finding, so that
             nothing goes missing in silence.
         overwrite: replace a table that exists.
+        progress: show progress on standard error.
 
     Returns:
         What was written and what differs from the publication.
@@ -168,25 +172,21 @@ def prepare(
     """
     source, csv = named(name), Path(out)
     refuse_existing(csv, overwrite=overwrite)
-    below = Folder(folder)
-    prepared = source.read(below)
-    rows, missing, masks = _joined(prepared, below)
-    present = rows.pop("present").to_numpy(dtype=bool)
-    counts = _compare(source, rows, present)
-    if "split" in rows and rows["split"].nunique() == 1:
-        only = rows.pop("split").iloc[0]
-        below.notes.append(f"only the {only} part is here: no split column; panderm split makes one")
-    rows = _named(rows, source)
-    if skip_missing:
-        if not present.any():
-            raise TableError(
-                "at least one image of the official table must be there.",
-                f"none of {plural(len(rows), 'image')} is below {below.root}, which holds "
-                f"{plural(below.images, 'image file')}",
-                "unpack the images of the dataset into that folder",
-            )
-        rows = rows[present]
-    _write(rows, csv, overwrite=overwrite)
+    with Progress(4, f"preparing {name}", "steps", shown=progress) as bar:
+        below = Folder(folder)
+        bar.advance()
+        prepared = source.read(below)
+        bar.advance()
+        rows, missing, masks = _joined(prepared, below)
+        present = rows.pop("present").to_numpy(dtype=bool)
+        counts = _compare(source, rows, present)
+        rows = _named(rows, source, below)
+        if skip_missing:
+            _require_some(present, below)
+            rows = rows[present]
+        bar.advance()
+        _write(rows, csv, overwrite=overwrite)
+        bar.advance()
     labels = Counter(rows["label"]) if "label" in rows else Counter({"": len(rows)})
     known = {short for short, _ in source.classes}
     return Preparation(
@@ -206,12 +206,23 @@ def prepare(
     )
 
 
+def _require_some(present: npt.NDArray[np.bool_], below: Folder) -> None:
+    if not present.any():
+        raise TableError(
+            "at least one image of the official table must be there.",
+            f"none of {plural(len(present), 'image')} is below {below.root}, which holds "
+            f"{plural(below.images, 'image file')}",
+            "unpack the images of the dataset into that folder",
+        )
+
+
 def _joined(prepared: Prepared, below: Folder) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Return rows whose image and mask are files below the folder; and the names that have none."""
     rows = prepared.rows.reset_index(drop=True)
     asked = [str(name).strip() for name in rows["image"]]
     files = [below.image(name) for name in asked]
-    twice = sorted({name for name in asked if below.times(name) > 1})
+    # A whole path leaves no choice.
+    twice = sorted({n for n, f in zip(asked, files, strict=True) if n != f and below.times(n) > 1})
     if twice:
         n = plural(len(twice), "image")
         below.notes.append(f"{n} found in several folders or formats, of which one is taken: {some(twice)}")
@@ -248,9 +259,12 @@ def _guessed(name: str) -> str:
     return name if name.lower().endswith(IMAGE_ENDINGS) else f"{name}.jpg"
 
 
-def _named(rows: pd.DataFrame, source: Source) -> pd.DataFrame:
+def _named(rows: pd.DataFrame, source: Source, below: Folder) -> pd.DataFrame:
     """Return the rows with our columns first: names of classes, source and licence filled in, all tidy."""
     rows = rows.copy()
+    if "split" in rows and rows["split"].nunique() == 1:
+        only = rows.pop("split").iloc[0]
+        below.notes.append(f"only the {only} part is here: no split column; panderm split makes one")
     if "label" in rows:
         long = dict(source.classes)
         rows["label_name"] = [long.get(label, label) for label in rows["label"]]
@@ -272,7 +286,7 @@ def _named(rows: pd.DataFrame, source: Source) -> pd.DataFrame:
     return rows.drop(columns=empty)
 
 
-def _compare(source: Source, rows: pd.DataFrame, present: Any) -> tuple[Compared, ...]:
+def _compare(source: Source, rows: pd.DataFrame, present: npt.NDArray[np.bool_]) -> tuple[Compared, ...]:
     groups: dict[str, list[Count]] = {}
     for count in source.counts:
         groups.setdefault(count.of, []).append(count)

@@ -289,7 +289,7 @@ OPTIONS = {
     "data": "json",
     "data list": "json",
     "data show": "name json",
-    "data prepare": "name from out skip-missing overwrite json",
+    "data prepare": "name from out skip-missing overwrite json quiet",
     "data map": "table out label from to column indeterminate allow-unmapped overwrite json",
 }
 
@@ -346,7 +346,7 @@ SAME = {
     "convert": (set(), convert),
     "models check": (set(), check_weights),
     "models pull": ({"ask", "progress"}, pull),
-    "data prepare": ({"folder"}, prepare),
+    "data prepare": ({"folder", "progress"}, prepare),
     "data map": ({"taxonomy"}, map_table),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.

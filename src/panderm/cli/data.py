@@ -98,6 +98,7 @@ def prepare(
     ] = False,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> dict[str, Any]:
     """Turn an official download into a table, and compare its counts with the published ones.
 
@@ -107,7 +108,7 @@ def prepare(
     """
     from panderm.data.sources.prepare import prepare as prepare_
 
-    done = prepare_(name, folder, out=out, skip_missing=skip_missing, overwrite=overwrite)
+    done = prepare_(name, folder, out=out, skip_missing=skip_missing, overwrite=overwrite, progress=not quiet)
     if not as_json:
         _tell_of(done)
     return Finding(done.as_dict()) if done.findings else done.as_dict()

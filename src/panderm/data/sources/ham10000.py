@@ -47,10 +47,10 @@ def _read(folder: Folder) -> Prepared:
         without=("split", "MEL"),
     ).rename(columns=_RENAMED)
     rows["split"] = "train"
+    rows["mask"] = rows["image"] + "_segmentation"
     test = folder.optional_table(*TEST_TRUTH)
     if test is not None:
         rows = pd.concat([rows, _test(test)], ignore_index=True).fillna("")
-    rows["mask"] = rows["image"] + "_segmentation"
     return Prepared(rows)
 
 
@@ -95,8 +95,8 @@ HAM10000 = Source(
     read=_read,
     splits="train 10,015; test 1,511",
     note=(
-        "Many lesions have several images: split by lesion_id. The test part is that of ISIC 2018 task 3, where "
-        "its ground truth is in the folder."
+        "Many lesions have several images: split by lesion_id. The test part is that of ISIC 2018 task "
+        "3, where its ground truth is in the folder."
     ),
 )
 

@@ -28,7 +28,6 @@ def _read(folder: Folder) -> Prepared:
         *("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv"),
         columns=("image_name", "patient_id", "target"),
         known_by_columns=True,
-        without=("tfrecord",),
     ).rename(columns=_RENAMED)
     target = rows.pop("target")
     rows["label"] = target.map({"0": "benign", "1": "malignant", "0.0": "benign", "1.0": "malignant"}).fillna(

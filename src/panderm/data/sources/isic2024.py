@@ -19,7 +19,7 @@ _CITATION = (
     "Kurtansky N. R. et al. The SLICE-3D dataset: 400,000 skin lesion image crops extracted from 3D TBP for "
     "skin cancer detection. Sci Data 11, 884 (2024). doi:10.1038/s41597-024-03743-w"
 )
-_CLASSES = (("benign", "benign, or never biopsied"), ("malignant", "malignant, by biopsy"))
+_CLASSES = (("benign", "benign or never biopsied"), ("malignant", "malignant by biopsy"))
 
 
 def _read(folder: Folder) -> Prepared:

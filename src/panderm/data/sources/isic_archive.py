@@ -39,6 +39,7 @@ _BCN = {
     "melanoma, nos": "mel",
     "melanoma nos": "mel",
     "melanoma metastasis": "mel",
+    "malignant melanocytic proliferations (melanoma)": "mel",
     "nevus": "nv",
     "scar": "scar",
     "squamous cell carcinoma": "scc",
@@ -70,14 +71,10 @@ def read_export(folder: Folder) -> pd.DataFrame:
         table["diagnosis"] = table["diagnosis"].where(table["diagnosis"] != "", finest)
     coarse = [name for name in ("diagnosis_1", "benign_malignant") if name in table]
     said = _first_filled(table, coarse).str.lower()
-    table["malignancy"] = [word.split("/")[-1].removeprefix("indeterminate ") or word for word in said]
-    table["malignancy"] = table["malignancy"].replace({"pre-malignant": "indeterminate"})
-    melanoma = (
-        table[[*levels, "diagnosis"]].apply(lambda c: c.str.lower().str.startswith("melanoma")).any(axis=1)
-    )
+    unsure = said.str.startswith(("indeterminate", "pre-malignant"))
+    table["malignancy"] = said.where(~unsure, "indeterminate")
     table["melanoma"] = [
-        "" if not name else "1" if is_one else "0"
-        for name, is_one in zip(table["diagnosis"], melanoma, strict=True)
+        _melanoma(words) for words in zip(*(table[n] for n in [*levels, "diagnosis"]), strict=True)
     ]
     if "fitzpatrick_skin_type" in table:
         table["tone"] = table["fitzpatrick_skin_type"].map(_FITZPATRICK).fillna("")
@@ -89,6 +86,14 @@ def _first_filled(table: pd.DataFrame, names: list[str]) -> pd.Series:
     for name in names:
         first = first.where(first != "", table[name].str.strip())
     return first
+
+
+def _melanoma(words: tuple[str, ...]) -> str:
+    """Return "1" where a level says melanoma, "0" where they say something else, "" where all are empty."""
+    low = [word.strip().lower() for word in words]
+    if any(word.startswith("melanoma") or word.endswith("(melanoma)") for word in low):
+        return "1"
+    return "0" if any(low) else ""
 
 
 def _by(label: Callable[[pd.DataFrame], list[str]], *, note: str = "") -> Callable[[Folder], Prepared]:
@@ -194,8 +199,8 @@ MSKCC = Source(
     files=(_METADATA, _IMAGES),
     classes=MALIGNANCY,
     counts=(
-        Count(8_984, _PANDERM),
         Count(4_879, "ISIC collection 413, MSKCC Skin Tone Labeling"),
+        Count(8_984, _PANDERM),
     ),
     read=_by(_malignancy),
     labels=(("melanoma", "1 = melanoma"), ("diagnosis", "the diagnosis in the archive's words")),

@@ -22,6 +22,11 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 # Of a header that is packed: more is no header.
 _LARGEST_HEADER = 64_000_000
 
+_NEEDED = (
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation"),
+)
+
 # What pydicom finds out of order in a header is tolerated, and no user's to read about.
 warnings.filterwarnings("ignore", module=r"pydicom\..*")
 
@@ -31,11 +36,15 @@ def is_dicom(content: bytes) -> bool:
     if content[128:132] == b"DICM":
         return True
     # Without one, a file begins with its first element: of group 2 or 8, and of few bytes.
-    group, element = (int.from_bytes(content[i : i + 2], "little") for i in (0, 2))
-    if group not in (0x0002, 0x0008) or element > 0x0020 or len(content) < 16:
+    if len(content) < 16:
         return False
     explicit = content[4:6] in (b"UL", b"CS", b"UI", b"OB", b"DA", b"LO", b"SH")
-    return explicit or int.from_bytes(content[4:8], "little") <= 64
+    for order in ("little", "big"):
+        group, element = (int.from_bytes(content[i : i + 2], order) for i in (0, 2))
+        if group in (0x0002, 0x0008) and element <= 0x0020:
+            # An implicit length is even, and of the first element small.
+            return explicit or (order == "little" and int.from_bytes(content[4:8], order) in range(2, 65, 2))
+    return False
 
 
 def open_dicom(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.uint8], Stored]:
@@ -51,6 +60,9 @@ def open_dicom(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.ui
     """
     dataset = _read(io.BytesIO(content), pixels=True)
     _require_one_picture(dataset)
+    missing = [k for k in _NEEDED if dataset.get(k) is None]
+    if missing:
+        raise ValueError(f"the header does not say {missing[0]}")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     require_few_pixels(columns, rows, max_megapixels)
     if not rows or not columns:

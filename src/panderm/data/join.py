@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from panderm.data.columns import Column, read_column, read_csv
+from panderm.data.columns import Column, read_cells, read_column
 from panderm.errors import TableError, did_you_mean, plural, some
 from panderm.storage import sha256_of_file
 
@@ -39,7 +39,7 @@ def join_columns(
     """Read columns of a table and bring them into the order of ``images``.
 
     Args:
-        path: a CSV with a row for each image; it may have rows of other images.
+        path: a CSV or ``.parquet`` file with a row for each image; it may have rows of other images.
         images: (n,) names as the table has them.
         names: the columns wanted.
         image_column: the column with the images' names.
@@ -52,7 +52,7 @@ def join_columns(
         array(['no', 'no', 'yes'], dtype=object)
     """
     source = Path(path)
-    frame = read_csv(source)
+    frame = read_cells(source)
     _require_columns(frame, source, image_column, names)
     key = read_column(frame, image_column)
     position: dict[str, list[int]] = {}

@@ -7,7 +7,9 @@ anything, that is said: it never gets a number that looks fair.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -152,13 +154,16 @@ class _Groups:
         asked = [group for group in self._groups.values() if len(group.reasons) < len(names)]
         if not asked:
             return
-        with Progress(draws * len(asked), "scoring subgroups", "draw", shown=progress) as bar:
+        threads = min(len(asked), os.cpu_count() or 1)  # the arithmetic leaves the interpreter's lock alone
+        bar = Progress(draws * len(asked), "scoring subgroups", "draw", shown=progress)
+        with bar, ThreadPoolExecutor(threads) as pool:
 
             def statistic(weights: npt.NDArray[np.int32]) -> dict[str, Floats]:
+                by_row = np.ascontiguousarray(weights.T)  # a group's rows are then read one after the other
+                scored = pool.map(lambda group: self._compute(group.rows, by_row[group.rows].T), asked)
                 found: dict[str, Floats] = {}
-                for i, group in enumerate(asked):
-                    scored = self._compute(group.rows, weights[:, group.rows])
-                    found |= {f"{i} {name}": values for name, values in scored.items()}
+                for i, scores in enumerate(scored):
+                    found |= {f"{i} {name}": values for name, values in scores.items()}
                     bar.advance(len(weights))
                 return found
 

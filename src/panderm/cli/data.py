@@ -184,10 +184,13 @@ def _tell_of(done: Preparation) -> None:
             lines.add_row(one.of, said, "–", "–", "not in this folder")
         else:
             lines.add_row(one.of, said, f"{one.in_table:,}", f"{one.on_disk:,}", word)
-    _console().print(lines)
+    if done.counts:
+        _console().print(lines)
     typer.echo(f"{done.csv}: {plural(done.rows, 'row')} from {', '.join(done.read) or done.images}")
     for note in done.notes:
         typer.echo(note)
+    for column, what in source.labels:
+        typer.echo(f"column {column} can be a label too: {what}")
     if done.skipped and done.missing:
         typer.echo(f"left out: {plural(len(done.missing), 'row')} whose image is not there")
     if done.unlabelled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,30 @@ def test_no_folder_no_table(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     with pytest.raises(TableError, match="official download must"):
         Folder(path)
+
+
+def test_a_link_back_up_is_walked_once(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/up").symlink_to(tmp_path, target_is_directory=True)
+    folder = put(tmp_path, "a/one.jpg", "a/b/two.jpg")
+    assert folder.images == 2
+    assert folder.times("one") == 1
+
+
+def test_a_name_that_is_no_text_is_left_aside_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system keeps such names out")
+    folder = Folder(tmp_path)
+    assert folder.images == 1
+    assert folder.notes == ["1 file left aside: names that are not UTF-8 cannot stand in a table"]
+
+
+def test_archives_that_were_not_unpacked_are_named(download: Download) -> None:
+    download.table("metadata.csv", [{"isic_id": "ISIC_1", "diagnosis_1": "Benign"}])
+    (download.root / "ISIC-images.zip").write_bytes(b"PK")
+    done = download.prepare("hiba")
+    assert done.missing == ("ISIC_1",)
+    assert "ISIC-images.zip: packed, and not looked into" in done.notes

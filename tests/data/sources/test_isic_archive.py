@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 from miniature import Download, compared
 
@@ -134,3 +137,29 @@ def test_two_tables_that_could_be_the_export(download: Download) -> None:
         download.prepare("mskcc")
     assert "2 files" in str(caught.value)
     assert "a.csv, b.csv" in str(caught.value)
+
+
+def test_any_collection_on_real_images(shared: Path, download: Download) -> None:
+    """UDA-1 as the archive would export it: real ids, diagnoses and images."""
+    real = shared / "data/isic_uda1"
+    with (real / "labels.csv").open(encoding="utf-8", newline="") as file:
+        told = list(csv.DictReader(file))
+    level = {"nevus": ("Benign", "Nevus"), "melanoma": ("Malignant", "Melanoma, NOS")}
+    rows = [
+        {
+            "isic_id": row["image"].removesuffix(".jpg"),
+            "copyright_license": "CC-0",
+            "age_approx": row["age"],
+            "sex": row["sex"],
+            "diagnosis_1": level[row["dx"]][0],
+            "diagnosis_3": level[row["dx"]][1],
+        }
+        for row in told
+    ]
+    download.table("isic_metadata_292.csv", rows)
+    (download.root / "ISIC-images").symlink_to(real / "images", target_is_directory=True)
+    done = download.prepare("isic-archive")
+    assert (done.rows, done.missing, done.findings) == (555, (), [])
+    written = download.written()
+    assert [row["melanoma"] for row in written] == [row["binary_label"] for row in told]
+    assert {row["licence"] for row in written} == {"CC-0"}

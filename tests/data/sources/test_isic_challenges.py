@@ -389,3 +389,37 @@ def test_two_patients_rows_on_real_images(shared: Path, download: Download) -> N
     assert sum(done.unused.values()) == 860
     table = read_table(download.out, images=download.root, progress=False)
     assert len(table) == 40
+
+
+def test_a_ground_truth_saved_by_a_spreadsheet(download: Download) -> None:
+    """Semicolons between cells, commas in numbers: what a German spreadsheet program makes of 1.0."""
+    rows = one_hot(["ISIC_0000000", "ISIC_0024306"], ["NV", "SCC"], C2019)
+    told = [{c: str(v).replace(".", ",") if c != "image" else v for c, v in row.items()} for row in rows]
+    download.table("ISIC_2019_Training_GroundTruth.csv", told, separator=";")
+    download.images("ISIC_0000000.jpg", "ISIC_0024306.jpg")
+    download.prepare("isic2019")
+    assert [row["label"] for row in download.written()] == ["nv", "scc"]
+
+
+def test_a_ground_truth_without_any_class_is_a_finding(download: Download) -> None:
+    rows = one_hot(["ISIC_0000000"], ["none"], C2019)
+    download.table("ISIC_2019_Training_GroundTruth.csv", rows)
+    download.images("ISIC_0000000.jpg")
+    done = download.prepare("isic2019")
+    assert "not one row has a label: is the official table as it was downloaded?" in done.findings
+
+
+def test_task1_on_real_images_and_masks(shared: Path, download: Download) -> None:
+    """Images and masks of ISIC 2017, which task 1 of 2018 took over, in the official folders."""
+    real = shared / "data/isic2017_seg"
+    for name, of in (
+        ("ISIC2018_Task1-2_Training_Input", "images"),
+        ("ISIC2018_Task1_Training_GroundTruth", "masks"),
+    ):
+        (download.root / name).symlink_to(real / of, target_is_directory=True)
+    done = download.prepare("isic2018-task1")
+    assert compared(done, "train: images") == (93, 93, False)
+    assert compared(done, "train: masks") == (93, 93, False)
+    assert (done.missing, done.missing_masks, done.unused) == ((), (), {})
+    for row in download.written():
+        assert Path(row["mask"]).stem == f"{Path(row['image']).stem}_segmentation"

@@ -50,6 +50,7 @@ class Folder:
         self._image: dict[str, str] = {}  # the stem in small letters -> the file
         self._more: dict[str, list[str]] = {}  # further files of the same stem
         self._others: list[str] = []  # files that are no images
+        self._unnamed = 0  # files whose names are not text
         self._walk()
         if not self._image and not self._others:
             raise TableError(
@@ -59,21 +60,40 @@ class Folder:
             )
 
     def _walk(self) -> None:
-        for here, folders, files in os.walk(self.root, followlinks=True):
+        seen: set[tuple[int, int]] = set()
+        closed: list[str] = []
+        for here, folders, files in os.walk(
+            self.root, followlinks=True, onerror=lambda error: closed.append(str(error.filename))
+        ):
+            place = Path(here).stat()
+            if (place.st_dev, place.st_ino) in seen:  # a link back up would lead round and round
+                folders.clear()
+                continue
+            seen.add((place.st_dev, place.st_ino))
             folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
             inside = os.path.relpath(here, self.root).replace(os.sep, "/")
             prefix = "" if inside == "." else f"{inside}/"
             for file in sorted(files):
-                if file.startswith("."):
-                    continue
-                stem, ending = _parts(file)
-                if ending.lower() not in IMAGE_ENDINGS:
-                    self._others.append(prefix + file)
-                    continue
-                self.images += 1
-                key = stem.casefold()
-                if self._image.setdefault(key, prefix + file) != prefix + file:
-                    self._more.setdefault(key, []).append(prefix + file)
+                if not file.startswith("."):
+                    self._take(prefix + file)
+        if closed:
+            self.notes.append(f"{plural(len(closed), 'folder')} could not be looked into: {some(closed)}")
+        if self._unnamed:
+            n = plural(self._unnamed, "file")
+            self.notes.append(f"{n} left aside: names that are not UTF-8 cannot stand in a table")
+
+    def _take(self, file: str) -> None:
+        if not _is_utf8(file):
+            self._unnamed += 1
+            return
+        stem, ending = _parts(file)
+        if ending.lower() not in IMAGE_ENDINGS:
+            self._others.append(file)
+            return
+        self.images += 1
+        key = stem.rpartition("/")[2].casefold()
+        if self._image.setdefault(key, file) != file:
+            self._more.setdefault(key, []).append(file)
 
     def image(self, name: str) -> str | None:
         """Return the file of an image, relative to the folder, or None.
@@ -111,6 +131,10 @@ class Folder:
             return sorted(every)
         pattern = f"*/{part.casefold().strip('/')}/*"
         return sorted(file for file in every if fnmatchcase(f"/{file.casefold()}", pattern))
+
+    def packed(self) -> list[str]:
+        """Return the archives that lie there: what is in them is not looked at."""
+        return [file for file in self._others if file.casefold().endswith(_ARCHIVES)]
 
     def find(self, *names: str) -> str | None:
         """Return a file that is no image, relative to the folder: by the first name that is there, or None.
@@ -169,15 +193,14 @@ class Folder:
 
     def _lacks(self, names: tuple[str, ...], columns: tuple[str, ...]) -> TableError:
         tables = [f for f in self._others if _ending(f) in _TABLE_ENDINGS]
-        packed = [f for f in self._others if f.casefold().endswith(_ARCHIVES)]
         found = [f"looked for {' or '.join(names)} below {self.root}"]
         if columns:
             found.append(f"and for any table with the columns {', '.join(columns)}")
         there = f"there: {plural(self.images, 'image')}, {plural(len(tables), 'table')}"
         found.append(there + (f" ({some(tables)})" if tables else ""))
         hint = "download it from the address that panderm data list shows"
-        if packed:
-            hint = f"{some(packed)} must be unpacked first"
+        if self.packed():
+            hint = f"{some(self.packed())} must be unpacked first"
         return TableError("the official table must be there.", found, hint)
 
     def _by_columns(self, columns: tuple[str, ...], without: tuple[str, ...]) -> str | None:
@@ -215,6 +238,14 @@ def _parts(name: str) -> tuple[str, str]:
     """Return a name without its ending, and the ending: ``("train/a", ".jpg")``."""
     stem, dot, ending = name.rpartition(".")
     return (stem, dot + ending) if stem and "/" not in ending else (name, "")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rank(file: str, exact: str | None, stem: str) -> tuple[bool, bool, int, int, str]:

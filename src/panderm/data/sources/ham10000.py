@@ -32,7 +32,9 @@ def one_hot(frame: pd.DataFrame, classes: dict[str, str]) -> list[str]:
 
     ``classes`` names each column's class. A row with no 1, or with several, has the label "".
     """
-    values = frame[list(classes)].apply(pd.to_numeric, errors="coerce").to_numpy() == 1
+    # A spreadsheet program may have saved 1.0 as 1,0.
+    numbers = frame[list(classes)].apply(lambda c: pd.to_numeric(c.str.replace(",", "."), errors="coerce"))
+    values = numbers.to_numpy() == 1
     names = list(classes.values())
     return [names[row.argmax()] if row.sum() == 1 else "" for row in values]
 

@@ -193,8 +193,8 @@ MSKCC = Source(
     title="Images of Memorial Sloan Kettering in the ISIC Archive",
     modality="dermoscopy",
     address="https://api.isic-archive.com/collections/413/",
-    licence="as each row says (licence)",
-    non_commercial=True,
+    licence="CC BY 4.0 (collection 413)",
+    non_commercial=False,
     citation="Memorial Sloan Kettering Cancer Center, ISIC Archive; doi:10.34970/962049 for collection 413",
     files=(_METADATA, _IMAGES),
     classes=MALIGNANCY,
@@ -211,4 +211,20 @@ MSKCC = Source(
     ),
 )
 
-SOURCES = (BCN20000, HIBA, MSKCC)
+ARCHIVE = Source(
+    name="isic-archive",
+    title="Any collection of the ISIC Archive",
+    modality="as exported",
+    address="https://api.isic-archive.com/collections/",
+    licence="as each row says",
+    non_commercial=True,
+    citation="as the collection's page asks",
+    files=(_METADATA, _IMAGES),
+    classes=MALIGNANCY,
+    counts=(),
+    read=_by(_malignancy),
+    labels=(("melanoma", "1 = melanoma"), ("diagnosis", "the diagnosis in the archive's words")),
+    note="Take the licence of each row seriously: collections mix CC0, CC BY and CC BY-NC.",
+)
+
+SOURCES = (BCN20000, HIBA, MSKCC, ARCHIVE)

@@ -96,6 +96,8 @@ class Preparation:
         if self.missing_masks:
             masks = plural(len(self.missing_masks), "mask")
             found.append(f"{masks} not there: {some(self.missing_masks)}")
+        if self.unlabelled == self.rows and self.source.classes:
+            found.append("not one row has a label: is the official table as it was downloaded?")
         if self.unmapped:
             told = ", ".join(f"{name} ({n:,})" for name, n in self.unmapped.items())
             found.append(f"labels that were not published for this dataset, kept as they are: {told}")
@@ -228,6 +230,8 @@ def _joined(prepared: Prepared, below: Folder) -> tuple[pd.DataFrame, list[str],
         below.notes.append(f"{n} found in several folders or formats, of which one is taken: {some(twice)}")
     _require_once(asked, files, below)
     missing = [name for name, file in zip(asked, files, strict=True) if file is None]
+    if missing and below.packed():
+        below.notes.append(f"{some(below.packed())}: packed, and not looked into")
     rows["image"] = [file or _guessed(name) for name, file in zip(asked, files, strict=True)]
     rows["present"] = [file is not None for file in files]
     no_mask: list[str] = []

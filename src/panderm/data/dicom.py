@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-# Of a header that is packed: more is no header.
-_LARGEST_HEADER = 64_000_000
+_MOST_INFLATED = 1_200_000_000
 
 _NEEDED = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -137,7 +136,7 @@ def _inflated(content: bytes) -> BinaryIO:
         raise ValueError("a deflated file without the length of its first group")
     end = at + 12 + int.from_bytes(content[at + 8 : at + 12], "little")
     packed = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = packed.decompress(content[end:], _LARGEST_HEADER + 6 * 179_000_000)
+    plain = packed.decompress(content[end:], _MOST_INFLATED)
     if packed.unconsumed_tail:
         raise Unreadable("a deflated file of more than a gigabyte")
     # The name of plain, explicit, little-endian files, at the same length.

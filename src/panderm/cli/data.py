@@ -141,6 +141,7 @@ def _told(source: Source) -> dict[str, Any]:
         "lesions": source.published("lesions"),
         "splits": source.splits,
         "labels": dict(source.labels),
+        "overlaps": list(source.overlaps),
         "note": source.note,
     }
 
@@ -153,6 +154,9 @@ def _tell(source: Source) -> None:
     say(f"licence:  {source.licence}{commercial}")
     say(f"cite:     {source.citation}")
     say(f"split:    {source.splits or 'none published: panderm split makes one'}")
+    if source.overlaps:
+        shared = ", ".join(source.overlaps)
+        say(f"overlaps: {shared} hold some of the same images: never train on one and test on the other")
     if source.note:
         say(f"note:     {source.note}")
     say("files:")
@@ -200,6 +204,8 @@ def _tell_of(done: Preparation) -> None:
     commercial = "; not for commercial use" if source.non_commercial else ""
     typer.echo(f"licence: {source.licence}{commercial}. Cite: {source.citation}")
     typer.echo(f"next: panderm check {done.csv} --images {done.images}")
+    if not done.split:
+        typer.echo(f"then: panderm split {done.csv} --images {done.images}")
     if done.findings:
         typer.echo("")
         for finding in done.findings:

@@ -423,3 +423,13 @@ def test_task1_on_real_images_and_masks(shared: Path, download: Download) -> Non
     assert (done.missing, done.missing_masks, done.unused) == ((), (), {})
     for row in download.written():
         assert Path(row["mask"]).stem == f"{Path(row['image']).stem}_segmentation"
+
+
+def test_overlaps_are_told_by_both() -> None:
+    from panderm.data.sources.known import KNOWN
+
+    pairs = {(source.name, other) for source in KNOWN for other in source.overlaps}
+    names = {source.name for source in KNOWN}
+    assert {other for _, other in pairs} <= names
+    assert pairs == {(other, name) for name, other in pairs}
+    assert ("ham10000", "isic2019") in pairs

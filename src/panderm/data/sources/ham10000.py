@@ -100,6 +100,7 @@ HAM10000 = Source(
         "Many lesions have several images: split by lesion_id. The test part is that of ISIC 2018 task "
         "3, where its ground truth is in the folder."
     ),
+    overlaps=("ham10000-clean", "isic2018-task3", "isic2019"),
 )
 
 
@@ -142,6 +143,7 @@ HAM_CLEAN = Source(
     read=_read_clean,
     splits="train 8,207; val 575; test 1,232",
     labels=(("binary_label", "1 = melanoma"),),
+    overlaps=("ham10000", "isic2018-task3", "isic2019"),
 )
 
 SOURCES = (HAM10000, HAM_CLEAN)

@@ -64,6 +64,7 @@ TASK1 = Source(
     read=_read_task1,
     splits="train 2,594; val 100; test 1,000",
     note="No diagnosis is published for this task: the table has masks and no label.",
+    overlaps=("isic2019",),
 )
 
 
@@ -137,7 +138,8 @@ TASK3 = Source(
     ),
     read=_read_task3,
     splits="train 10,015; val 193; test 1,512",
-    note="The training images are HAM10000: never train on one and test on the other.",
+    note="The training images are HAM10000.",
+    overlaps=("ham10000", "ham10000-clean", "isic2019"),
 )
 
 SOURCES = (TASK1, TASK3)

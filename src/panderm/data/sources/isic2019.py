@@ -77,8 +77,6 @@ _FILES = (
     File(("ISIC_2019_Training_Metadata.csv",), "age, sex, site and lesion of every image"),
     File(("ISIC_2019_Training_Input",), "photographs"),
 )
-_SHARED_IMAGES = "Holds HAM10000 and part of BCN20000: never train on one and test on the other."
-
 ISIC2019 = Source(
     name="isic2019",
     title="ISIC 2019 challenge",
@@ -106,7 +104,15 @@ ISIC2019 = Source(
     ),
     read=_read,
     splits="train 25,331; test 8,238",
-    note=_SHARED_IMAGES,
+    note="Holds HAM10000, part of BCN20000 and older images of the archive: column collection says which.",
+    overlaps=(
+        "ham10000",
+        "ham10000-clean",
+        "isic2018-task3",
+        "bcn20000",
+        "bcn20000-isic2019",
+        "isic2018-task1",
+    ),
 )
 
 BCN_OF_2019 = Source(
@@ -122,6 +128,7 @@ BCN_OF_2019 = Source(
     counts=(Count(12_413, "Yan 2025, the PanDerm paper"),),
     read=_read_bcn,
     note="The rows of ISIC 2019 whose lesion is named BCN_…: the size the PanDerm paper gives for BCN20000.",
+    overlaps=("bcn20000", "isic2019"),
 )
 
 SOURCES = (ISIC2019, BCN_OF_2019)

@@ -81,6 +81,7 @@ def _source(name: str, title: str, licence: str, counts: tuple[Count, ...], *, p
         classes=_CLASSES,
         counts=counts,
         read=_read,
+        overlaps=("isic2024" if permissive else "isic2024-permissive",),
         note="Hundreds of crops a patient: split by patient_id.",
     )
 

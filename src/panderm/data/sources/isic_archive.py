@@ -156,8 +156,9 @@ BCN20000 = Source(
     labels=(("malignancy", "benign, indeterminate, malignant"), ("melanoma", "1 = melanoma")),
     note=(
         "The archive publishes no diagnosis for part of it. Its 12,413 images of ISIC 2019 are "
-        "bcn20000-isic2019: never train on one and test on the other."
+        "bcn20000-isic2019."
     ),
+    overlaps=("bcn20000-isic2019", "isic2019"),
 )
 
 HIBA = Source(

@@ -54,6 +54,7 @@ class Preparation:
         csv: the table that was written.
         images: the folder its image column is relative to.
         rows: how many rows were written.
+        split: whether the official split is in it.
         counts: published counts beside what was found.
         missing: ids in the official table without a file; their rows are in the table unless ``skipped``.
         missing_masks: names of masks without a file.
@@ -69,6 +70,7 @@ class Preparation:
     csv: Path
     images: Path
     rows: int
+    split: bool
     counts: tuple[Compared, ...]
     missing: tuple[str, ...]
     missing_masks: tuple[str, ...]
@@ -110,6 +112,7 @@ class Preparation:
             "csv": str(self.csv),
             "images": str(self.images),
             "rows": self.rows,
+            "split": self.split,
             "counts": [
                 {
                     "of": one.of,
@@ -196,6 +199,7 @@ def prepare(
         csv=csv,
         images=below.root,
         rows=len(rows),
+        split="split" in rows,
         counts=counts,
         missing=tuple(missing),
         missing_masks=tuple(masks),

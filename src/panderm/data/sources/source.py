@@ -87,6 +87,7 @@ class Source:
         read: from the folder to rows; decides nothing but what the official files say.
         splits: the official split in a few words, None where there is none.
         labels: other columns of the made table that can be a label, each with what it says.
+        overlaps: names of datasets that hold some of the same images: never train on one, test on the other.
         note: what a user must know before using it.
     """
 
@@ -103,6 +104,7 @@ class Source:
     read: Callable[[Folder], Prepared]
     splits: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    overlaps: tuple[str, ...] = ()
     note: str = ""
 
     def published(self, unit: Unit) -> int | None:

@@ -33,6 +33,7 @@ from panderm.data.rows import (
     crossing,
     crossing_images,
     images_folder,
+    lesions_of,
     other_ending,
     require_known_splits,
     require_unique_images,
@@ -230,9 +231,10 @@ def read_table(
         changed = moved_images(lock, rows[keep].tolist(), columns["image"].tolist(), hashes.tolist())
         _refuse_moved([moved for _, moved in changed], source)
 
+    lesion = lesions_of(columns["patient"], columns["group"])
     leaks = [
         *crossing(columns["patient"], columns["split"], "patient"),
-        *crossing(columns["group"], columns["split"], "group"),
+        *crossing(lesion, columns["split"], "group"),
         *crossing_images(columns["image"], hashes, columns["split"]),
         *unlocked,
     ]
@@ -249,7 +251,7 @@ def read_table(
         classes=order,
         counts=_counts(columns["split"], columns["label"], order),
         patients=_distinct(columns["patient"]),
-        groups=_distinct(columns["group"]),
+        groups=_distinct(lesion),
         skipped=tuple(bad),
         warnings=tuple(leaks),
         note=note,

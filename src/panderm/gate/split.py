@@ -310,7 +310,9 @@ def _bad(
 def _numbered_within(group: Column, lesion: Column) -> list[str]:
     if lesion is group:
         return []
-    return ["lesions are numbered within patients: a lesion is taken as patient and lesion together"]
+    return [
+        "several patients have lesions of the same name: patient and lesion together are taken as a lesion"
+    ]
 
 
 def _alike(column: Column) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from panderm.data.lock import LockRecord
 from panderm.data.table import SPLITS, Skipped, TableCard
 from panderm.embeddings import EmbeddingsCard
 from panderm.errors import plural
@@ -74,6 +75,7 @@ def run_record(predictions: Predictions) -> RunRecord:
         hashes=[
             ("table, its rows and images", table.sha256),
             ("table, the CSV file", table.csv_sha256),
+            *([("split lock", table.lock.sha256)] if table.lock else []),
             ("weights", embeddings.encoder.weights_sha256),
             ("embeddings, identity", embeddings.identity),
             ("predictions, identity", card.identity),
@@ -161,5 +163,18 @@ def _dataset(table: TableCard) -> Rows:
         ("rows left out", f"{len(table.skipped):,}"),
         ("patients", patients),
         ("lesions or other groups", groups),
+        ("split lock", _lock(table.lock)),
         *([("note", table.note)] if table.note else []),
     ]
+
+
+def _lock(lock: LockRecord | None) -> str:
+    if lock is None:
+        return "none: nothing holds this split to what it was"
+    joined = ", ".join({"near": "near-duplicates"}.get(why, why) for why in lock.joined_by) or "nothing"
+    groups = plural(lock.groups, "group")
+    looked = "" if lock.images_read else "; images not looked at"
+    return (
+        f"{lock.file}, made {moment(lock.created)} with seed {lock.seed}: {groups} joined "
+        f"by {joined}, the largest of {plural(lock.largest, 'row')}{looked}. Rows and images agreed with it"
+    )

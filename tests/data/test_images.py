@@ -8,12 +8,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import cv2
+import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import panderm
-from panderm.data.images import ImageError, decode, inspect, inspect_all, read_image
+from panderm.data.images import ImageError, Stored, decode, inspect, inspect_all, open_stored, read_image
 
 ORIENTATION = 0x0112
 # What a viewer must do with stored pixels, written with numpy alone (TIFF 6.0: where row 0, column 0 lie).
@@ -182,6 +184,115 @@ def test_cmyk_keeps_its_colours(kind: str) -> None:
     assert np.abs(seen - np.array(wanted)).max() < 12
 
 
+@pytest.mark.parametrize("inside", ["CMYK", "YCCK"])
+def test_a_jpeg_of_four_inks_as_adobe_writes_it(inside: str) -> None:
+    """Upside down, and with a colour transform or without one: against another reader of the same file."""
+    upside_down = np.asarray(Image.fromarray(noise(4, 5, 4)).resize((40, 32), Image.Resampling.BICUBIC))
+    content = imagecodecs.jpeg8_encode(upside_down, level=95, colorspace="CMYK", outcolorspace=inside)
+    assert b"Adobe" in content
+    inks = 255 - imagecodecs.jpeg8_decode(content, outcolorspace="CMYK").astype(float)
+    wanted = (255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255
+    seen, stored = open_stored(content, "a.jpg")
+    assert np.abs(seen - wanted).max() <= 2
+    assert stored.mode == "CMYK"
+
+
+def test_tiff_in_every_usual_packing() -> None:
+    """Against libtiff behind another door."""
+    picture = np.asarray(Image.fromarray(noise(4, 5)).resize((80, 64), Image.Resampling.BICUBIC))
+    for packing in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        content = encoded(Image.fromarray(picture), "TIFF", compression=packing)
+        seen, stored = open_stored(content, "a.tif")
+        assert np.abs(seen.astype(int) - imagecodecs.tiff_decode(content)).max() <= (
+            2 if packing == "jpeg" else 0
+        )
+        assert (stored.format, stored.mode, stored.bits) == ("TIFF", "RGB", 8)
+    fax = encoded(Image.fromarray(picture[..., 0] > 128), "TIFF", compression="group4")
+    np.testing.assert_array_equal(decode(fax, "a.tif")[..., 0], np.where(picture[..., 0] > 128, 255, 0))
+
+
+def test_against_opencv() -> None:
+    """Another reader of the plain kinds."""
+    picture = np.asarray(Image.fromarray(noise(4, 5)).resize((80, 64), Image.Resampling.BICUBIC))
+    for kind, options, off in (
+        ("JPEG", {"quality": 90}, 1),
+        ("JPEG", {"quality": 90, "progressive": True, "subsampling": 0}, 1),
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("WEBP", {"quality": 80}, 0),
+        ("GIF", {}, 0),
+        ("JPEG2000", {}, 0),
+    ):
+        content = encoded(Image.fromarray(picture), kind, **options)
+        theirs = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert np.abs(decode(content, "a").astype(int) - theirs).max() <= off, kind
+
+
+@pytest.mark.parametrize("colours", ["RGB", "L"])
+def test_jpeg_quality_is_estimated(colours: str) -> None:
+    picture = Image.fromarray(noise(16, 16)).convert(colours)
+    off = [
+        abs((open_stored(encoded(picture, "JPEG", quality=q), "a.jpg")[1].jpeg_quality or 0) - q)
+        for q in range(1, 101)
+    ]
+    assert max(off) <= 1
+    assert open_stored(encoded(picture, "PNG"), "a.png")[1].jpeg_quality is None
+
+
+def test_how_files_hold_their_pictures() -> None:
+    picture = Image.fromarray(noise())
+    phone = encoded(picture, "JPEG", quality=85, exif=exif(6))
+    assert open_stored(phone, "a")[1] == Stored("JPEG", "RGB", orientation=6, jpeg_quality=85)
+    assert open_stored(encoded(picture.convert("LA"), "PNG"), "a")[1] == Stored("PNG", "LA", alpha=True)
+    assert open_stored(encoded(picture.convert("1"), "PNG"), "a")[1] == Stored("PNG", "1", bits=1)
+    assert open_stored(encoded(palette_image(), "GIF"), "a")[1].mode == "P"
+    assert open_stored(encoded(palette_image(), "PNG", transparency=1), "a")[1] == Stored(
+        "PNG", "P", alpha=True
+    )
+    assert open_stored(encoded(picture, "TIFF", exif=exif(8)), "a")[1] == Stored("TIFF", "RGB", orientation=8)
+
+
+def test_plain_pictures_are_pillows_own_pixels() -> None:
+    """Bit for bit: every published number rests on them."""
+    for mode in ("RGB", "L", "1", "P", "CMYK"):
+        for kind in ("JPEG", "PNG", "TIFF"):
+            if (mode, kind) in (("P", "JPEG"), ("1", "JPEG"), ("CMYK", "PNG")):
+                continue
+            content = encoded(Image.fromarray(noise(64, 48)).convert(mode), kind)
+            with Image.open(io.BytesIO(content)) as opened:
+                np.testing.assert_array_equal(decode(content, "a"), np.asarray(opened.convert("RGB")))
+
+
+def test_what_the_user_set_in_pillow_is_neither_asked_nor_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.fromarray(noise()), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert decode(content, "a.png").shape == (12, 20, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_nothing_that_starts_another_program_is_opened() -> None:
+    """Pillow would hand PostScript to Ghostscript."""
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    assert problem_of(page) == "not an image that can be read"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "TGA", "PPM"])
+def test_the_limit_holds_for_every_kind_before_anything_is_decoded(kind: str) -> None:
+    content = encoded(Image.fromarray(noise(50, 40)), kind)
+    for cut in (content, content[: max(200, len(content) // 2)]):
+        with pytest.raises(ImageError) as caught:
+            decode(cut, "a", max_megapixels=0.001)
+        assert caught.value.reason == "more than 0.001 million pixels"
+
+
+def test_text_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "a" * 5_000_000, zip=True)
+    content = encoded(Image.fromarray(noise()), "PNG", pnginfo=info)
+    assert len(content) < 10_000
+    assert problem_of(content).startswith("damaged (Decompressed data too large")
+
+
 def test_colour_jpeg_and_the_kinds_a_folder_may_hold() -> None:
     stored = noise()
     image = Image.fromarray(stored)
@@ -262,10 +373,31 @@ def test_too_many_pixels_are_refused() -> None:
     assert decode(content, "a.png", max_megapixels=3).shape == (1500, 2000, 3)
 
 
-def test_a_broken_exif_block_does_not_spoil_a_good_picture() -> None:
-    stored = np.full((16, 16, 3), 90, dtype=np.uint8)
-    content = encoded(Image.fromarray(stored), "JPEG", exif=b"Exif\0\0garbage, no TIFF header in it")
-    assert np.abs(decode(content, "a").astype(int) - stored).max() <= 3
+def broken_exif() -> dict[str, bytes]:
+    """EXIF blocks that say no orientation that can be followed."""
+    short = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    return {
+        "no header": b"garbage, no TIFF header in it",
+        "cut": short[:14],
+        "of text": short.replace(b"\0\x03\0\0\0\x01\0\x06", b"\0\x02\0\0\0\x01six\0"[:8]),
+        "two values": short.replace(b"\0\x03\0\0\0\x01\0\x06\0\0", b"\0\x03\0\0\0\x02\0\x06\0\x03"),
+        "beyond the end": short.replace(b"\0\0\0\x08", b"\0\0\x99\x08"),
+        "of none": short.replace(b"\0\x06", b"\0\0"),
+        "of a kind that is not": short.replace(b"\0\x03", b"\0\x63"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")  # what Pillow says of broken blocks
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("name", broken_exif())
+def test_a_broken_exif_block_does_not_spoil_a_good_picture(name: str, kind: str) -> None:
+    stored = np.full((16, 24, 3), 90, dtype=np.uint8)
+    stored[:, :8] = 200
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(Image.fromarray(stored), kind, exif=b"Exif\0\0" + broken_exif()[name], **lossless)
+    seen, facts = open_stored(content, "a")
+    assert np.abs(seen[::8, 4::8].astype(int) - stored[::8, 4::8]).max() <= 3
+    assert facts.orientation == 1
 
 
 @pytest.mark.filterwarnings("ignore")  # what Pillow says of damaged files

@@ -37,6 +37,8 @@ COARSE = 0.95
 """Least correlation of near pictures, coefficients weighted by their frequency."""
 FINE = 0.90
 """Least correlation of near pictures, coefficients weighted by the square of their frequency."""
+PERHAPS_COARSE, PERHAPS_FINE = 0.88, 0.80
+"""Least correlations of pictures that may be near: a second look at their pixels decides."""
 FLAT = 1.0
 """Least standard deviation of a miniature's brightness, levels of 255; below it all pictures look alike."""
 
@@ -57,11 +59,15 @@ class Fingerprint:
 
 
 class Pair(NamedTuple):
-    """Two pictures that are one, ``first < second``; ``similarity`` is their correlation, at most 1."""
+    """Two pictures that are one, ``first < second``; ``similarity`` is their correlation, at most 1.
+
+    ``perhaps`` is a pair that only a second look at the pixels can decide:
+    :mod:`panderm.data.registration`.
+    """
 
     first: int
     second: int
-    kind: Literal["same pixels", "near"]
+    kind: Literal["same pixels", "near", "perhaps"]
     similarity: float
 
 
@@ -87,7 +93,9 @@ def fingerprint(rgb: npt.NDArray[np.uint8]) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), spectrum)
 
 
-def find_pairs(fingerprints: Sequence[Fingerprint | None], *, progress: bool = False) -> list[Pair]:
+def find_pairs(
+    fingerprints: Sequence[Fingerprint | None], *, perhaps: bool = False, progress: bool = False
+) -> list[Pair]:
     """Return the pairs of pictures that are one, in order.
 
     Of several pictures with equal pixels, the first is paired with each other one, and stands for all of them
@@ -95,6 +103,7 @@ def find_pairs(fingerprints: Sequence[Fingerprint | None], *, progress: bool = F
 
     Args:
         fingerprints: one a picture; None where there is none.
+        perhaps: return pairs that may be near, too.
         progress: show progress on standard error.
 
     Example:
@@ -117,8 +126,10 @@ def find_pairs(fingerprints: Sequence[Fingerprint | None], *, progress: bool = F
     if len(distinct) > 1:
         stored: Array = np.frombuffer(b"".join(spectra), dtype=np.float16).astype(np.float32)
         stored = stored.reshape(len(distinct), FREQUENCIES, FREQUENCIES)
-        for a, b, similarity in _near(stored, progress=progress):
-            pairs.append(Pair(distinct[a], distinct[b], "near", similarity))
+        least = (PERHAPS_COARSE, PERHAPS_FINE) if perhaps else (COARSE, FINE)
+        for a, b, coarse, fine in _near(stored, *least, progress=progress):
+            kind: Literal["near", "perhaps"] = "near" if coarse >= COARSE and fine >= FINE else "perhaps"
+            pairs.append(Pair(distinct[a], distinct[b], kind, round(min(1.0, coarse), 4)))
     return sorted(pairs)
 
 
@@ -158,27 +169,32 @@ _U, _V = np.meshgrid(np.arange(FREQUENCIES), np.arange(FREQUENCIES), indexing="i
 _RADIUS = np.hypot(_U, _V).astype(np.float32)  # the mean, frequency 0, counts for nothing
 
 
-def _near(spectra: Array, *, progress: bool) -> Iterator[tuple[int, int, float]]:
+def _near(
+    spectra: Array, least_coarse: float, least_fine: float, *, progress: bool
+) -> Iterator[tuple[int, int, float, float]]:
+    """Yield the pairs of spectra whose two correlations reach the least, with both."""
     coarse, fine = _whitened(spectra, 1), _whitened(spectra, 2)
-    same_for_all = _magnitudes(coarse)
+    bound, fine_bound = _magnitudes(coarse), _magnitudes(fine)
     n = len(spectra)
     with Progress(n * (n - 1) // 2, "looking for duplicates", "pairs", shown=progress) as bar:
         for top in range(0, n, _BLOCK):
             for left in range(top, n, _BLOCK):
-                products = same_for_all[top : top + _BLOCK] @ same_for_all[left : left + _BLOCK].T
-                a, b = np.nonzero(products >= COARSE)
-                a, b = a + top, b + left
-                a, b = a[a < b], b[a < b]
-                for start in range(0, len(a), _BLOCK):
-                    one, two = a[start : start + _BLOCK], b[start : start + _BLOCK]
-                    likeness = _best_of_eight(coarse[one], coarse[two])
-                    keep = likeness >= COARSE
-                    one, two, likeness = one[keep], two[keep], likeness[keep]
-                    keep = _best_of_eight(fine[one], fine[two]) >= FINE
-                    for i, j, how in zip(one[keep], two[keep], likeness[keep], strict=True):
-                        yield int(i), int(j), round(min(1.0, float(how)), 4)
-                rows, columns = products.shape
-                bar.advance(rows * (rows - 1) // 2 if top == left else rows * columns)
+                products = bound[top : top + _BLOCK] @ bound[left : left + _BLOCK].T
+                rows, columns = np.nonzero(products >= least_coarse)
+                first, second = rows + top, columns + left
+                first, second = first[first < second], second[first < second]
+                for start in range(0, len(first), _BLOCK):
+                    a, b = first[start : start + _BLOCK], second[start : start + _BLOCK]
+                    keep = (fine_bound[a] * fine_bound[b]).sum(axis=1) >= least_fine
+                    a, b = a[keep], b[keep]
+                    likeness = _best_of_eight(coarse[a], coarse[b])
+                    keep = likeness >= least_coarse
+                    a, b, likeness = a[keep], b[keep], likeness[keep]
+                    finer = _best_of_eight(fine[a], fine[b])
+                    for k in np.flatnonzero(finer >= least_fine):
+                        yield int(a[k]), int(b[k]), float(likeness[k]), float(finer[k])
+                height, width = products.shape
+                bar.advance(height * (height - 1) // 2 if top == left else height * width)
 
 
 def _whitened(spectra: Array, power: int) -> Array:

@@ -9,16 +9,17 @@ from typing import Literal
 from panderm.errors import plural
 from panderm.predictions import Predictions
 from panderm.report import figures, overlays
+from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row, scale_of
+from panderm.report.compared_subgroups import compared_subgroups
 from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
-from panderm.report.page import FEW, Banner, Drawing, ScoreRow, method_in_words, score_row, sentence, template
+from panderm.report.page import FEW, Banner, Drawing, method_in_words, score_row, sentence, template
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
 from panderm.report.svg import SERIES
-from panderm.report.words import moment, plain, score_words, short, signed, units
+from panderm.report.words import moment, plain, score_words, short, units
 from panderm.scores import LEVEL, Score, Scores
 
 # A column is as wide as its numbers; above this many encoders it has no room for a name as well.
 _NAMED_COLUMNS = 4
-_SCALES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -29,40 +30,6 @@ class Entry:
     predictions: Predictions
     scores: Scores
     differences: dict[str, Score]
-
-
-@dataclass(frozen=True)
-class Key:
-    """How one entry is called in the page: a letter, a colour from 1 to 6, its title, and facts in a line."""
-
-    letter: str
-    colour: int
-    title: str
-    short: str
-    facts: str
-    random: bool
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One quantity, with the value of each entry."""
-
-    title: str
-    meaning: str
-    n: int | None
-    cells: list[ScoreRow]
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A table with a column for each of some entries, and one where all stand on the same line."""
-
-    first: str
-    caption: str
-    heads: list[tuple[Key, str]]
-    axis: tuple[str, ...]
-    rows: list[Measure]
-    counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +95,7 @@ def render_comparison(entries: Sequence[Entry], *, created: str, version: str) -
         data=_by_table(entries, ran),
         created=moment(created),
         version=version,
+        subgroups=compared_subgroups([entry.scores for entry in entries], keys),
     )
     return page.strip() + "\n"
 
@@ -228,9 +196,7 @@ def score_table(entries: Sequence[Entry], keys: Sequence[Key]) -> Beside:
 def difference_table(entries: Sequence[Entry], keys: Sequence[Key]) -> Beside:
     """Put the differences to the first entry into words, on a scale wide enough for all of them."""
     others = entries[1:]
-    every = [d for entry in others for d in entry.differences.values()]
-    widest = max((abs(x) for d in every for x in (d.low, d.high, d.value) if x is not None), default=0.0)
-    scale = next((s for s in _SCALES if widest <= s), _SCALES[-1])
+    scale = scale_of(d for entry in others for d in entry.differences.values())
     rows = []
     for name in others[0].differences:
         cells = [difference_row(entry.differences[name], scale) for entry in others]
@@ -240,26 +206,7 @@ def difference_table(entries: Sequence[Entry], keys: Sequence[Key]) -> Beside:
         f"drawn from −{scale:g} to +{scale:g}"
     )
     heads = [(key, f"{key.letter} − {keys[0].letter}") for key in keys[1:]]
-    return Beside("Difference", caption, heads, (f"−{scale:g}", "0", f"+{scale:g}"), rows)
-
-
-def difference_row(difference: Score, scale: float) -> ScoreRow:
-    """Put one difference into words; its bar runs from ``-scale`` to ``scale``, 0 in the middle."""
-    low, value, high = difference.low, difference.value, difference.high
-    between, bar = None, None
-    if value is not None and low is not None and high is not None:
-        between = f"{signed(low)} to {signed(high)}"
-        left, middle, right = (50 + 50 * x / scale for x in (low, value, high))
-        bar = (left, middle, right) if 0 <= left <= right <= 100 and 0 <= middle <= 100 else None
-    return ScoreRow(
-        title="",
-        meaning="",
-        value=None if value is None else signed(value),
-        interval=between,
-        reason=difference.reason and difference.reason.removeprefix("no interval: "),
-        bar=bar,
-        holds_zero=low is None or high is None or low <= 0 <= high,
-    )
+    return Beside("Difference", caption, heads, axis_of(scale), rows)
 
 
 def class_table(entries: Sequence[Entry], keys: Sequence[Key], side: str) -> Beside:

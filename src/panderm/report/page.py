@@ -16,7 +16,7 @@ from panderm.report import figures
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
 from panderm.report.subgroups import subgroup_section
-from panderm.report.words import HEADLINES, interval, moment, number, score_words, units
+from panderm.report.words import HEADLINES, interval, moment, number, score_words, units, verdict
 from panderm.scores import LEVEL, Score, Scores
 
 # Below this many independent units a bootstrap interval is a guess.
@@ -36,7 +36,8 @@ class Banner:
 class ScoreRow:
     """One score in words; ``bar`` is (low, value, high) in percent, where they are between 0 and 1.
 
-    ``holds_zero`` speaks of a difference: whether its interval does, or there is none.
+    ``holds_zero`` speaks of a difference: whether its interval does, or there is none. ``verdict`` stands
+    where there is no value.
     """
 
     title: str
@@ -47,6 +48,7 @@ class ScoreRow:
     bar: tuple[float, float, float] | None
     holds_zero: bool = True
 
+    verdict: str = "not computable"
 
 @dataclass(frozen=True)
 class ClassRow:
@@ -167,6 +169,7 @@ def class_rows(scores: Scores) -> list[ClassRow]:
                 name=name,
                 n=one.n,
                 positive=len(scores.classes) == 2 and name == scores.classes[1],
+        verdict=verdict(score),
                 sensitivity=score_row("sensitivity", one.sensitivity),
                 specificity=score_row("specificity", one.specificity),
             )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panderm.errors import plural, some
-from panderm.report.words import interval, number, score_words, signed
-from panderm.scores import LevelScores, Score, Scores, SubgroupColumn, headline, subgroup_score_names
+from panderm.report.words import interval, number, score_words, signed, verdict
+from panderm.scores import LevelScores, Score, Scores, SubgroupColumn, headline
 
 # Above this many classes their counts have no room beside the scores.
 _COUNTED_CLASSES = 8
+# These do not depend on how many images of each class a group has.
+_FREE_OF_THE_MIX = ("auroc", "auroc_ovo", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,7 @@ class AllScores:
 class SubgroupSection:
     """All that the section says.
 
-    ``score`` and ``meaning`` are of the one score that the tables show, ``counted`` the classes whose images
-    are counted beside it, ``gaps`` how many gaps with an interval the tables show, and ``apart`` how many of
-    these leave out 0.
+    Its tables show one ``score``, and the images of the ``counted`` classes beside it.
     """
 
     score: str
@@ -69,11 +70,7 @@ class SubgroupSection:
     whole: Cell
     tables: list[ColumnTable]
     details: list[AllScores]
-    gaps: int
-    apart: int
-    rule: str
-    source: str
-    moves_with_mix: bool
+    beneath: list[str]
 
 
 def subgroup_section(scores: Scores) -> SubgroupSection | None:
@@ -84,10 +81,6 @@ def subgroup_section(scores: Scores) -> SubgroupSection | None:
     name = headline(held)
     counted = list(scores.classes[1:] if len(scores.classes) == 2 else scores.classes)
     counted = counted if len(counted) <= _COUNTED_CLASSES else []
-    levels = [level for column in held.columns for level in column.levels]
-    gaps = [gap for level in levels if (gap := level.gaps[name]).low is not None]
-    units = plural(held.fewest_units, scores.unit)
-    of_a_class = plural(held.fewest_units_of_a_class, scores.unit)
     return SubgroupSection(
         score=score_words(name).title,
         meaning=score_words(name).meaning,
@@ -95,12 +88,47 @@ def subgroup_section(scores: Scores) -> SubgroupSection | None:
         whole=_cell(scores.scores[name]),
         tables=[_table(column, name, counted) for column in held.columns],
         details=[_all_scores(column, level) for column in held.columns for level in column.levels],
-        gaps=len(gaps),
-        apart=sum(_apart(gap) for gap in gaps),
-        rule=f"under {units}, or under {of_a_class} with an image of a class that the score needs",
-        source=f"{Path(held.file).name}, by its column {held.image_column}; SHA-256 {held.sha256}",
-        moves_with_mix=name not in ("auroc", "auroc_ovo", "balanced_accuracy"),
+        beneath=beneath([scores], name),
     )
+
+
+def beneath(scores: Sequence[Scores], name: str) -> list[str]:
+    """Return what must be said beneath tables of a score by subgroup.
+
+    Args:
+        scores: of one or several, with the same subgroups.
+        name: of the score.
+    """
+    held, unit = scores[0].subgroups, scores[0].unit
+    if held is None:
+        return []
+    units, of_a_class = plural(held.fewest_units, unit), plural(held.fewest_units_of_a_class, unit)
+    found = [
+        f"Too few to say: under {units}, or under {of_a_class} with an image of a class that the score "
+        "needs. A group without a number is not a group without a gap."
+    ]
+    gaps = [
+        level.gaps[name]
+        for one in scores
+        for column in (one.subgroups.columns if one.subgroups else ())
+        for level in column.levels
+    ]
+    known = [gap for gap in gaps if gap.low is not None]
+    if known:
+        apart = sum(_apart(gap) for gap in known)
+        found.append(
+            f"Of {plural(len(known), 'gap')} with an interval {apart or 'none'} "
+            f"{'leave' if apart > 1 else 'leaves'} out 0; where groups are equal, one in twenty does so by "
+            "chance alone, and their number was not corrected for."
+        )
+    if name not in _FREE_OF_THE_MIX:
+        title = score_words(name).title
+        found.append(f"{title} also moves with the mix of classes in a group: a gap may come from that.")
+    found.append(
+        f"The groups come from {Path(held.file).name}, by its column {held.image_column} "
+        f"(SHA-256 {held.sha256[:12]}…)."
+    )
+    return found
 
 
 def _table(column: SubgroupColumn, name: str, counted: list[str]) -> ColumnTable:
@@ -111,7 +139,7 @@ def _table(column: SubgroupColumn, name: str, counted: list[str]) -> ColumnTable
             units=level.clusters,
             classes=[level.classes[one] for one in counted],
             score=_cell(level.scores[name]),
-            gap=_cell(level.gaps[name], gap=True),
+            gap=_gap_cell(level, name),
         )
         for level in column.levels
     ]
@@ -120,10 +148,8 @@ def _table(column: SubgroupColumn, name: str, counted: list[str]) -> ColumnTable
 
 
 def _all_scores(column: SubgroupColumn, level: LevelScores) -> AllScores:
-    names = [name for name in level.scores if name in subgroup_score_names(len(level.classes))]
     rows = [
-        (score_words(name).title, _cell(level.scores[name]), _cell(level.gaps[name], gap=True))
-        for name in names
+        (score_words(name).title, _cell(level.scores[name]), _gap_cell(level, name)) for name in level.scores
     ]
     return AllScores(f"{column.column}: {level.level}", rows)
 
@@ -135,10 +161,17 @@ def _cell(score: Score, *, gap: bool = False) -> Cell:
     return Cell(
         value=None if score.value is None else (signed if gap else number)(score.value),
         interval=between,
-        verdict="too few to say" if score.too_few else "not computable",
+        verdict=verdict(score),
         reason=_reason(score),
         apart=gap and _apart(score),
     )
+
+
+def _gap_cell(level: LevelScores, name: str) -> Cell:
+    """Return a gap in words, without a reason that the score beside it gives already."""
+    score, gap = level.scores[name], level.gaps[name]
+    cell = _cell(gap, gap=True)
+    return replace(cell, reason="") if gap.value is None and gap.reason == score.reason else cell
 
 
 def _reason(score: Score) -> str:

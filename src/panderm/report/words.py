@@ -77,6 +77,11 @@ def interval(score: Score) -> str | None:
     return f"{number(score.low)}{between}{number(score.high)}"
 
 
+def verdict(score: Score) -> str:
+    """Return what to say where a score has no value."""
+    return "too few to say" if score.too_few else "not computable"
+
+
 def short(name: str, most: int) -> str:
     """Return a name on one line, printable, of at most ``most`` characters: beginning and end are kept."""
     line = " ".join("".join(c if c.isprintable() else " " for c in name).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,22 +133,11 @@ def _require_alone(**given: object) -> None:
 
 
 def _tell(done: Split) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    for column, parts in done.counts.items():
-        if column.rpartition("_")[2].isdigit() and column != next(iter(done.counts)):
-            continue
-        names = list(next(iter(parts.values())))
-        table = Table(box=None, pad_edge=False)
-        table.add_column("class" if names != [""] else "")
-        for part in parts:
-            table.add_column(part, justify="right")
-        for name in names:
-            table.add_row(name or "rows", *_shares({p: held[name] for p, held in parts.items()}))
-        if len(names) > 1:
-            table.add_row("all", *_shares({p: sum(held.values()) for p, held in parts.items()}))
-        Console(highlight=False, markup=False).print(table)
+    first, *folds = done.counts
+    _show(done.counts[first])
+    if folds:
+        typer.echo("\nthe test part of each fold:")
+        _show({fold: done.counts[fold]["test"] for fold in folds})
     facts = done.groups
     joined = ", ".join(f"{n:,} {_JOINED[why][n != 1]}" for why, n in facts.joined.items()) or "by nothing"
     typer.echo(
@@ -155,6 +145,24 @@ def _tell(done: Split) -> None:
         f"{plural(facts.largest, 'row')}; joined: {joined}"
     )
     typer.echo(f"{done.csv}: split; lock: {done.lock}")
+
+
+def _show(parts: dict[str, dict[str, int]]) -> None:
+    """Print how many rows of each class each part holds, and their share."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(next(iter(parts.values())))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class" if names != [""] else "")
+    for part in parts:
+        table.add_column(part, justify="right")
+    for name in names:
+        table.add_row(name or "rows", *_shares([held[name] for held in parts.values()]))
+    if len(names) > 1:
+        table.add_row("all", *_shares([sum(held.values()) for held in parts.values()]))
+    width = None if sys.stdout.isatty() else max(100, 30 + 18 * len(parts))
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 _JOINED = {
@@ -165,9 +173,9 @@ _JOINED = {
 }
 
 
-def _shares(held: dict[str, int]) -> list[str]:
-    total = sum(held.values())
-    return [f"{n:,} ({n / total:.1%})" if total else "0" for n in held.values()]
+def _shares(held: list[int]) -> list[str]:
+    total = sum(held)
+    return [f"{n:,} ({n / total:.1%})" if total else "0" for n in held]
 
 
 def _told_of_verify(table: Path, found: Verified, *, as_json: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import typer
 
 import panderm
 from panderm.cli import app
+from panderm.data.layouts.imported import import_images
 from panderm.data.mapping import map_table
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
@@ -275,7 +276,8 @@ OPTIONS = {
     "embed": f"table {EYE} {ROLES} out batch-size workers overwrite json quiet",
     "probe": "embeddings out recipe train val test percent-data C calibrate seed overwrite json",
     "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",
-    "report": "predictions out scores by columns image-column bands overwrite json quiet",
+    "report": "predictions out scores by columns image-column bands image-free image-free-columns "
+    "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "split": "table images out test val folds seed image-column label patient group balance split-column "
     "keep-test no-images skip-bad max-megapixels verify overwrite json quiet",
@@ -291,6 +293,7 @@ OPTIONS = {
     "data show": "name json",
     "data prepare": "name from out skip-missing overwrite json quiet",
     "data map": "table out label from to column indeterminate allow-unmapped overwrite json",
+    "data import": "layout from out overwrite json quiet",
 }
 
 
@@ -348,6 +351,7 @@ SAME = {
     "models pull": ({"ask", "progress"}, pull),
     "data prepare": ({"folder", "progress"}, prepare),
     "data map": ({"taxonomy"}, map_table),
+    "data import": ({"folder", "progress"}, import_images),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {
@@ -359,6 +363,7 @@ WRITES = {
     "models check": {"keys"},
     "data prepare": {"from"},
     "data map": {"from", "allow-unmapped"},
+    "data import": {"from"},
 }
 
 

@@ -94,6 +94,17 @@ Calibrate = Annotated[
 Test = Annotated[str, Option("--test", help="The split to score.")]
 PercentData = Annotated[float, Option(help="Part of the training rows to fit, 0 to 1.")]
 Draws = Annotated[int, Option(help="Bootstrap draws.", min=1)]
+ImageFree = Annotated[
+    bool,
+    Option("--image-free", help="Score the table's columns without any image too, and what the images add."),
+]
+ImageFreeColumns = Annotated[
+    str | None,
+    Option(
+        help="Its columns, a,b,c; default: all that describe and do not give the answer away.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, Option(help="Seed of the fit and of the bootstrap.", min=0, max=2**32 - 1)]
 PublishedCsv = Annotated[
     Path | None,

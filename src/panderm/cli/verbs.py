@@ -335,6 +335,8 @@ def report(
     columns: opt.ColumnsFile = None,
     image_column: opt.ColumnsImage = None,
     bands: opt.Bands = None,
+    image_free: opt.ImageFree = False,
+    image_free_columns: opt.ImageFreeColumns = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -354,12 +356,18 @@ def report(
         columns=columns,
         image_column=image_column,
         bands=read_bands(bands),
+        image_free=image_free,
+        image_free_columns=_classes(image_free_columns),
         progress=not quiet,
     )
     written = made.save(out, overwrite=overwrite)
+    alone = made.columns_alone
     if not as_json:
+        if alone is not None:
+            typer.echo(alone.sentence(made.titles))
         typer.echo(f"report: {written.resolve()}")
-    return {"report": str(written)}
+    held = {} if alone is None else {"image_free": alone.as_dict(made.titles)}
+    return {"report": str(written), **held}
 
 
 @app.command()

@@ -21,17 +21,18 @@ from panderm.statistics.resampling import cluster_codes
 from panderm.training.linear_probe import LinearProbe
 
 # How an image was made, not what is in it: a model that leans on these fails elsewhere.
+# Names are matched from the beginning of a word on; those that end in $ are whole words.
 TECHNICAL = re.compile(
-    r"source|data_?set|institut|hospital|clinic(?!al)|cent(er|re)|attribution|contributor|archive"
-    r"|device|camera|scanner|dermoscop|machine|microscop|vendor|manufactur|model|tfrec|image_type|modality"
-    r"|hair|ruler|ink|pen_?mark|marking|gel|bubble|dark_?corner|vignett|blur|contrast|non_?skin|artefact|artifact"
-    r"|sticker|patch|frame|flash|polari[sz]",
+    r"(^|[^a-z])(source|data_?set|institut|hospital|clinic([^a]|$)|cent(er|re)|attribution|contributor|archive"
+    r"|device|camera|scanner|dermoscop|machine|microscop|vendor|manufactur|model([^a-z]|$)|tfrec|image_?type"
+    r"|modality|hair|ruler|ink([^a-z]|$)|pen_?mark|marking|gel([^a-z]|$)|bubble|dark_?corner|vignett|blur"
+    r"|low_?contrast|contrast|non_?skin|artefact|artifact|sticker|patch([^a-z]|$)|frame|flash|polari[sz])",
     re.IGNORECASE,
 )
 # Who and where: in the picture by nature, and still worth knowing.
 PERSONAL = re.compile(
-    r"(^|_|\b)(sex|gender|age|tone|ita|skin_?type|race|ethnicity|site)"
-    r"|fitz?s?patrick|anatom|locali[sz]ation|location|region|body|laterality",
+    r"(^|[^a-z])(sex|gender|age|tone|ita|skin_?type|race|ethnicity|site)([^a-z]|$)"
+    r"|fit[sz]+patrick|anatom|locali[sz]ation|location|region|body|laterality",
     re.IGNORECASE,
 )
 _FACTS = (

@@ -1,9 +1,10 @@
 """Scores to one self-contained HTML page: numbers with intervals, figures, mistakes, and what was run.
 
 ``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``comparison`` does
-so for several encoders, into ``comparison.html``; ``subgroups`` tells the groups of columns; ``figures`` and
-``overlays`` draw, ``svg`` makes drawings fit to stand in a page, ``mistakes`` finds the pictures, ``record``
-reads the cards, ``titles`` and ``words`` write names and numbers.
+so for several encoders, into ``comparison.html``; ``subgroups`` tells the groups of columns, ``image_free``
+what the columns give without the images; ``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to
+stand in a page, ``mistakes`` finds the pictures, ``record`` reads the cards, ``titles`` and ``words`` write
+names and numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_predictions
 from panderm.provenance import Provenance
 from panderm.report.comparison import Entry, render_comparison
+from panderm.report.image_free import ImageFreeScores, score_image_free
 from panderm.report.page import render
 from panderm.report.titles import titles
 from panderm.scores import Score, Scores, differences, evaluate, require_same_rows
@@ -39,6 +41,8 @@ class Report:
         columns: as of :func:`panderm.evaluate`.
         image_column: likewise.
         bands: likewise.
+        image_free: score the columns of the table without any image too, on the same rows and draws.
+        image_free_columns: which columns; by default all that describe and give nothing away.
         progress: show progress on standard error.
 
     Attributes:
@@ -46,10 +50,12 @@ class Report:
         titles: what the page calls each of them.
         differences: for each after the first, every score minus the first's, with the 95 % interval of that
             difference on the same bootstrap draws.
+        columns_alone: the image-free baseline, or None where none was asked for.
 
     Raises:
         ArtifactError: a folder or file that is not what it should be.
-        ParentsError: scores of other predictions; predictions of other rows; scores of other draws.
+        ParentsError: scores of other predictions; predictions of other rows; scores of other draws; for
+            ``image_free``, a table that is not what it was.
         UsageError: not as many scores as predictions, or the same predictions twice.
 
     Example:
@@ -66,6 +72,8 @@ class Report:
         columns: Path | str | None = None,
         image_column: str | None = None,
         bands: Mapping[str, Sequence[float]] | None = None,
+        image_free: bool = False,
+        image_free_columns: Sequence[str] | None = None,
         progress: bool = True,
     ) -> None:
         given = [predictions] if isinstance(predictions, _Predictions) else list(predictions)
@@ -96,6 +104,12 @@ class Report:
             _require_same_draws([its for _, its in self.parts], self.titles)
             draws, seed = self.parts[0][1].draws, self.parts[0][1].seed
             self.differences = differences(opened, draws=draws, seed=seed)
+        self.columns_alone: ImageFreeScores | None = None
+        if image_free or image_free_columns is not None:
+            own = self.parts[0][1]
+            self.columns_alone = score_image_free(
+                opened, columns=image_free_columns, draws=own.draws, seed=own.seed
+            )
 
     @property
     def predictions(self) -> Predictions:
@@ -111,12 +125,19 @@ class Report:
         """Return the complete page."""
         now = Provenance.now()
         if len(self.parts) == 1:
-            return render(*self.parts[0], created=now.created, version=now.panderm)
+            return render(
+                *self.parts[0],
+                created=now.created,
+                version=now.panderm,
+                columns_alone=self.columns_alone,
+            )
         entries = [
             Entry(title, *part, difference)
             for title, part, difference in zip(self.titles, self.parts, ({}, *self.differences), strict=True)
         ]
-        return render_comparison(entries, created=now.created, version=now.panderm)
+        return render_comparison(
+            entries, created=now.created, version=now.panderm, columns_alone=self.columns_alone
+        )
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the page, whole or not at all, and return its path.

@@ -11,6 +11,7 @@ from panderm.predictions import Predictions
 from panderm.report import figures, overlays
 from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row, scale_of
 from panderm.report.compared_subgroups import compared_subgroups
+from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
 from panderm.report.page import FEW, Banner, Drawing, method_in_words, score_row, sentence, template
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
@@ -51,15 +52,26 @@ class Ran:
     record: RunRecord
 
 
-def render_comparison(entries: Sequence[Entry], *, created: str, version: str) -> str:
+def render_comparison(
+    entries: Sequence[Entry],
+    *,
+    created: str,
+    version: str,
+    columns_alone: ImageFreeScores | None = None,
+) -> str:
     """Return the complete page.
 
     Args:
         entries: two or more, of the same rows; the first is the one the others are compared with.
         created: the page's time, UTC, for its footer.
         version: of panderm, for its footer.
+        columns_alone: the image-free baseline, where one was asked for.
     """
     keys = keys_of(entries)
+    letters = [key.letter for key in keys]
+    alone = columns_alone and image_free_section(
+        columns_alone, [entry.scores.scores for entry in entries], letters, letters
+    )
     first = entries[0]
     cards = [entry.predictions.card for entry in entries]
     scores = first.scores
@@ -80,9 +92,11 @@ def render_comparison(entries: Sequence[Entry], *, created: str, version: str) -
         banners=comparison_banners(entries, keys),
         score_table=score_table(entries, keys),
         difference_table=difference_table(entries, keys),
+        columns_alone=alone,
         intervals=sum(d.low is not None for entry in entries[1:] for d in entry.differences.values()),
         reasons=_reasons(entries),
         class_tables=[class_table(entries, keys, side) for side in ("sensitivity", "specificity")],
+        subgroups=compared_subgroups([entry.scores for entry in entries], keys),
         curves=curves(entries, keys),
         matrices=matrices(entries, keys),
         confusions=[(key, entry.scores.confusion) for key, entry in zip(keys, entries, strict=True)],
@@ -95,7 +109,6 @@ def render_comparison(entries: Sequence[Entry], *, created: str, version: str) -
         data=_by_table(entries, ran),
         created=moment(created),
         version=version,
-        subgroups=compared_subgroups([entry.scores for entry in entries], keys),
     )
     return page.strip() + "\n"
 

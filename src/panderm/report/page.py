@@ -13,6 +13,7 @@ from markupsafe import Markup
 from panderm.errors import plural
 from panderm.predictions import Predictions
 from panderm.report import figures
+from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
 from panderm.report.subgroups import subgroup_section
@@ -47,8 +48,8 @@ class ScoreRow:
     reason: str | None
     bar: tuple[float, float, float] | None
     holds_zero: bool = True
-
     verdict: str = "not computable"
+
 
 @dataclass(frozen=True)
 class ClassRow:
@@ -71,7 +72,14 @@ class Drawing:
     wide: bool = False
 
 
-def render(predictions: Predictions, scores: Scores, *, created: str, version: str) -> str:
+def render(
+    predictions: Predictions,
+    scores: Scores,
+    *,
+    created: str,
+    version: str,
+    columns_alone: ImageFreeScores | None = None,
+) -> str:
     """Return the complete page.
 
     Args:
@@ -79,8 +87,12 @@ def render(predictions: Predictions, scores: Scores, *, created: str, version: s
         scores: of these predictions.
         created: the page's time, UTC, for its footer.
         version: of panderm, for its footer.
+        columns_alone: the image-free baseline, where one was asked for.
     """
     card = predictions.card
+    alone = columns_alone and image_free_section(
+        columns_alone, [scores.scores], [card.embeddings.encoder.name], ["Images"]
+    )
     mistakes = list(most_confident_mistakes(predictions))
     page = template("page.html").render(
         card=card,
@@ -97,6 +109,7 @@ def render(predictions: Predictions, scores: Scores, *, created: str, version: s
         score_rows=[score_row(name, score) for name, score in scores.scores.items()],
         class_rows=class_rows(scores),
         subgroups=subgroup_section(scores),
+        columns_alone=alone,
         drawings=drawings(predictions, scores),
         wrong=count_mistakes(predictions),
         mistakes=mistakes,
@@ -156,6 +169,7 @@ def score_row(name: str, score: Score) -> ScoreRow:
         interval=interval(score),
         reason=score.reason and score.reason.removeprefix("no interval: "),
         bar=bar,
+        verdict=verdict(score),
     )
 
 
@@ -169,7 +183,6 @@ def class_rows(scores: Scores) -> list[ClassRow]:
                 name=name,
                 n=one.n,
                 positive=len(scores.classes) == 2 and name == scores.classes[1],
-        verdict=verdict(score),
                 sensitivity=score_row("sensitivity", one.sensitivity),
                 specificity=score_row("specificity", one.specificity),
             )

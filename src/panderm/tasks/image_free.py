@@ -65,8 +65,8 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
 
     By default all columns are used but the label and its other names, the split, what names rows or files,
     what was measured on the image, and what gives the answer away
-    (:func:`panderm.gate.columns.lint_columns`, asked of the training rows only). The last are added in a
-    second baseline.
+    (:func:`panderm.gate.columns.lint_columns`, asked of all rows, as ``panderm check`` does). The last
+    are added in a second baseline.
 
     Args:
         predictions: of a probe, with the card of its table.
@@ -87,11 +87,10 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
     frame = _table_as_it_was(card)
     fitted, scored = _rows(predictions, frame, card)
     labels = whole_numbers(read_column(frame, card.roles["label"]))
-    training = frame.iloc[fitted]
     if columns is None:
-        chosen, left_out, giving = _chosen(training, card, seed)
+        chosen, left_out, giving = _chosen(frame, card, seed)
     else:
-        chosen, left_out, giving = _stated(training, card, columns)
+        chosen, left_out, giving = _stated(frame, card, columns)
     every = {name: candidate(name, "column", read_column(frame, name)) for name in (*chosen, *giving)}
 
     def predicted(names: Sequence[str]) -> Predictions:
@@ -190,15 +189,13 @@ def _rows(
     return fitted, scored
 
 
-def _chosen(
-    training: pd.DataFrame, card: TableCard, seed: int
-) -> tuple[list[str], dict[str, str], list[str]]:
+def _chosen(frame: pd.DataFrame, card: TableCard, seed: int) -> tuple[list[str], dict[str, str], list[str]]:
     """Return the columns to use, why the others are left out, and those that give the answer away."""
     roles = card.roles
     label = roles["label"]
     assert label is not None  # predictions have a truth
     lint = lint_columns(
-        training,
+        frame,
         label=label,
         image=roles["image"],
         split=roles["split"],
@@ -209,10 +206,10 @@ def _chosen(
     )
     asked = {name: role for role, name in (("split", roles["split"]), ("label", label)) if name}
     named = [name for role in ("image", "patient", "group") if (name := roles[role])]
-    described, _, left_out = gather(training, asked, named)
+    described, _, left_out = gather(frame, asked, named)
     left_out = {name: why.removesuffix("; its patterns are tested") for name, why in left_out.items()}
     if lint.reason:
-        renamed, perfect = _exact(described, training, card)
+        renamed, perfect = _exact(described, frame, card)
         lint = ColumnLint(label, lint.classes, other_names=renamed | perfect, left_out=lint.left_out)
     chosen, giving = [], []
     for one in described:
@@ -240,9 +237,9 @@ def _telling(levels: Sequence[Any]) -> str:
 
 
 def _stated(
-    training: pd.DataFrame, card: TableCard, columns: Sequence[str]
+    frame: pd.DataFrame, card: TableCard, columns: Sequence[str]
 ) -> tuple[list[str], dict[str, str], list[str]]:
-    names = list(training.columns)
+    names = list(frame.columns)
     for name in columns:
         if name not in names or names.count(name) > 1:
             raise UsageError(
@@ -250,8 +247,8 @@ def _stated(
                 f"{did_you_mean(name, set(names) - {name})}",
                 f"found {name!r}; {Path(card.csv).name} has: {', '.join(names)}",
             )
-    described = [candidate(name, "column", read_column(training, name)) for name in dict.fromkeys(columns)]
-    renamed, _ = _exact(described, training, card)
+    described = [candidate(name, "column", read_column(frame, name)) for name in dict.fromkeys(columns)]
+    renamed, _ = _exact(described, frame, card)
     renamed |= {name: f"the {role}" for role, name in card.roles.items() if name and role != "group"}
     wrong = [name for name in columns if name in renamed]
     if wrong or not columns:
@@ -264,9 +261,9 @@ def _stated(
 
 
 def _exact(
-    described: Sequence[Candidate], training: pd.DataFrame, card: TableCard
+    described: Sequence[Candidate], frame: pd.DataFrame, card: TableCard
 ) -> tuple[dict[str, str], dict[str, str]]:
-    labels = whole_numbers(read_column(training, card.roles["label"]))
+    labels = whole_numbers(read_column(frame, card.roles["label"]))
     place = {name: i for i, name in enumerate(card.classes)}
     codes = np.array([place.get(x, -1) for x in labels], dtype=np.int64)
     return other_names(described, codes, card.classes, str(card.roles["label"]))

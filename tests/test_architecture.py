@@ -272,7 +272,7 @@ ROLES = "images image-column label split-column patient group classes skip-bad m
 EYE = "encoder weights card pool image-size precision compile device"
 OPTIONS = {
     "run": f"table {EYE} {ROLES} out batch-size workers recipe test percent-data draws seed "
-    "published-csv overwrite json quiet",
+    "image-free image-free-columns published-csv overwrite json quiet",
     "embed": f"table {EYE} {ROLES} out batch-size workers overwrite json quiet",
     "probe": "embeddings out recipe train val test percent-data C calibrate seed overwrite json",
     "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",

@@ -25,8 +25,10 @@ from panderm.predictions import Predictions, open_predictions
 from panderm.provenance import CARD_NAME
 from panderm.published import require_free, write_published_csv
 from panderm.report import Report
+from panderm.report.image_free import ImageFreeScores
 from panderm.scores import DRAWS, Score, Scores, evaluate
 from panderm.storage import explain_write_errors, refuse_existing, sha256_of_json
+from panderm.tasks.image_free import require_columns
 from panderm.tasks.probe import probe, training_rows
 from panderm.training.linear_probe import Recipe
 
@@ -63,11 +65,13 @@ class Run:
         parts: one for each encoder, in their order.
         differences: for each encoder after the first, every score minus the first encoder's, with the 95 %
             interval of that difference on the same bootstrap draws.
+        columns_alone: the image-free baseline, or None where none was asked for.
     """
 
     folder: Path
     parts: tuple[Part, ...]
     differences: tuple[dict[str, Score], ...] = ()
+    columns_alone: ImageFreeScores | None = None
 
     @property
     def report(self) -> Path:
@@ -127,6 +131,8 @@ def run(
     percent_data: float = 1.0,
     draws: int = DRAWS,
     seed: int = 0,
+    image_free: bool = False,
+    image_free_columns: Sequence[str] | None = None,
     published_csv: Path | str | None = None,
     overwrite: bool = False,
     note: str | None = None,
@@ -135,8 +141,9 @@ def run(
     """Embed, probe, evaluate and report into one folder, with one encoder or with several.
 
     The options are those of :func:`panderm.read_table`, :func:`panderm.load_encoder`,
-    :func:`panderm.probe` and :func:`panderm.evaluate`. Stopped half-way and called again, it goes on.
-    ``overwrite`` replaces a finished folder, but embeddings of the same encoder and table are kept.
+    :func:`panderm.probe`, :func:`panderm.evaluate` and :class:`panderm.Report`. Stopped half-way and called
+    again, it goes on. ``overwrite`` replaces a finished folder, but embeddings of the same encoder and table
+    are kept.
 
     Several encoders, ``encoder=["panderm-large", "timm:NAME"]``, are asked the same question about the same
     rows, with the same options, seed and bootstrap draws. Each has a folder of its own in ``out``, and one
@@ -191,6 +198,8 @@ def run(
     # What can be refused is refused now, before hours of embedding.
     choosing = "val" if recipe == "tuned" and test != "val" else None
     training_rows(rows, train="train", val=choosing, test=test, percent_data=percent_data)
+    if image_free or image_free_columns is not None:
+        require_columns(rows.card, image_free_columns)
     names = [""] if len(eyes) == 1 else _folder_names([eye.record for eye in eyes])
     if published_csv is not None:
         for name in names:
@@ -222,10 +231,15 @@ def run(
         if published_csv is not None:
             write_published_csv(predictions, scores, Path(published_csv) / name, overwrite=overwrite)
         made.append((own, embeddings, predictions, scores))
-    page = Report([made_of[2] for made_of in made], [made_of[3] for made_of in made])
+    page = Report(
+        [made_of[2] for made_of in made],
+        [made_of[3] for made_of in made],
+        image_free=image_free,
+        image_free_columns=image_free_columns,
+    )
     page.save(folder / PAGE, overwrite=overwrite)
     parts = tuple(Part(title, *one) for title, one in zip(page.titles, made, strict=True))
-    return Run(folder, parts, page.differences)
+    return Run(folder, parts, page.differences, page.columns_alone)
 
 
 def _require_own_folder(folder: Path) -> None:

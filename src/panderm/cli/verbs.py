@@ -83,6 +83,8 @@ def run_(
     percent_data: opt.PercentData = 1.0,
     draws: opt.Draws = 2000,
     seed: opt.Seed = 0,
+    image_free: opt.ImageFree = False,
+    image_free_columns: opt.ImageFreeColumns = None,
     published_csv: opt.PublishedCsv = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
@@ -124,6 +126,8 @@ def run_(
         percent_data=percent_data,
         draws=draws,
         seed=seed,
+        image_free=image_free,
+        image_free_columns=_classes(image_free_columns),
         published_csv=published_csv,
         overwrite=overwrite,
         progress=not quiet,
@@ -132,19 +136,23 @@ def run_(
 
 
 def _told_of_run(done: Any, *, as_json: bool) -> dict[str, Any]:
+    alone, titles = done.columns_alone, [part.title for part in done.parts]
     if not as_json:
         if len(done.parts) == 1:
             show_scores(done.scores)
         else:
             scored = [part.scores for part in done.parts]
             show_comparison([part.title for part in done.parts], scored, done.differences)
+        if alone is not None:
+            typer.echo(alone.sentence(titles))
         typer.echo(f"report: {done.report.resolve()}")
+    held = {} if alone is None else {"image_free": alone.as_dict(titles)}
     if len(done.parts) == 1:
-        return {**_told_of_part(done.parts[0]), "report": str(done.report)}
+        return {**_told_of_part(done.parts[0]), **held, "report": str(done.report)}
     told = [_told_of_part(part) for part in done.parts]
     for one, difference in zip(told[1:], done.differences, strict=True):
         one["differences_to_first"] = {name: score.as_dict() for name, score in difference.items()}
-    return {"encoders": told, "report": str(done.report)}
+    return {"encoders": told, **held, "report": str(done.report)}
 
 
 def _told_of_part(part: Any) -> dict[str, Any]:

@@ -87,10 +87,7 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
     frame = _table_as_it_was(card)
     fitted, scored = _rows(predictions, frame, card)
     labels = whole_numbers(read_column(frame, card.roles["label"]))
-    if columns is None:
-        chosen, left_out, giving = _chosen(frame, card, seed)
-    else:
-        chosen, left_out, giving = _stated(frame, card, columns)
+    chosen, left_out, giving = _columns(frame, card, columns, seed)
     every = {name: candidate(name, "column", read_column(frame, name)) for name in (*chosen, *giving)}
 
     def predicted(names: Sequence[str]) -> Predictions:
@@ -99,6 +96,22 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
 
     both = predicted((*chosen, *giving)) if giving else None
     return ImageFree(predicted(chosen), tuple(chosen), left_out, tuple(giving), both)
+
+
+def require_columns(card: TableCard, columns: Sequence[str] | None = None) -> None:
+    """Raise what :func:`image_free` would raise for want of a table or a column, before anything is made.
+
+    Args:
+        card: of the table.
+        columns: the columns to use, where they are not to be chosen.
+    """
+    _columns(_table_as_it_was(card), card, columns, 0)
+
+
+def _columns(
+    frame: pd.DataFrame, card: TableCard, columns: Sequence[str] | None, seed: int
+) -> tuple[list[str], dict[str, str], list[str]]:
+    return _chosen(frame, card, seed) if columns is None else _stated(frame, card, columns)
 
 
 def _predicted(

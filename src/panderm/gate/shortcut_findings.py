@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from panderm.data.columns import Column
+from panderm.data.columns import Column, read_cells, read_column
 from panderm.embeddings import Embeddings
-from panderm.errors import ParentsError, plural, some
+from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.gate.column_findings import auroc_measure
 from panderm.gate.cross_validated import DRAWS
 from panderm.gate.file_facts import file_facts
 from panderm.gate.findings import Finding, Inspected, Measure
-from panderm.gate.shortcuts import Shortcut, ShortcutProbe, probe_shortcuts
+from panderm.gate.shortcuts import Shortcut, ShortcutProbe, probe_shortcuts, require_columns
 
 
 def inspect_shortcuts(
@@ -71,6 +71,31 @@ def inspect_shortcuts(
             Finding.of("rows-not-embedded", "note", "columns", "Rows not embedded", sentence, count=lacking)
         )
     return found
+
+
+def require_shortcuts(
+    embeddings: Embeddings | None, columns: Sequence[str] | None, source: Path, image_column: str
+) -> None:
+    """Raise what :func:`inspect_shortcuts` would, before any file is decoded.
+
+    Args:
+        embeddings: those of ``--shortcuts``, where they are given.
+        columns: those of ``--shortcut-columns``, likewise.
+        source: the table.
+        image_column: its column of file names.
+    """
+    if embeddings is None:
+        if columns is not None:
+            raise UsageError(
+                "--shortcut-columns must come with --shortcuts: they are asked of embeddings.",
+                f"found --shortcut-columns {','.join(columns)} alone",
+                "add --shortcuts X.emb",
+            )
+        return
+    frame = read_cells(source)
+    if image_column in frame.columns:  # where it is not, the table's own reader says so
+        require_images_of(embeddings, read_column(frame, image_column), source)
+        require_columns(frame, columns)
 
 
 def require_images_of(embeddings: Embeddings, image: Column, source: Path) -> None:

@@ -181,12 +181,7 @@ def _columns(
 ) -> list[Candidate]:
     names = list(dict.fromkeys(frame.columns))
     if asked is not None:
-        for name in asked:
-            if name not in names:
-                raise UsageError(
-                    f"--shortcut-columns must name columns of the table{did_you_mean(name, names)}",
-                    f"found {name!r}; the table has: {', '.join(names)}",
-                )
+        require_columns(frame, asked)
         return [candidate(name, "column", read_column(frame, name)) for name in asked]
     chosen = []
     for name in names:
@@ -203,6 +198,19 @@ def _columns(
             "name columns with --shortcut-columns, or add some with: panderm artefacts",
         )
     return chosen
+
+
+def require_columns(frame: pd.DataFrame, asked: Sequence[str] | None) -> None:
+    """Raise :class:`UsageError` where a column that was asked for is not there once."""
+    names = list(frame.columns)
+    for name in asked or ():
+        if names.count(name) != 1:
+            raise UsageError(
+                f"--shortcut-columns must name columns of the table{did_you_mean(name, set(names) - {name})}",
+                f"found {name!r}; the table has: {', '.join(names)}",
+            )
+    if asked is not None and not asked:
+        raise UsageError("--shortcut-columns must name a column or more.", "found none")
 
 
 def _drawn(units: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:

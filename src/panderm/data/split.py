@@ -27,7 +27,8 @@ Floats = npt.NDArray[np.float64]
 METHOD = "largest group first, then moves and swaps; sum of squared deviations over rows of the stratum"
 _OTHERS = 0.25  # weight of the strata of further columns; those of the label have 1
 _SIZE = 0.01  # and of all rows together: it decides between assignments equal by class
-_STARTS, _FEW_PROFILES, _FEW_GROUPS = 8, 400, 20_000  # several starts where one takes no time
+_ENOUGH = 1e-9  # a step that lowers the imbalance by less is rounding
+_STARTS, _FEW_PROFILES, _FEW_GROUPS = 16, 400, 20_000  # several starts where one takes no time
 _PAIRS = 4_000_000  # swaps looked at at once, the most
 
 
@@ -116,7 +117,7 @@ def assign(strata: Strata, names: Sequence[str], shares: Sequence[float], *, see
     few = len(profiles) <= _FEW_PROFILES and len(names) <= _FEW_GROUPS
     for start in range(_STARTS if few else 1):
         search = _Search(profiles, copies, strata, shares, np.random.default_rng([*seed.encode(), start]))
-        search.fill()
+        search.fill(shake=0.2 if start < _STARTS // 2 else 3.0)
         search.improve()
         if best is None or search.score() < best.score():
             best = search
@@ -165,8 +166,6 @@ class _Search:
         chosen = np.flatnonzero(_required(strata, len(shares)))
         self.classes = chosen
         self.has = profiles[:, chosen] > 0
-        # One presence is worth more than any deviation there can be.
-        self.presence = 4.0 * float(self.square @ copies) * float(copies.sum()) + 1.0
 
     def score(self) -> tuple[int, float]:
         off = self.rows - self.targets
@@ -177,9 +176,9 @@ class _Search:
         self.held[kind, part] += number
         self.rows[:, part] += number * self.profiles[kind]
 
-    def fill(self) -> None:
-        """Largest first, each into the part that lacks most; sizes are shaken, so that seeds differ."""
-        sizes = self.profiles[:, -1] * np.exp(self.rng.normal(0, 0.2, len(self.profiles)))
+    def fill(self, *, shake: float) -> None:
+        """Largest first, each into the part that lacks most; sizes are shaken, so that starts differ."""
+        sizes = self.profiles[:, -1] * np.exp(self.rng.normal(0, shake, len(self.profiles)))
         for kind in np.argsort(-sizes, kind="stable").tolist():
             lack = self.weighted[kind] @ (self.rows - self.targets)
             given = [0] * len(lack)
@@ -197,33 +196,27 @@ class _Search:
         while self._move() or self._swap():
             pass
 
-    def _gains(self) -> tuple[Floats, Floats]:
-        """Return what leaving a part and entering a part change, (profiles, parts) each."""
+    def _move(self) -> bool:
+        """Move groups of one profile from one part to another, where that lowers the imbalance most."""
         along = 2 * self.weighted @ (self.rows - self.targets)
+        square = self.square[:, None]
+        change = (square - along)[:, :, None] + (square + along)[:, None, :]
         rows = self.rows[self.classes]
         last = (self.profiles[:, self.classes, None] == rows) & self.has[:, :, None]
         first = self.has[:, :, None] & (rows == 0)
-        square = self.square[:, None]
-        leave = square - along + self.presence * last.sum(axis=1)
-        enter = square + along - self.presence * first.sum(axis=1)
-        return np.where(self.held > 0, leave, np.inf), enter
-
-    def _move(self) -> bool:
-        leave, enter = self._gains()
-        change = leave[:, :, None] + enter[:, None, :]
-        change[:, np.arange(len(self.targets[0])), np.arange(len(self.targets[0]))] = np.inf
-        best = int(np.argmin(change))
-        if change.flat[best] >= -1e-9:
+        lost = last.sum(axis=1)[:, :, None] - first.sum(axis=1)[:, None, :]
+        possible = (self.held > 0)[:, :, None] & ~np.eye(len(along[0]), dtype=bool)
+        best = _best(lost, change, possible)
+        if best is None:
             return False
         kind, source, target = (int(i) for i in np.unravel_index(best, change.shape))
-        # All at once as far as that lowers the squares; presence is looked at again each time.
         number = 1
-        if abs(change.flat[best]) < self.presence / 2:
+        if lost.flat[best] == 0:  # as many at once as lower the squares, while no class leaves
             curve = 2 * self.square[kind]
             number = max(1, int((curve - change.flat[best]) / (2 * curve)))
             number = min(number, int(self.held[kind, source]))
-            taken = self.rows[self.classes, source] <= number * self.profiles[kind, self.classes]
-            if (taken & self.has[kind]).any():
+            own = self.profiles[kind, self.classes]
+            if (self.has[kind] & (rows[:, source] <= number * own)).any():
                 number = 1
         self.put(kind, source, -number)
         self.put(kind, target, number)
@@ -237,6 +230,8 @@ class _Search:
     def _swap_between(self, p: int, q: int) -> bool:
         """Swap the two groups of parts p and q that lower the imbalance most, if any do."""
         ours, theirs = (np.flatnonzero(self.held[:, part]) for part in (p, q))
+        if not len(ours) or not len(theirs):
+            return False
         if len(ours) * len(theirs) > _PAIRS:
             most = int(_PAIRS**0.5)
             ours, theirs = (self.rng.permutation(x)[:most] for x in (ours, theirs))
@@ -244,10 +239,8 @@ class _Search:
         along = 2 * self.weighted @ (off[:, q] - off[:, p])
         forth, back = 2 * self.square[ours] + along[ours], 2 * self.square[theirs] - along[theirs]
         change = forth[:, None] + back[None, :] - 4 * self.weighted[ours] @ self.profiles[theirs].T
-        change += self.presence * self._lost(p, ours, theirs)
-        change += self.presence * self._lost(q, theirs, ours).T
-        best = int(np.argmin(change))
-        if change.flat[best] >= -1e-9:
+        best = _best(self._lost(p, ours, theirs) + self._lost(q, theirs, ours).T, change)
+        if best is None:
             return False
         one, other = np.unravel_index(best, change.shape)
         for kind, source, target in ((int(ours[one]), p, q), (int(theirs[other]), q, p)):
@@ -255,9 +248,9 @@ class _Search:
             self.put(kind, target, 1)
         return True
 
-    def _lost(self, part: int, going: Ints, coming: Ints) -> Floats:
+    def _lost(self, part: int, going: Ints, coming: Ints) -> Ints:
         """Return by how many classes fewer (or, negative, more) a part holds after each swap."""
-        lost = np.zeros((len(going), len(coming)))
+        lost = np.zeros((len(going), len(coming)), dtype=np.int64)
         for s in self.classes.tolist():
             now = self.rows[s, part]
             gone = self.profiles[going, s] == now
@@ -265,3 +258,16 @@ class _Search:
                 lost += np.outer(gone, self.profiles[coming, s] == 0)
                 lost -= now == 0
         return lost
+
+
+def _best(lost: Ints, change: Floats, possible: npt.NDArray[np.bool_] | None = None) -> int | None:
+    """Return the flat position of the best step, or None: first the fewest classes lost, then the squares."""
+    if possible is not None and not possible.any():
+        return None
+    fewest = lost.min() if possible is None else lost[possible].min()
+    if fewest > 0:
+        return None
+    allowed = lost == fewest if possible is None else (lost == fewest) & possible
+    cost = np.where(allowed, change, np.inf)
+    best = int(np.argmin(cost))
+    return best if fewest < 0 or cost.flat[best] < -_ENOUGH else None

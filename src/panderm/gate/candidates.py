@@ -24,6 +24,13 @@ _NAMES_ROWS = re.compile(
     r"(^|_|\b)(id|ids|image|img|file|lesion|patient|uid|row|index)(_|\b|$)", re.IGNORECASE
 )
 
+# What was measured on the picture or its file: a baseline of these is not free of the image.
+OF_THE_IMAGE = re.compile(
+    r"(^|_)(width|height|mask|pixels?|bytes|file|jpeg|exif|hair|ruler|ink|gel|dark_?corners?|blur|blurred"
+    r"|contrast|low_contrast|non_?skin|ita|prediction|probability|score)(_|$)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:

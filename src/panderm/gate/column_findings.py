@@ -51,27 +51,28 @@ def column_findings(lint: ColumnLint) -> list[Finding]:
         sentence = f"whether columns predict {lint.label} was not tested: {lint.reason}"
         return [_note("columns-not-tested", title, sentence, 0)]
     found = [_gives_away(one) for one in lint.giving_away]
-    predicting = [one for one in lint.columns if one.verdict == "predicts the label"]
+    basis = lint.columns[0].auroc.basis if lint.columns else ""
+    predicting = [
+        one for one in lint.columns if one.verdict == "predicts the label" and one.source != "order"
+    ]
     if predicting:
-        told = "; ".join(one.sentence for one in predicting)
-        found.append(
-            _note(
-                "column-predicts-label",
-                "Columns that predict the label",
-                told,
-                len(predicting),
-                measures=[auroc_measure(one.name, one.auroc) for one in predicting],
+        sentence = f"AUROC of each alone for {lint.label}: {_each(predicting)}; {basis}"
+        title = "Columns that predict the label"
+        found.append(_note("column-predicts-label", title, sentence, len(predicting), measured=predicting))
+    for one in lint.columns:
+        if one.source == "order" and one.sentence:
+            found.append(
+                _note("rows-in-order", "Rows in an order", one.sentence, one.auroc.n, measured=[one])
             )
-        )
     if lint.together is not None:
         used = lint.used_together
         sentence = (
-            f"without a look at any image, {plural(len(used), 'column')} that give nothing away "
-            f"({', '.join(used)}) predict {lint.label} together with {lint.together}"
+            f"without a look at any image, {plural(len(used), 'column')} ({some(used, 12)}) give "
+            f"{lint.together} for {lint.label}; {lint.together.basis}"
         )
-        measures = [auroc_measure("all columns together", lint.together)]
+        measure = auroc_measure("all columns together", lint.together)
         title = "What the columns say together"
-        found.append(_note("columns-together", title, sentence, len(used), measures=measures))
+        found.append(_note("columns-together", title, sentence, len(used), measures=[measure]))
     if lint.other_names:
         told = "; ".join(f"{name} is {how}" for name, how in lint.other_names.items())
         hint = "leave them out of whatever a method is given"
@@ -79,11 +80,9 @@ def column_findings(lint: ColumnLint) -> list[Finding]:
         found.append(_note("label-alias", title, told, len(lint.other_names), hint=hint))
     silent = [one for one in lint.columns if one.verdict == "nothing"]
     if silent:
-        names = [one.name for one in silent]
-        sentence = f"of {lint.label} these say little by themselves: {some(names, 30)}"
-        measures = [auroc_measure(one.name, one.auroc) for one in silent]
+        sentence = f"AUROC of each alone for {lint.label}: {_each(silent)}; {basis}"
         found.append(
-            _note("columns-tested", "Columns that say little", sentence, len(silent), measures=measures)
+            _note("columns-tested", "Columns that say little", sentence, len(silent), measured=silent)
         )
     if lint.left_out:
         few = plural(len(lint.left_out), "class", "classes")
@@ -106,7 +105,7 @@ def _gives_away(one: LintedColumn) -> Finding:
         severity="finding",
         chapter="columns",
         title=f"{one.name} gives the answer away",
-        sentence=one.sentence,
+        sentence=f"{one.sentence.removeprefix(f'{one.name} gives the answer away: ')}; {one.auroc.basis}",
         hint=hints[one.source],
         count=sum(level.rows for level in one.levels) or one.auroc.n,
         measures=(auroc_measure(one.name, one.auroc),),
@@ -114,18 +113,21 @@ def _gives_away(one: LintedColumn) -> Finding:
 
 
 def _note(
-    kind: str, title: str, sentence: str, count: int, *, hint: str = "", measures: Sequence[Measure] = ()
+    kind: str,
+    title: str,
+    sentence: str,
+    count: int,
+    *,
+    hint: str = "",
+    measured: Sequence[LintedColumn] = (),
+    measures: Sequence[Measure] = (),
 ) -> Finding:
-    return Finding(
-        kind=kind,
-        severity="note",
-        chapter="columns",
-        title=title,
-        sentence=sentence,
-        hint=hint,
-        count=count,
-        measures=tuple(measures),
-    )
+    every = [*measures, *(auroc_measure(one.name, one.auroc) for one in measured)]
+    return Finding.of(kind, "note", "columns", title, sentence, hint, count=count, measures=every)
+
+
+def _each(columns: Sequence[LintedColumn]) -> str:
+    return some([f"{one.name} {one.auroc.figures}" for one in columns], 12)
 
 
 def auroc_measure(name: str, auroc: Auroc) -> Measure:

@@ -80,7 +80,8 @@ class ColumnLint:
         label: the column that is predicted.
         classes: its classes in order.
         columns: all that was tested, what gives the answer away first, then by AUROC.
-        together: all columns of the table that give nothing away, at once; None where there are none.
+        together: all columns of the table that give nothing away and were not measured on the image, at once;
+            None where there are none.
         used_together: their names.
         other_names: columns that are the label under another name, and how.
         set_aside: what was not tested as it is, and why.
@@ -208,6 +209,7 @@ def lint_columns(
         name for one in linted if one.verdict == "gives the answer away" for name in (one.name, *one.others)
     }
     fair = [one for one in tested if one.source == "column" and one.name not in told]
+    fair = [one for one in fair if not of_rows.OF_THE_IMAGE.search(one.name)]
     together = None
     if fair:
         at_once = probe_scores(fair, codes, folds, len(kept))

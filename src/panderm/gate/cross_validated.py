@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panderm.errors import plural
 from panderm.gate.candidates import Candidate
 from panderm.statistics.resampling import cluster_bootstrap, percentile_interval
 from panderm.statistics.within_folds import WithinFolds, level_scores
@@ -54,10 +55,21 @@ class Auroc:
         return told if self.reason is None else {**told, "reason": self.reason}
 
     def __str__(self) -> str:
+        return f"AUROC {self.figures}"
+
+    @property
+    def figures(self) -> str:
+        """``0.76 (0.75–0.77)``, or why there is none."""
         if self.value is None:
-            return f"AUROC not computable: {self.reason}"
+            return f"not computable: {self.reason}"
         between = f"{self.low:.2f}–{self.high:.2f}" if self.low is not None else self.reason
-        return f"AUROC {self.value:.2f} ({between})"
+        return f"{self.value:.2f} ({between})"
+
+    @property
+    def basis(self) -> str:
+        """``8,783 rows of 6,316 lesion groups, 2,000 draws, seed 0``."""
+        of = "" if self.unit == "image" else f" of {plural(self.clusters, self.unit)}"
+        return f"{plural(self.n, 'row')}{of}, {plural(self.draws, 'draw')}, seed {self.seed}"
 
 
 def folds_of(codes: Integers, clusters: Integers, seed: int) -> Integers | None:
@@ -150,17 +162,23 @@ def aurocs(
     n, units = len(codes), len(np.unique(clusters))
     found = {}
     for name, one in sorted_once.items():
-        value = float(one.auroc()[0])
-        low, high, used = percentile_interval(np.concatenate(drawn[name]), LEVEL)
-        if not np.isfinite(value):
-            told: tuple[float | None, ...] = (None, None, None)
-            reason: str | None = "no fold has rows of every class"
-        elif not np.isfinite(low):
-            told, reason = (value, None, None), f"no interval: computable in {used} of {draws} draws only"
-        else:
-            told, reason = (value, low, high), None
-        found[name] = Auroc(*told, n=n, clusters=units, unit=unit, draws=draws, seed=seed, reason=reason)
+        found[name] = _told(one, np.concatenate(drawn[name]), n=n, clusters=units, unit=unit, seed=seed)
     return found
+
+
+def _told(one: WithinFolds, drawn: Floats, *, n: int, clusters: int, unit: str, seed: int) -> Auroc:
+    value = float(one.auroc()[0])
+    bounds = percentile_interval(drawn, LEVEL)
+    low: float | None = bounds[0]
+    high: float | None = bounds[1]
+    reason = None
+    if not np.isfinite(value):
+        reason = "no fold has rows of every class"
+        return Auroc(None, None, None, n, clusters, unit, len(drawn), seed, reason)
+    if not np.isfinite(bounds[0]):
+        low = high = None
+        reason = f"no interval: it can be computed in {bounds[2]} of {len(drawn)} draws only"
+    return Auroc(value, low, high, n, clusters, unit, len(drawn), seed, reason)
 
 
 def usable_classes(codes: Integers, clusters: Integers) -> Integers:

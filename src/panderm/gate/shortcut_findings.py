@@ -125,15 +125,16 @@ def shortcut_findings(probe: ShortcutProbe, label: str | None) -> list[Finding]:
     found = [_finding(one) for one in probe.columns if one.could_matter and one.technical]
     others = [one for one in probe.columns if not (one.could_matter and one.technical)]
     if others:
-        told = "; ".join(one.sentence for one in others)
-        without = "" if label else ". Without a label, which of them could mislead a probe is not known"
+        each = some([f"{one.name} {_figures(one)}" for one in others], 12)
+        of = f"for {label}" if label else "for the label; there is none to ask"
+        sentence = f"AUROC from the embeddings, then of the column alone {of}: {each}; {others[0].seen.basis}"
         found.append(
             Finding.of(
                 "embeddings-know",
                 "note",
                 "columns",
                 f"What the embeddings by {probe.encoder} know",
-                f"on {plural(probe.rows, 'row')}: {told}{without}",
+                sentence,
                 count=len(others),
                 measures=[m for one in others for m in _measures(one)],
             )
@@ -152,11 +153,15 @@ def _finding(one: Shortcut) -> Finding:
         "finding",
         "columns",
         f"{one.name} is a possible shortcut",
-        one.sentence,
+        f"{one.sentence}; {one.seen.basis}",
         f"score each value of {one.name} apart (panderm evaluate --by), and test on images of another source",
         count=sum(one.levels.values()),
         measures=_measures(one),
     )
+
+
+def _figures(one: Shortcut) -> str:
+    return f"{one.seen.figures} then {one.tied.figures if one.tied is not None else 'no label'}"
 
 
 def _measures(one: Shortcut) -> list[Measure]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import pandas as pd
 from panderm.data.columns import Column, read_cells, read_column, whole_numbers
 from panderm.data.table import TableCard
 from panderm.errors import DataError, ParentsError, UsageError, did_you_mean, plural, some
-from panderm.gate.candidates import Candidate, candidate, gather
+from panderm.gate.candidates import OF_THE_IMAGE, Candidate, candidate, gather
 from panderm.gate.column_features import ColumnFeatures
 from panderm.gate.columns import ColumnLint, lint_columns
 from panderm.gate.label_names import other_names
@@ -27,12 +26,6 @@ from panderm.storage import sha256_of_file
 from panderm.training.linear_probe import LinearProbe
 from panderm.training.subset import take_part
 
-# What was measured on the picture or its file: a baseline of these is not free of the image.
-_OF_THE_IMAGE = re.compile(
-    r"(^|_)(width|height|mask|pixels?|bytes|file|jpeg|exif|hair|ruler|ink|gel|dark_?corners?|blur|blurred"
-    r"|contrast|low_contrast|non_?skin|ita|prediction|probability|score)(_|$)",
-    re.IGNORECASE,
-)
 _LINT_DRAWS = 500
 
 
@@ -229,7 +222,7 @@ def _chosen(frame: pd.DataFrame, card: TableCard, seed: int) -> tuple[list[str],
         found = lint.of(one.name)
         if one.name in lint.other_names:
             left_out[one.name] = lint.other_names[one.name]
-        elif _OF_THE_IMAGE.search(one.name):
+        elif OF_THE_IMAGE.search(one.name):
             left_out[one.name] = "measured on the image or its file"
         elif found is not None and found.verdict == "gives the answer away":
             left_out[one.name] = "gives the answer away" + _telling(found.levels)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from panderm.data.diagnoses import map_labels as map_labels
     from panderm.data.drawn import draw_world as draw_world
     from panderm.data.images import read_image as read_image
+    from panderm.data.layouts.imported import import_images as import_images
     from panderm.data.mapping import map_table as map_table
     from panderm.data.overlay import overlay as overlay
     from panderm.data.preprocess import Preprocess as Preprocess
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
     "draw_world": "panderm.data.drawn",
+    "import_images": "panderm.data.layouts.imported",
     "map_labels": "panderm.data.diagnoses",
     "map_table": "panderm.data.mapping",
     "read_image": "panderm.data.images",

@@ -1,6 +1,7 @@
 """The command line: one short function per verb; no logic."""
 
 from panderm.cli.data import data as _data
+from panderm.cli.data_import import import_ as _import
 from panderm.cli.data_map import map_ as _map
 from panderm.cli.export import export as _export
 from panderm.cli.models import convert as _convert
@@ -13,6 +14,7 @@ app.command(name="export")(_export)
 app.command(name="convert")(_convert)
 app.add_typer(_models, name="models")
 _data.command(name="map")(_map)
+_data.command(name="import")(_import)
 app.add_typer(_data, name="data")
 
 __all__ = ["app", "main"]

@@ -8,16 +8,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from panderm.data.diagnoses import read_map
+from panderm.data.layouts.layout import SPLIT_NAMES
 from panderm.data.sources.folder import Folder
 from panderm.data.sources.source import Count, File, Prepared, Source
 from panderm.errors import TableError
-
-# What people call the three splits, as a folder or in a column.
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
 
 
 def by_class(images: Iterable[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import importlib.resources
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -312,3 +313,12 @@ def test_real_tables_are_mapped_whole(name: str, shared: Path, tmp_path: Path) -
     )
     assert mapped.unmapped == ()
     assert mapped.counts == counts
+
+
+def test_the_page_counts_the_labels_as_the_map_has_them() -> None:
+    page = (Path(__file__).parents[2] / "docs/diagnoses.md").read_text("utf-8")
+    told: dict[str, int] = {}
+    for names, numbers in re.findall(r"^\| (`[^|]+`) \| ([\d, ]+) \|", page, re.M):
+        told |= dict(zip(re.findall(r"`(\w+)`", names), map(int, numbers.split(",")), strict=True))
+    assert told == {taxonomy: len(rows_of(taxonomy)) for taxonomy in taxonomies()}
+    assert f"Its version, {MAP_VERSION}," in page

@@ -39,6 +39,7 @@ SAME_WORDS = {
     "isic2024-permissive": "isic",
     "mskcc": "isic",
     "hiba": "isic",
+    "isic-archive": "isic",
     "derm7pt-clinical": "derm7pt",
     "derm7pt-dermoscopic": "derm7pt",
 }

@@ -21,6 +21,7 @@ from panderm.data.mapping import map_table
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
 from panderm.exported.export import export
+from panderm.gate.check import check
 from panderm.gate.split import split
 from panderm.models.check import check_weights
 from panderm.models.convert import convert
@@ -269,6 +270,7 @@ for _name, _verb in COMMAND.commands.items():  # type: ignore[attr-defined]
     VERBS |= {f"{_name} {below}": one for below, one in getattr(_verb, "commands", {}).items()}
 
 ROLES = "images image-column label split-column patient group classes skip-bad max-megapixels"
+CHECKED = ROLES.replace("skip-bad ", "")  # bad rows are what is looked for
 EYE = "encoder weights card pool image-size precision compile device"
 OPTIONS = {
     "run": f"table {EYE} {ROLES} out batch-size workers recipe test percent-data draws seed "
@@ -279,6 +281,7 @@ OPTIONS = {
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
+    "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed overwrite json quiet",
     "split": "table images out test val folds seed image-column label patient group balance split-column "
     "keep-test no-images skip-bad max-megapixels verify overwrite json quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
@@ -340,6 +343,7 @@ SAME = {
     "evaluate": ({"progress"}, evaluate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "demo": ({"progress"}, demo),
+    "check": ({"progress"}, check),
     "split": ({"progress"}, split),
     "export": (
         {"name", "precision", "device", "compile", "download", "progress", "probe"},
@@ -359,6 +363,7 @@ WRITES = {
     "report": {"out"},
     "embed": {"table", "encoder"},
     "export": {"with"},
+    "check": {"out"},
     "split": {"verify"},
     "models check": {"keys"},
     "data prepare": {"from"},

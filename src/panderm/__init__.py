@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from panderm.errors import PandermError as PandermError
     from panderm.errors import PandermWarning as PandermWarning
     from panderm.exported.export import export as export
+    from panderm.gate.check import Checked as Checked
+    from panderm.gate.check import check as check
     from panderm.gate.split import split as split
     from panderm.gate.verify_split import verify_split as verify_split
     from panderm.models.check import check_weights as check_weights
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from panderm.predictions import Predictions as Predictions
     from panderm.predictions import open_predictions as open_predictions
     from panderm.report import Report as Report
+    from panderm.report.check_page import CheckPage as CheckPage
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
     from panderm.tasks.probe import probe as probe
@@ -63,6 +66,8 @@ _HOMES = {
     "export": "panderm.exported.export",
     "split": "panderm.gate.split",
     "verify_split": "panderm.gate.verify_split",
+    "Checked": "panderm.gate.check",
+    "check": "panderm.gate.check",
     "check_weights": "panderm.models.check",
     "convert": "panderm.models.convert",
     "Encoder": "panderm.models.encoder",
@@ -73,6 +78,7 @@ _HOMES = {
     "Predictions": "panderm.predictions",
     "open_predictions": "panderm.predictions",
     "Report": "panderm.report",
+    "CheckPage": "panderm.report.check_page",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",
     "LinearProbe": "panderm.training.linear_probe",

@@ -1,5 +1,6 @@
 """The command line: one short function per verb; no logic."""
 
+from panderm.cli.check import check as _check
 from panderm.cli.data import data as _data
 from panderm.cli.data_import import import_ as _import
 from panderm.cli.data_map import map_ as _map
@@ -9,6 +10,7 @@ from panderm.cli.models import models as _models
 from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
 
+app.command(name="check")(_check)
 app.command(name="split")(_split)
 app.command(name="export")(_export)
 app.command(name="convert")(_convert)

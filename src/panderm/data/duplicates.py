@@ -37,7 +37,7 @@ COARSE = 0.95
 """Least correlation of near pictures, coefficients weighted by their frequency."""
 FINE = 0.90
 """Least correlation of near pictures, coefficients weighted by the square of their frequency."""
-PERHAPS_COARSE, PERHAPS_FINE = 0.88, 0.80
+PERHAPS_COARSE, PERHAPS_FINE = 0.88, 0.70
 """Least correlations of pictures that may be near: a second look at their pixels decides."""
 FLAT = 1.0
 """Least standard deviation of a miniature's brightness, levels of 255; below it all pictures look alike."""

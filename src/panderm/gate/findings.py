@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +80,34 @@ class Finding(Record):
     places: tuple[Place, ...] = ()
     measures: tuple[Measure, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        severity: Severity,
+        chapter: Chapter,
+        title: str,
+        sentence: str,
+        hint: str = "",
+        *,
+        places: Iterable[Place] = (),
+        measures: Iterable[Measure] = (),
+        count: int | None = None,
+    ) -> Self:
+        """Make a finding; its count is that of its places, where none is given."""
+        every = tuple(places)
+        return cls(
+            kind=kind,
+            severity=severity,
+            chapter=chapter,
+            title=title,
+            sentence=sentence,
+            hint=hint,
+            count=len(every) if count is None else count,
+            places=every,
+            measures=tuple(measures),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
@@ -121,6 +151,14 @@ class Inspected:
             images=tuple(self.image[i] or "" for i in rows),
             text=text,
         )
+
+    def rows_by(self, column: Column) -> dict[str, list[int]]:
+        """Return the positions of each value of a column; empty cells are left out."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for i, value in enumerate(column):
+            if value is not None:
+                found[value].append(i)
+        return found
 
 
 class Inspection(Protocol):

@@ -244,5 +244,6 @@ def template(name: str) -> Template:
     # All are ours: the style sheets are files of this package, and the figures escape what they are given.
     environment.globals["css"] = Markup(read("page.css"))
     environment.globals["comparison_css"] = Markup(read("comparison.css"))
+    environment.globals["check_css"] = Markup(read("check.css"))
     environment.filters["drawn"] = Markup
     return environment.get_template(name)

@@ -1,0 +1,156 @@
+"""Is this the same photograph, cropped, turned, mirrored or scaled? Two pictures laid over each other.
+
+Points that can be told apart (SIFT, Lowe 2004) are matched by the ratio of their two nearest, and a
+similarity (turn, scale, shift) that most of them agree on is found by RANSAC, for the second picture as it is
+and for its mirror image. Then the finer picture is laid over the coarser, and what decides is how well their
+fine structure correlates where they overlap. Two lesions of one outline have no pores, hairs and dots in
+common; one photograph has, and so have two photographs of one lesion taken within seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Grey = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+SIDE = 320
+"""Longer side pictures are shrunk to, pixels."""
+POINTS = 400
+RATIO = 0.8
+"""Least distinct match: distance to the nearest point over that to the second nearest (Lowe 2004)."""
+ERROR = 3.0
+"""Pixels by which a match may miss the common similarity."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the second of two pictures lies over the first.
+
+    Attributes:
+        correlation: of fine structure where they overlap, at most 1.
+        overlap: share of the smaller picture that lies over the other, 0 to 1.
+        points: matches that agree.
+        scale: of the second to the first, both shrunk to :data:`SIDE`.
+        turn: degrees, 0 to 360.
+        mirrored: whether the second had to be mirrored.
+    """
+
+    correlation: float
+    overlap: float
+    points: int
+    scale: float
+    turn: float
+    mirrored: bool
+
+
+class Points:
+    """A picture's points, found once: of itself and of its mirror image."""
+
+    def __init__(self, rgb: npt.NDArray[np.uint8]) -> None:
+        grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
+        share = SIDE / max(grey.shape)
+        if share < 1:
+            size = tuple(max(1, round(side * share)) for side in grey.shape[::-1])
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        self.grey: Grey = np.asarray(grey, dtype=np.uint8)
+        self.found = _points(self.grey)
+
+    @cached_property
+    def mirror(self) -> Points:
+        """The mirror image's."""
+        other = object.__new__(Points)
+        other.grey = np.ascontiguousarray(self.grey[:, ::-1])
+        other.found = _points(other.grey)
+        return other
+
+
+def register(first: Points, second: Points, *, mirrors: bool = True) -> Registration | None:
+    """Lay the second picture over the first; None where no turn, scale and shift does.
+
+    Example:
+        >>> register(Points(a), Points(np.rot90(a))).turn  # doctest: +SKIP
+        90.0
+    """
+    plain = _laid_over(first, second, mirrored=False)
+    if not mirrors or (plain and plain.correlation > 0.9):
+        return plain
+    turned = _laid_over(first, second.mirror, mirrored=True)
+    return max((one for one in (plain, turned) if one), key=lambda one: one.correlation, default=None)
+
+
+def _points(grey: Grey) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return places (n, 2) and descriptions (n, 128) of a picture's points."""
+    sift = cv2.SIFT.create(nfeatures=POINTS, contrastThreshold=0.02)
+    places, described = sift.detectAndCompute(grey, None)
+    if not places:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+    # Root SIFT (Arandjelović & Zisserman 2012): Hellinger distance between the histograms.
+    described = np.sqrt(described / np.maximum(described.sum(axis=1, keepdims=True), 1e-6))
+    return np.array([p.pt for p in places], np.float32), described.astype(np.float32)
+
+
+def _laid_over(first: Points, second: Points, *, mirrored: bool) -> Registration | None:
+    (places, described), (others, descriptions) = first.found, second.found
+    if len(places) < 8 or len(others) < 8:
+        return None
+    products = descriptions @ described.T
+    nearest = np.argpartition(-products, 1, axis=1)[:, :2]
+    both = np.take_along_axis(products, nearest, axis=1)
+    turn = both[:, 0] < both[:, 1]
+    best, second_best = both.max(axis=1), both.min(axis=1)
+    target = np.where(turn, nearest[:, 1], nearest[:, 0])
+    good = np.sqrt(np.maximum(2 - 2 * best, 0)) < RATIO * np.sqrt(np.maximum(2 - 2 * second_best, 1e-12))
+    if good.sum() < 8:
+        return None
+    matrix, agree = cv2.estimateAffinePartial2D(
+        others[good], places[target[good]], method=cv2.RANSAC, ransacReprojThreshold=ERROR, maxIters=1000
+    )
+    if matrix is None or int(agree.sum()) < 8:
+        return None
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if not 0.1 < scale < 10:
+        return None
+    if scale <= 1:
+        correlation, overlap = _overlaid(first.grey, second.grey, matrix)
+    else:
+        back = cv2.invertAffineTransform(matrix)
+        correlation, overlap = _overlaid(second.grey, first.grey, back)
+    turned = float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])) % 360)
+    return Registration(correlation, overlap, int(agree.sum()), scale, turned, mirrored)
+
+
+def _overlaid(coarse: Grey, finer: Grey, matrix: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return how well fine structure correlates where the finer lies over the coarse, and how much does."""
+    height, width = coarse.shape
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    smooth = finer.astype(np.float32)
+    if scale < 0.95:
+        smooth = _blurred(smooth, 0.5 * np.sqrt(1 / scale**2 - 1))
+    laid = np.asarray(cv2.warpAffine(smooth, matrix, (width, height), flags=cv2.INTER_CUBIC), np.float32)
+    whole = np.ones(finer.shape, np.float32)
+    inside = np.asarray(cv2.warpAffine(whole, matrix, (width, height)) > 0.999, np.uint8)
+    inside = np.asarray(cv2.erode(inside, np.ones((9, 9), np.uint8), borderValue=0))
+    smaller = min(coarse.size, finer.size * scale**2)
+    shared = inside > 0
+    if shared.sum() < 1000:
+        return 0.0, float(shared.sum() / smaller)
+    a, b = _fine(coarse.astype(np.float32))[shared], _fine(laid)[shared]
+    a, b = a - a.mean(), b - b.mean()
+    length = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return (float(a @ b) / length if length > 0 else 0.0), float(shared.sum() / smaller)
+
+
+def _fine(grey: Floats) -> Floats:
+    """Return structure of some 2 to 8 pixels: the difference of two Gaussians."""
+    return _blurred(grey, 1.5) - _blurred(grey, 4.0)
+
+
+def _blurred(grey: Floats, sigma: float) -> Floats:
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), dtype=np.float32)

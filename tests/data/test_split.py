@@ -294,8 +294,10 @@ def test_names_of_groups_are_their_smallest_hash() -> None:
 
 
 def test_lesions_numbered_within_patients() -> None:
-    patient = np.array(["p", "p", "q", "q", None], dtype=object)
-    numbered = np.array(["1", "1", "1", "2", "2"], dtype=object)
-    assert lesions_of(patient, numbered).tolist() == ["p / 1", "p / 1", "q / 1", "q / 2", "2"]
-    unique = np.array(["1", "1", "3", None, "2"], dtype=object)
+    patient = np.array(["p", "p", "p", "q", "q", "q", "q", None], dtype=object)
+    numbered = np.array(["1", "2", "3", "1", "2", "3", "3", "4"], dtype=object)
+    assert lesions_of(patient, numbered).tolist() == [
+        *("p / 1", "p / 2", "p / 3", "q / 1", "q / 2", "q / 3", "q / 3", "4")
+    ]
+    unique = np.array(["1", "2", "3", "1", "2", None, "5", "4"], dtype=object)  # two by mistake, perhaps
     assert lesions_of(patient, unique) is unique

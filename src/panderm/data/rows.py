@@ -107,7 +107,8 @@ def _in_both(unit: Column, split: Column) -> list[tuple[str, str, list[str]]]:
 def lesions_of(patient: Column, group: Column) -> Column:
     """Return lesions by unique names: patient and lesion, where lesions are numbered within patients.
 
-    So they are taken where more than a tenth of the lesions named twice or more stand with several patients.
+    So they are taken where three lesions or more, and more than a tenth of those named more than once, stand
+    with several patients. Fewer are taken for one lesion, and join its patients: that never leaks.
     """
     owners: dict[str, list[str | None]] = defaultdict(list)
     for who, lesion in zip(patient, group, strict=True):
@@ -115,7 +116,7 @@ def lesions_of(patient: Column, group: Column) -> Column:
             owners[lesion].append(who)
     repeated = [set(whose) - {None} for whose in owners.values() if len(whose) > 1]
     shared = sum(len(whose) > 1 for whose in repeated)
-    if shared <= len(repeated) / 10:
+    if shared < 3 or shared <= len(repeated) / 10:
         return group
     both = [
         lesion and (f"{who} / {lesion}" if who else lesion)

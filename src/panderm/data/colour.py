@@ -71,7 +71,7 @@ def _apply(image: Image.Image, profile: bytes | None) -> Converted:
         return Converted(found.transform.apply(image), found.name)
     if image.mode == "LAB":
         return Converted(_lab().apply(image), None, found.problem)
-    return Converted(image.convert("RGB"), None, found.problem)
+    return Converted(image if image.mode == "RGB" else image.convert("RGB"), None, found.problem)
 
 
 @dataclass(frozen=True)

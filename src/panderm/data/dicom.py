@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_FOR_GDCM = tuple(b"1.2.840.10008.1.2.4." + end for end in (b"57", b"70", b"80", b"81"))
 _MOST_INFLATED = 1_200_000_000
 
 _NEEDED = (
@@ -44,6 +45,14 @@ def is_dicom(content: bytes) -> bool:
             # An implicit length is even, and of the first element small.
             return explicit or (order == "little" and int.from_bytes(content[4:8], order) in range(2, 65, 2))
     return False
+
+
+def is_for_gdcm(content: bytes) -> bool:
+    """Say whether a file names JPEG lossless or JPEG-LS, which GDCM decodes, as its transfer syntax.
+
+    GDCM can bring the process down on a damaged file: :mod:`panderm.data.apart` opens such files in another.
+    """
+    return any(syntax in content[:65536] for syntax in _FOR_GDCM)
 
 
 def open_dicom(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.uint8], Stored]:

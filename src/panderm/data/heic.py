@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -23,19 +25,24 @@ def is_heic(content: bytes) -> bool:
     return bool(_BRANDS & {content[i : i + 4] for i in range(8, end, 4)})
 
 
+def require_libheif() -> None:
+    """Raise :class:`Unreadable` where the ``heic`` extra is not installed."""
+    if importlib.util.find_spec("pi_heif") is None:
+        raise Unreadable("HEIC needs pip install 'panderm[heic]'")
+
+
 def open_heic(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.uint8], Stored]:
     """Decode a HEIC file to RGB, uint8 (H, W, 3), and say how it was stored.
 
     The container says itself how the picture must be turned, and libheif turns it. An EXIF orientation in the
     same file says the same once more and must not be applied again (ISO/IEC 23008-12, annex A.2).
 
+    Its binding can bring the process down on a damaged file: :mod:`panderm.data.apart` calls this in another.
+
     Raises:
-        Unreadable: too many pixels, or the ``heic`` extra is not installed; other exceptions mean damage.
+        Unreadable: too many pixels; other exceptions mean damage.
     """
-    try:
-        import pi_heif
-    except ImportError:
-        raise Unreadable("HEIC needs pip install 'panderm[heic]'") from None
+    import pi_heif
 
     # Nothing is decoded here. Pillow's list of readers, which belongs to the user, is left as it is.
     opened = pi_heif.open_heif(content, convert_hdr_to_8bit=False, hdr_to_16bit=False)
@@ -45,6 +52,8 @@ def open_heic(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.uin
     bits = int(picture.info.get("bit_depth", 8))
     values = np.asarray(picture)[:, :width]
     values = values[..., None] if values.ndim == 2 else values
+    if not values.size:
+        raise ValueError("a picture of no rows or columns")
     if values.dtype != np.uint8:
         values = to_eight_bits(values.clip(0, 2**bits - 1), bits)
     mode = _MODES[values.shape[2]]

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from panderm.data.dicom import is_dicom, open_dicom
-from panderm.data.heic import is_heic, open_heic
+from panderm.data.apart import decode_apart
+from panderm.data.dicom import is_dicom, is_for_gdcm, open_dicom
+from panderm.data.heic import is_heic, require_libheif
 from panderm.data.pillow import open_picture
 from panderm.data.stored import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from panderm.data.stored import ImageError as ImageError
@@ -102,12 +103,17 @@ def open_stored(
     """
     try:
         if is_dicom(content):
+            if is_for_gdcm(content):
+                return decode_apart("DICOM", content, max_megapixels)
             return open_dicom(content, max_megapixels)
         if is_heic(content):
-            return open_heic(content, max_megapixels)
+            require_libheif()
+            return decode_apart("HEIC", content, max_megapixels)
         return open_picture(content, max_megapixels)
     except Unreadable as error:
         raise ImageError(path, str(error)) from None
+    except MemoryError:
+        raise ImageError(path, "needs more memory than there is") from None
     except Exception as error:
         # On damaged files the readers raise nearly everything there is.
         raise ImageError(path, f"damaged ({_first_line(error)})") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,12 @@ def estimate_quality(image: Image.Image) -> int | None:
     table = tables.get(layers[0][3] if layers else 0)
     if table is None or len(table) != 64:
         return None
+    return _nearest(tuple(table))
+
+
+@lru_cache(maxsize=256)
+def _nearest(table: tuple[int, ...]) -> int:
+    # One folder's images share few tables.
     return int(np.abs(_tables() - np.asarray(table)).sum(axis=1).argmin()) + 1
 
 

@@ -116,20 +116,22 @@ def _leaves(numbers: Floats, codes: Integers, folds: Integers) -> Integers:
     from sklearn.tree import DecisionTreeClassifier
 
     known = np.isfinite(numbers)
+    # By rank: a tree sees the order only, and its own numbers are too short for long file numbers.
+    rank = np.zeros((len(numbers), 1), dtype=np.float32)
+    rank[known, 0] = np.unique(numbers[known], return_inverse=True)[1]
     count = int(folds.max()) + 1
     leaves = np.zeros((len(numbers), count), dtype=np.int64)
     for f in range(count):
         learned = known & (folds != f)
-        if len(np.unique(codes[learned])) < 2:
+        often = np.bincount(codes[learned])
+        if (often > 0).sum() < 2:
             continue
         tree = DecisionTreeClassifier(
-            max_leaf_nodes=16,
-            min_samples_leaf=max(5, int(learned.sum()) // 50),
-            class_weight="balanced",
-            random_state=0,
+            max_leaf_nodes=16, min_samples_leaf=max(5, int(learned.sum()) // 50), random_state=0
         )
-        tree.fit(numbers[learned, None], codes[learned])
-        leaves[known, f] = 1 + tree.apply(numbers[known, None])
+        alike = 1 / often[codes[learned]]
+        tree.fit(rank[learned], codes[learned], sample_weight=alike, check_input=False)
+        leaves[known, f] = 1 + tree.apply(rank[known], check_input=False)
     return leaves
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import panderm
+from panderm.data.columns import read_cells
+from panderm.data.images import ImageError
+from panderm.data.loader import batches
 from panderm.errors import PandermWarning, TableError
 
 NAMES = tuple("abcdefgh")
@@ -319,6 +326,110 @@ def test_units_in_two_splits_are_named(desk: Path) -> None:
     )
     assert tuple(str(warning.message) for warning in caught) == table.card.warnings
     assert (table.card.patients, table.card.groups) == (2, 3)
+
+
+@pytest.mark.filterwarnings("default::panderm.PandermWarning")
+def test_one_file_under_two_names_in_two_splits_is_named(desk: Path) -> None:
+    shutil.copy(desk / "images" / "a.png", desk / "images" / "z.png")
+    rows = ("a.png,train,0", "z.png,test,0", "b.png,train,1", "c.png,test,1")
+    with pytest.warns(PandermWarning) as caught:
+        table = read(desk, lines("image,split,label", *rows))
+    assert table.card.warnings == (
+        "an image must not be in two splits: 1 image in both train and test under several names: "
+        "a.png = z.png. Scores on test will look better than they are",
+    )
+    assert [str(warning.message) for warning in caught] == list(table.card.warnings)
+    shutil.copy(desk / "images" / "a.png", desk / "images" / "b.png")  # twice in one split is no leak
+    table = read(desk, lines("image,split,label", "a.png,train,0", "b.png,train,1", "c.png,test,1"))
+    assert table.card.warnings == ()
+
+
+def test_lesions_numbered_within_patients_are_no_leak(desk: Path) -> None:
+    rows = [
+        f"{name}.png,{s},0,{p},{i % 4}"
+        for i, (name, s, p) in enumerate(zip(NAMES, _SETS, "PPPPQQQQ", strict=True))
+    ]
+    table = read(desk, lines("image,split,label,patient_id,lesion_id", *rows))
+    assert table.card.warnings == ()
+    assert (table.card.patients, table.card.groups) == (2, 8)
+
+
+_SETS = ("train",) * 4 + ("test",) * 4
+
+
+def test_rows_held_back_are_in_no_other_split(desk: Path) -> None:
+    rows = ("a.png,train,0", "b.png,held,1", "c.png,test,1", "d.png,held,1")
+    table = read(desk, lines("image,split_1,label", *rows), split_column="split_1")
+    assert table.card.counts == {
+        "train": {"0": 1, "1": 0},
+        "test": {"0": 0, "1": 1},
+        "held": {"0": 0, "1": 2},
+    }
+    assert len(table.in_split("train")) + len(table.in_split("test")) == 2
+
+
+def test_more_pixels_than_allowed_are_refused_until_more_are_allowed(desk: Path) -> None:
+    Image.new("RGB", (200, 100)).save(desk / "images" / "a.png")
+    found = refused(desk, PLAIN, max_megapixels=0.01)
+    assert "row 2: a.png: more than 0.01 million pixels" in found
+    table = read(desk, PLAIN, max_megapixels=0.05)
+    assert table.card.max_megapixels == 0.05
+    assert read(desk, PLAIN).card.sha256 == table.card.sha256
+
+
+def test_the_limit_of_pixels_reaches_the_loader(desk: Path, encoder: panderm.Encoder) -> None:
+    table = read(desk, PLAIN, max_megapixels=0.05)
+    assert len(next(batches(table, encoder.preprocess, batch_size=3, workers=1))) == 3
+    small = replace(table, card=table.card.model_copy(update={"max_megapixels": 1e-6}))
+    with pytest.raises(ImageError, match="million pixels"):
+        next(batches(small, encoder.preprocess, batch_size=3, workers=1))
+
+
+def parquet(desk: Path, **columns: object) -> Path:
+    path = desk / "skin.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_parquet_table_is_a_table(desk: Path) -> None:
+    held = {"image": ["a.png", "b.png", "c.png"], "split": ["train", "val", "test"], "label": [1, 0, None]}
+    path = parquet(
+        desk,
+        **held,
+        patient_id=pa.array([12, None, 14]),
+        age=pa.array([45.0, 2.5, None]),
+        site=pa.array(["arm", None, "leg"]).dictionary_encode(),
+        day=pa.array([date(2024, 1, 31), None, None]),
+        pixels=pa.array([b"a", b"b", b"c"]),
+        boxes=pa.array([[1], [2], [3]]),
+    )
+    frame = read_cells(path)
+    assert frame.index.tolist() == [1, 2, 3]
+    assert frame.iloc[0].tolist() == ["a.png", "train", "1", "12", "45", "arm", "2024-01-31"]
+    assert frame.iloc[2].tolist() == ["c.png", "test", "", "14", "", "leg", ""]
+    with pytest.raises(TableError, match="row 3: c[.]png: no label"):
+        panderm.read_table(path, images=desk / "images", progress=False)
+    table = panderm.read_table(path, images=desk / "images", skip_bad=True, progress=False)
+    assert table.label.tolist() == ["1", "0"]
+    assert table.patient.tolist() == ["12", None]
+    with pytest.raises(
+        TableError, match=r"column 'pixels' .label. must hold text or numbers.\n.*it holds binary"
+    ):
+        panderm.read_table(path, images=desk / "images", label="pixels", progress=False)
+    (desk / "no.parquet").write_text("a,b\n")
+    with pytest.raises(TableError, match="a table must be a CSV or Parquet file"):
+        panderm.read_table(desk / "no.parquet", progress=False)
+    with pytest.raises(TableError, match="found no file"):
+        panderm.read_table(desk / "none.parquet", progress=False)
+
+
+def test_a_parquet_table_is_split_into_a_csv(desk: Path) -> None:
+    path = parquet(desk, image=[f"{n}.png" for n in NAMES], label=list("aabbaabb"), box=[[1]] * 8)
+    done = panderm.split(path, images=desk / "images", val=0.25, test=0.25, progress=False)
+    assert done.csv.name == "skin_split.csv"
+    table = panderm.read_table(done.csv, images=desk / "images", progress=False)
+    assert table.card.lock is not None
+    assert {s: sum(n.values()) for s, n in table.card.counts.items()} == {"train": 4, "val": 2, "test": 2}
 
 
 def test_skipped_rows_take_no_part(desk: Path) -> None:

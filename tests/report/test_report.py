@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from panderm.data.images import read_image
+from panderm.data.lock import LockRecord
 from panderm.data.table import Skipped, TableCard
 from panderm.embeddings import EmbeddingsCard, EncoderRecord
 from panderm.errors import ArtifactError, ParentsError
@@ -423,6 +424,28 @@ def test_what_was_run_is_told_in_full(binary):
         "no request leaves this page",
     ):
         assert words in text, words
+
+
+def test_the_lock_of_the_split_is_named():
+    assert "split lock none: nothing holds this split to what it was" in read(make_predictions()).text
+    lock = LockRecord(
+        file="skin.lock.json",
+        sha256="ab" * 32,
+        created="2026-01-02T03:04:05+00:00",
+        seed=7,
+        method="largest group first",
+        column="split",
+        joined_by=("patient", "near"),
+        groups=1,
+        largest=12,
+        images_read=False,
+    )
+    text = read(make_predictions(table={"lock": lock})).text
+    assert (
+        "split lock skin.lock.json, made 2026-01-02 03:04:05 UTC with seed 7: 1 group joined by patient, "
+        "near-duplicates, the largest of 12 rows; images not looked at. Rows and images agreed with it" in text
+    )
+    assert f"split lock {'ab' * 32}" in text
 
 
 @pytest.mark.parametrize(("count", "folded"), [(20, False), (21, True)])

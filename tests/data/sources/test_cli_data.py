@@ -10,6 +10,7 @@ from click.testing import Result
 from miniature import Download
 from typer.testing import CliRunner
 
+from panderm import read_table
 from panderm.cli import app
 from panderm.data.sources import known, prepare
 from panderm.data.sources.known import KNOWN
@@ -104,3 +105,31 @@ def test_skip_missing_with_no_image_at_all(download: Download) -> None:
     assert result.exit_code == 2
     assert "none of 4 images is below" in result.output
     assert not download.out.exists()
+
+
+def test_a_prepared_table_goes_through_split_and_check(
+    download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {
+            "isic_id": f"ISIC_{i}",
+            "diagnosis_1": ("Benign", "Malignant")[i // 2 % 2],
+            "patient_id": f"IP_{i // 2}",
+            "copyright_license": "CC-BY",
+        }
+        for i in range(24)
+    ]
+    download.table("metadata.csv", rows)
+    download.images(*(f"ISIC-images/ISIC_{i}.jpg" for i in range(24)))
+    monkeypatch.chdir(download.root.parent)
+    for command, codes in (
+        ("data prepare isic-archive --from download --out made.csv", {0}),
+        ("split made.csv --images download --out cut.csv", {0}),
+        ("check cut.csv --images download", {0, 1}),  # so few rows are a finding
+    ):
+        result = CliRunner().invoke(app, [*command.split(), "--json", "--quiet"])
+        assert result.exit_code in codes, f"{command}\n{result.output}"
+        assert "Traceback" not in result.output
+    cut = read_table("cut.csv", images="download", progress=False)
+    assert (len(cut), cut.card.patients, cut.classes) == (24, 12, ("benign", "malignant"))
+    assert not cut.card.warnings  # no patient in two splits

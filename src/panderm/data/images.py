@@ -36,11 +36,12 @@ class ImageFacts:
 def read_image(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> npt.NDArray[np.uint8]:
     """Read one image as RGB.
 
-    EXIF orientation is applied; palettes are expanded; alpha is flattened onto white; 16-bit grey is
-    divided by 257, so that 65,535 becomes 255.
+    EXIF orientation is applied; an ICC profile is turned to sRGB; palettes are expanded; alpha is flattened
+    onto white; b bits become 8 by v · 255 / (2^b - 1), to the nearest, so that 65,535 of 16 bits becomes 255.
 
     Args:
-        path: a JPEG, PNG, TIFF, WebP, BMP or any other still image that Pillow reads.
+        path: a JPEG, PNG, TIFF, WebP, BMP or any other still image that Pillow reads; HEIC and DICOM where
+            their extras are installed.
         max_megapixels: more millions of pixels are refused before anything is decoded.
 
     Returns:

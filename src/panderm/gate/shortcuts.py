@@ -131,9 +131,10 @@ def probe_shortcuts(
     """Ask embeddings for columns that a diagnosis should not need.
 
     For each column a linear probe (:class:`panderm.LinearProbe`, tuned) is fitted on four fifths of the rows
-    and scored on the rest, five times, patients (or lesions) never torn. Columns of many numbers are
-    cut into three bands of equal size. Levels of fewer than 10 rows or 5 patients are left out; an empty cell
-    is no level here. Of more than 5,000 rows, whole patients are drawn until there are so many.
+    and scored on the rest, five times, patients (or lesions) never torn; its strength is chosen once, on the
+    first four fifths. Columns of many numbers are cut into three bands of equal size. Levels of fewer than 10
+    rows or 5 patients are left out; an empty cell is no level here. Of more than 5,000 rows, whole patients are
+    drawn until there are so many.
 
     Args:
         vectors: float32 (n, D), of the same rows as ``frame``.
@@ -282,9 +283,12 @@ def _embedding_scores(
     seed: int,
 ) -> npt.NDArray[np.float64]:
     scores = np.zeros((len(codes), n_classes))
+    strength = None
     for f in np.unique(folds):
         learned = folds != f
-        probe = LinearProbe(seed=seed).fit(vectors[learned], codes[learned], groups=clusters[learned])
+        probe = LinearProbe(C=strength, seed=seed)
+        probe.fit(vectors[learned], codes[learned], groups=clusters[learned])
+        strength = probe.C_
         scores[np.ix_(~learned, probe.classes_)] = probe.predict_proba(vectors[~learned])
     return scores
 

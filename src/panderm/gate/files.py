@@ -144,10 +144,9 @@ def check_files(inspected: Inspected) -> list[Finding]:
     places: dict[_Kind, list[Place]] = defaultdict(list)
     for i, one in enumerate(inspected.examined):
         if inspected.image[i] and one.problem:
-            text = one.problem
-            if kind_of(text) is _MISSING:
-                text += other_ending(inspected.path[i])
-            places[kind_of(text)].append(inspected.place(i, text=text))
+            kind = kind_of(one.problem)
+            more = other_ending(inspected.path[i]) if kind is _MISSING else ""
+            places[kind].append(inspected.place(i, text=one.problem + more))
     kinds = (_MISSING, _EMPTY, _NO_IMAGE, _DAMAGED, _FRAMES, _LARGE)
     return found + [_told(kind, places[kind]) for kind in kinds if kind in places]
 

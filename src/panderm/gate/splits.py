@@ -81,11 +81,16 @@ def _crossing(inspected: Inspected, unit: Column, noun: str) -> list[Finding]:
 
 
 def _empty(inspected: Inspected) -> list[Finding]:
+    """Nothing to learn from, or nothing to score, is a finding; scores may be made on val alone."""
+    present = set(inspected.split)
     found = []
     for name, so in _USES.items():
-        if name not in inspected.split:
-            severity: Severity = "note" if name == "val" else "finding"
-            hint = "" if name == "val" else "panderm split makes splits"
+        if name not in present:
+            scored = "val" if name == "test" else "test"
+            severity: Severity = "note" if name != "train" and scored in present else "finding"
+            hint = "panderm split makes splits" if severity == "finding" else ""
+            if name == "test" and severity == "note":
+                hint = "score val, with --test val"
             found.append(
                 Finding.of(
                     *(f"no-{name}", severity, "splits", f"No rows in {name}"),

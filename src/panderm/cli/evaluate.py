@@ -105,16 +105,14 @@ def show_subgroups(scores: Scores) -> None:
         if column.unseen:
             console.print(f"no image scored has: {some(column.unseen)}", markup=False)
     console.print()
-    console.print(
-        f"gap: {name} of the group minus that of all other images, on the same draws; 95 % intervals. "
-        "The file of --out holds every score.",
-        markup=False,
-    )
     needed = plural(held.fewest_units, scores.unit)
-    of_a_class = plural(held.fewest_units_of_a_class, scores.unit)
-    console.print(
-        f"too few: under {needed}, or under {of_a_class} with a class that the score needs.", markup=False
-    )
+    for sentence in (
+        f"gap: {name} of the group minus that of all other images, on the same draws; 95 % intervals.",
+        "Where groups are equal, one gap in twenty leaves out 0 by chance alone.",
+        f"too few to say: fewer than {needed}, or fewer that show a class which the score needs.",
+        "The file of --out, and --json, hold every score.",
+    ):
+        console.print(sentence, markup=False)
 
 
 def _table(scores: Scores, column: SubgroupColumn, name: str) -> Table:

@@ -102,10 +102,9 @@ def beneath(scores: Sequence[Scores], name: str) -> list[str]:
     held, unit = scores[0].subgroups, scores[0].unit
     if held is None:
         return []
-    units, of_a_class = plural(held.fewest_units, unit), plural(held.fewest_units_of_a_class, unit)
     found = [
-        f"Too few to say: under {units}, or under {of_a_class} with an image of a class that the score "
-        "needs. A group without a number is not a group without a gap."
+        f"Too few to say: fewer than {plural(held.fewest_units, unit)} in the group, or fewer that show a "
+        "class which the score needs. A group without a number is not a group without a gap."
     ]
     gaps = [
         level.gaps[name]

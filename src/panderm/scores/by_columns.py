@@ -94,7 +94,7 @@ def _require_unchanged(csv: Path, sha256: str) -> None:
     if not csv.is_file():
         found, hint = (
             f"found no file {csv}",
-            "name it where it is now, or another with these images: --columns FILE",
+            "name it where it is now, or another table of these images: --columns FILE",
         )
     elif (now := sha256_of_file(csv)) != sha256:
         found = f"{csv}: sha256 {sha256[:12]} when it was embedded, {now[:12]} now"

@@ -124,8 +124,8 @@ class Subgroups:
         file: the table that the columns were read from.
         sha256: hex SHA-256 of its bytes.
         image_column: its column with the images' names.
-        fewest_units: a group of fewer independent units has no score.
-        fewest_units_of_a_class: nor one with fewer of a class that the score needs.
+        fewest_units: a group of fewer independent units, or with fewer that show a class which the score
+            needs, has no score.
     """
 
     columns: tuple[SubgroupColumn, ...]
@@ -133,7 +133,6 @@ class Subgroups:
     sha256: str
     image_column: str
     fewest_units: int
-    fewest_units_of_a_class: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``scores.json`` holds under ``subgroups``."""

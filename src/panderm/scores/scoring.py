@@ -13,7 +13,7 @@ from panderm.errors import DataError, ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_predictions
 from panderm.scores.by_columns import ByColumns, read_by_columns
 from panderm.scores.record import LEVEL, ClassScores, Score, Scores, Subgroups
-from panderm.scores.subgroups import FEWEST_UNITS, FEWEST_UNITS_OF_A_CLASS, score_subgroups
+from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
 from panderm.statistics.classification import (
     classification_scores,
     confusion_matrix,
@@ -117,7 +117,6 @@ def _subgroups(given: Predictions, asked: ByColumns, draws: int, seed: int, *, p
         sha256=asked.sha256,
         image_column=asked.image_column,
         fewest_units=FEWEST_UNITS,
-        fewest_units_of_a_class=FEWEST_UNITS_OF_A_CLASS,
     )
 
 

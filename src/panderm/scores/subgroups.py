@@ -29,8 +29,9 @@ from panderm.statistics.classification import (
 )
 from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
 
+# In simulation the interval of a gap in AUROC holds the true gap in 90 to 92 of 100 studies where a group has
+# 10 patients of the rarer class, in 85 to 93 where it has 5 (tests/test_subgroups.py).
 FEWEST_UNITS = 10
-FEWEST_UNITS_OF_A_CLASS = 5
 # All other scores need every class; these need the class at this position, or none.
 _NEEDS_NO_CLASS = ("accuracy", "weighted_f1", "quadratic_kappa")
 _HEADLINES = ("auroc", "auroc_ovo", "balanced_accuracy", "accuracy")
@@ -49,9 +50,9 @@ def score_subgroups(
 ) -> tuple[SubgroupColumn, ...]:
     """Score every level of every column, and its gap to the other rows.
 
-    A group of fewer than 10 units (patients, lesion groups or images, whichever are resampled) has no score.
-    A score that needs a class has none in a group with fewer than 5 units that show it. Draws are those of
-    ``evaluate`` with the same seed.
+    A group of fewer than 10 units (patients, lesion groups or images, whichever are resampled) has no score,
+    nor has it one that needs a class which fewer than 10 of its units show. Draws are those of ``evaluate``
+    with the same seed.
 
     Args:
         given: predictions, n rows.
@@ -215,16 +216,15 @@ class _Groups:
             needed = [] if name in _NEEDS_NO_CLASS else range(self._K)
             needed = [_SIDES[name]] if name in _SIDES else needed
             absent = [repr(classes[k]) for k in needed if not shows[k]]
-            few = [k for k in needed if shows[k] < FEWEST_UNITS_OF_A_CLASS]
+            few = [k for k in needed if shows[k] < FEWEST_UNITS]
             if absent:
                 found[name] = f"no image of class {' or '.join(absent[:3])}"
             elif units < FEWEST_UNITS:
                 found[name] = f"{TOO_FEW}: {plural(units, self._unit)}, and {FEWEST_UNITS} are needed"
             elif few:
-                has = plural(shows[few[0]], self._unit)
-                found[name] = (
-                    f"{TOO_FEW}: {has} of class {classes[few[0]]!r}, and {FEWEST_UNITS_OF_A_CLASS} are needed"
-                )
+                rarest = min(few, key=lambda k: shows[k])
+                has = plural(shows[rarest], self._unit)
+                found[name] = f"{TOO_FEW}: {has} of class {classes[rarest]!r}, and {FEWEST_UNITS} are needed"
             elif name in undefined:
                 found[name] = undefined[name]
         return found

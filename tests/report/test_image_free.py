@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-import panderm
 from panderm.cli import app
 from panderm.data.table import TableCard
 from panderm.embeddings import EmbeddingsCard, EncoderRecord
@@ -203,7 +203,7 @@ def test_the_page_says_the_sentence_and_lists_every_column(report: Report) -> No
     assert "The images add +0." in page
     for said in ("how: left out above, for giving the answer away", "measured on the image or its file"):
         assert said in page
-    assert "160 images of 97 patients" in page.replace("\n", " ") or "of 96 patients" in page or True
+    assert re.search(r"160 images of \d+ patients;\ndifferences are paired", page)
     without = Report(report.predictions, report.scores).html()
     assert "columns alone" not in without.casefold()
 
@@ -305,19 +305,19 @@ def test_report_and_run_offer_it(world: Any, tmp_path: Path, monkeypatch: pytest
     refused = CliRunner().invoke(app, [*base.split(), "--out", "no", "--image-free-columns", "colour"])
     assert refused.exit_code == 2
     assert not Path("no").exists()
-    column = next(name for name in ("age", "site", "tone", "visit", "sex", "months") if name in frame.columns)
+    column = "tone"
     done = CliRunner().invoke(app, [*base.split(), "--out", "all", "--image-free-columns", column])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout.splitlines()[-1])["image_free"]
     assert told["columns"] == [column]
-    assert told["scores"]["balanced_accuracy"]["low"] is not None
+    assert told["scores"]["accuracy"]["low"] is not None
     words = f"report all/probe.pred --image-free-columns {column} --out again.html --json -q"
     again = CliRunner().invoke(app, words.split())
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["image_free"]["columns"] == [column]
     assert "The columns alone" in Path("again.html").read_text("utf-8")
     shutil.move("skin.csv", "gone.csv")
-    gone = CliRunner().invoke(app, "report all/probe.pred --image-free --out no.html".split())
+    gone = CliRunner().invoke(app, ["report", "all/probe.pred", "--image-free", "--out", "no.html"])
     assert gone.exit_code == 2
     assert "found no file" in gone.output
     assert not Path("no.html").exists()
@@ -331,6 +331,3 @@ def test_padufes_on_its_real_columns(shared: Path, tmp_path: Path) -> None:
     assert {"age", "region"} <= set(made.columns)
     assert {"biopsed", "smoke", "gender"} <= set(made.giving_away)
     assert made.left_out["mask_frac"] == "measured on the image or its file"
-
-
-assert panderm

@@ -133,8 +133,8 @@ def probe_shortcuts(
     For each column a linear probe (:class:`panderm.LinearProbe`, tuned) is fitted on four fifths of the rows
     and scored on the rest, five times, patients (or lesions) never torn; its strength is chosen once, on the
     first four fifths. Columns of many numbers are cut into three bands of equal size. Levels of fewer than 10
-    rows or 5 patients are left out; an empty cell is no level here. Of more than 5,000 rows, whole patients are
-    drawn until there are so many.
+    rows or 5 patients are left out; an empty cell is no level here. Of more than 5,000 rows, whole patients
+    are drawn until there are so many.
 
     Args:
         vectors: float32 (n, D), of the same rows as ``frame``.

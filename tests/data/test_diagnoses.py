@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -291,6 +292,42 @@ def test_rows_of_several_datasets_are_read_each_in_its_own_words(tmp_path: Path)
     bare = write(tmp_path / "u.csv", "image,label\na,mel\n")
     with pytest.raises(UsageError, match="must be known"):
         panderm.map_table(bare, out=tmp_path / "v.csv")
+
+
+def test_a_number_is_called_one_and_a_csv_is_written_under_no_other_name(tmp_path: Path) -> None:
+    assert map_labels(["4"], taxonomy="ham10000").unmapped[0].reason == "a number, not a label of ham10000"
+    table = write(tmp_path / "t.csv", "image,label\na,mel\n")
+    with pytest.raises(UsageError, match="the table is written as CSV") as caught:
+        panderm.map_table(table, taxonomy="ham10000", out=tmp_path / "m.parquet")
+    assert caught.value.hint == "name it m.csv"
+
+
+def test_a_parquet_table_is_mapped_too(tmp_path: Path) -> None:
+    pd.DataFrame({"image": ["a", "b"], "label": ["mel", None]}).to_parquet(tmp_path / "t.parquet")
+    mapped = panderm.map_table(tmp_path / "t.parquet", taxonomy="ham10000", out=tmp_path / "m.csv")
+    assert list(mapped.values) == ["malignant", None]
+    assert mapped.unlabelled == 1
+
+
+def test_a_locked_table_is_mapped_in_place_and_stays_locked(
+    world: panderm.data.drawn.DrawnWorld, tmp_path: Path
+) -> None:
+    rows = list(csv.DictReader(world.csv.read_text("utf-8").splitlines()))
+    lines = [f"{row['image']},{row['label']},{row['patient_id']}" for row in rows]
+    whole = write(tmp_path / "t.csv", "\n".join(["image,label,patient_id", *lines, ""]))
+    table = tmp_path / "s.csv"
+    images = ("--images", str(world.images))
+    to = ("--test", "0.2", "--out", str(table), "-q")
+    split = CliRunner().invoke(app, ["split", str(whole), *images, *to])
+    assert split.exit_code in (0, 1), split.output
+    words = ("--from", "isic", "--allow-unmapped", "--out")
+    code, text = invoke(table, *words, tmp_path / "other.csv")
+    assert "the lock of s.csv is not other.csv's" in text
+    code, text = invoke(table, *words, table, "--overwrite")
+    assert code == 0
+    assert "the lock of" not in text
+    verify = CliRunner().invoke(app, ["split", str(table), *images, "--verify", "-q"])
+    assert verify.exit_code == 0, verify.output
 
 
 # Label columns of the real tables, and what they must come to.

@@ -55,6 +55,7 @@ def map_(
 
     Example: panderm data map ham.csv --label dx --from ham10000 --to malignant --out mapped.csv
     """
+    from panderm.data.lock import lock_path
     from panderm.data.mapping import map_table
 
     mapped = map_table(
@@ -70,6 +71,8 @@ def map_(
     told = {**mapped.as_dict(), "column": column or to, "csv": str(out)}
     if not as_json:
         _tell(mapped, out, column or to)
+        if lock_path(table).is_file() and not lock_path(out).is_file():
+            typer.echo(f"the lock of {table.name} is not {out.name}'s: --out {table} --overwrite keeps it")
     return Finding(told) if mapped.unmapped and not allow_unmapped else told
 
 

@@ -276,7 +276,8 @@ def _unmapped(key: tuple[str, str], rows: int, row: Diagnosis | None, level: Lev
     if row is None:
         names = {_key(r.label): r.label for r in _index(taxonomy).values()}
         near = difflib.get_close_matches(_key(label), list(names), n=2, cutoff=0.6)
-        return Unmapped(label, rows, f"not a label of {taxonomy}", tuple(names[n] for n in near))
+        reason = f"{'a number, ' if label.isdigit() else ''}not a label of {taxonomy}"
+        return Unmapped(label, rows, reason, tuple(names[n] for n in near))
     if row.at(level):
         return Unmapped(label, rows, "indeterminate, left empty as asked")
     return Unmapped(label, rows, row.note or f"no one {_NOUNS[level]} fits all of it")

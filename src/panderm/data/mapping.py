@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from panderm.data.columns import read_column, read_csv
+from panderm.data.columns import read_cells, read_column
 from panderm.data.diagnoses import Indeterminate, Level, Mapped, map_labels
 from panderm.errors import TableError, UsageError, did_you_mean, plural
 from panderm.storage import new_file, refuse_existing
@@ -26,7 +26,7 @@ def map_table(
     """Write a table again with its labels mapped, in a column of their own.
 
     Args:
-        table: a CSV.
+        table: a CSV or ``.parquet`` file.
         out: the CSV to write: every row and column, and the new one, empty where a label is not mapped.
         label: the column with the labels.
         taxonomy: the dataset whose words they are; by default what the column ``source`` says, row by row.
@@ -46,8 +46,9 @@ def map_table(
         >>> panderm.map_table("ham.csv", label="dx", taxonomy="ham10000", out="mapped.csv")  # doctest: +SKIP
     """
     source, target, new = Path(table), Path(out), column or to
+    require_csv(target)
     refuse_existing(target, overwrite=overwrite)
-    frame = read_csv(source)
+    frame = read_cells(source)
     _require_once(label, list(frame.columns), source, "--label")
     if new in frame.columns:
         raise TableError(
@@ -78,6 +79,16 @@ def map_table(
     with new_file(target, overwrite=overwrite) as temporary:
         frame.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
     return mapped
+
+
+def require_csv(out: Path) -> None:
+    """Raise :class:`UsageError` where the name of a CSV to write says that it is something else."""
+    if out.suffix.lower() in (".parquet", ".xlsx", ".xls", ".json", ".emb", ".pred"):
+        raise UsageError(
+            "the table is written as CSV.",
+            f"--out ends in {out.suffix}",
+            f"name it {out.with_suffix('.csv').name}",
+        )
 
 
 def _require_once(name: str, columns: list[str], source: Path, option: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from panderm.data.layouts.layout import Found
+from panderm.data.mapping import require_csv
 from panderm.errors import UsageError, did_you_mean
 from panderm.provenance import Card, Provenance
 from panderm.storage import new_file, new_folder, refuse_existing
@@ -98,6 +99,7 @@ def import_images(
             f"found {layout!r}",
         )
     csv = Path(out)
+    require_csv(csv)
     refuse_existing(csv, overwrite=overwrite)
     if layout in ("parquet", "huggingface"):
         return _written_out(Path(folder).expanduser(), csv, overwrite=overwrite, progress=progress)

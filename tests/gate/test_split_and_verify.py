@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import panderm
 from panderm.cli import app
 from panderm.data.lock import lock_path, name_hash, read_lock
-from panderm.errors import ArtifactError, PandermWarning, TableError, UsageError
+from panderm.errors import ArtifactError, DataError, PandermWarning, TableError, UsageError
 
 N = 24
 FIELDS = ["image", "label", "patient_id", "lesion_id", "site", "note"]
@@ -197,6 +197,8 @@ def test_keeping_a_published_test_split(desk: Path) -> None:
     assert set(part) == {"train", "val", "test"}
     with pytest.raises(UsageError, match="--keep-test keeps the test rows there are"):
         split(desk, keep_test=True, test=0.1, overwrite=True)
+    with pytest.raises(DataError, match="a split must leave rows to train on"):
+        split(desk, keep_test=True, val=0.8, overwrite=True)
     write(desk / "skin.csv", rows())
     with pytest.raises(TableError, match="--keep-test needs rows that are test"):
         split(desk, keep_test=True, overwrite=True)
@@ -220,6 +222,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda t: t.append(dict(t[4], image="new.png")),
         "row 26: new.png: not in the lock: a new row, or another image name",
     ),
+    "twice": (lambda t: t.append(dict(t[4])), "row 26: 04.png: a second row of this image"),
     "column": (lambda t: [row.pop("patient_id") for row in t], "column 'patient_id' (patient) is gone"),
     "split column": (lambda t: [row.pop("split") for row in t], "column 'split' (split) is gone"),
 }
@@ -235,6 +238,9 @@ def test_what_moved_is_named_by_row(desk: Path, change: str) -> None:
     assert verify(desk, no_images=True) == wanted.split("|")
     with pytest.raises(TableError) as caught:
         panderm.read_table(done.csv, progress=False)
+    if change == "twice":
+        assert caught.value.must == "every image must be named once in column 'image'."
+        return
     assert caught.value.must == "a table must be as its lock says."
     assert list(caught.value.found) == [
         "skin_split.csv is not as it was when it was split:",
@@ -361,7 +367,7 @@ def test_bad_rows_are_refused_or_told(desk: Path) -> None:
         split(desk)
     assert str(caught.value).splitlines()[:4] == [
         "every row must have a readable image and a label.",
-        "  2 rows of skin.csv of 24 have not:",
+        "  2 rows of 24 of skin.csv do not:",
         "  row 13: 11.png: no such file",
         "  row 14: 12.png: no label",
     ]
@@ -385,6 +391,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "balance": ({"balance": ["sit"]}, TableError, "column 'sit' .balance. must exist; did you mean 'site'"),
     "out": ({"out": "skin.csv", "overwrite": True}, UsageError, "the table that is split is never changed"),
     "parquet": ({"out": "x.parquet"}, UsageError, "--out must be a CSV file"),
+    "fold": ({"split_column": "fold", "folds": 3}, UsageError, "column 'fold' holds the fold"),
     "written and read": ({"split_column": "site", "balance": ["site"]}, UsageError, "cannot be read as well"),
     "label": ({"label": "lable"}, TableError, "column 'lable' .label. must exist; did you mean 'label'"),
 }
@@ -401,6 +408,15 @@ def test_wrong_input_is_refused_before_any_image_is_read(
     with pytest.raises(kind, match=words):
         panderm.split("skin.csv", progress=False, **options)
     assert {p.name: p.read_bytes() for p in desk.iterdir()} == before
+
+
+def test_columns_of_measurements_are_no_classes(tmp_path: Path) -> None:
+    table = [{"image": f"{i}.png", "label": "ab"[i % 2], "age": f"{i}.5", "id": f"x{i}"} for i in range(1200)]
+    write(tmp_path / "skin.csv", table)
+    with pytest.raises(TableError, match=r"column 'age' of skin.csv has 1,200"):
+        panderm.split(tmp_path / "skin.csv", balance=["age"], no_images=True, progress=False)
+    with pytest.raises(TableError, match=r"column 'id' of skin.csv has 1,200 values in 1,200 rows"):
+        panderm.split(tmp_path / "skin.csv", label="id", no_images=True, progress=False)
 
 
 def test_existing_outputs_are_kept(desk: Path) -> None:

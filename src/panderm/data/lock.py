@@ -253,6 +253,9 @@ def moved_rows(lock: Lock, frame: pd.DataFrame, roles: dict[str, str | None]) ->
         if was is None:
             moved.append(Moved(number, image or "", "not in the lock: a new row, or another image name"))
             continue
+        if was.image in seen:
+            moved.append(Moved(number, image, "a second row of this image"))
+            continue
         seen.add(was.image)
         changed = _changed(lock, was, {role: column[i] for role, column in columns.items()})
         changed += [

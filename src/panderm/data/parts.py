@@ -12,7 +12,7 @@ import numpy.typing as npt
 from panderm.data.columns import Column
 from panderm.data.rows import HELD, SPLITS
 from panderm.data.split import assign, name_groups, strata_of
-from panderm.errors import plural, some
+from panderm.errors import DataError, plural, some
 
 Ints = npt.NDArray[np.int64]
 _OFF, _CLASS_OFF = 0.02, 0.10  # shares off by more are told: of all rows, of a class
@@ -69,6 +69,9 @@ def deal(
         folds: how many.
         kept: bool (n,), rows that are test whatever the shares: their groups are, whole. ``test`` is then 0.
         seed: another seed deals otherwise, as near to the shares.
+
+    Raises:
+        DataError: the rows kept for test leave none to train on.
     """
     part = np.full(len(units), "train", dtype=object)
     free = np.ones(len(units), dtype=bool)
@@ -77,6 +80,13 @@ def deal(
         part[~free] = "test"
     if folds is None:
         rest = val * len(units) / max(1, free.sum()) if kept is not None else val
+        if rest + test >= 1 or not free.any():
+            raise DataError(
+                "a split must leave rows to train on.",
+                f"{plural(int((~free).sum()), 'row')} of {len(units):,} are test with their groups, "
+                f"and val takes {val:.0%}",
+                "ask for a smaller --val, or leave --keep-test out",
+            )
         wanted = [("train", 1 - rest - test), ("val", rest), ("test", test)]
         _deal(units, part, free, wanted, f"{seed}")
         return Parts({"": part}, None)
@@ -86,11 +96,11 @@ def deal(
     fold = np.zeros(len(units), dtype=object)
     _deal(units, fold, free, [(k, 1 / folds) for k in range(1, folds + 1)], f"{seed}")
     columns: dict[str, Column] = {"": part}
+    share = val * len(units) / max(1.0, free.sum() * (1 - 1 / folds))
     for k in range(1, folds + 1):
         mine = np.where(free, "train", HELD).astype(object)
         mine[fold == k] = "test"
         learning = free & (fold != k)
-        share = val * len(units) / max(1, learning.sum())
         _deal(units, mine, learning, [("train", 1 - share), ("val", share)], f"{seed} val {k}")
         columns[f"_{k}"] = mine
     return Parts(columns, fold.astype(np.int64))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ _OTHERS = 0.25  # weight of the strata of further columns; those of the label ha
 _SIZE = 0.01  # and of all rows together: it decides between assignments equal by class
 _ENOUGH = 1e-9  # a step that lowers the imbalance by less is rounding
 _STARTS, _FEW_PROFILES, _FEW_GROUPS = 16, 400, 20_000  # several starts where one takes no time
+_MOST_CELLS = 100_000_000  # groups times values of two columns together; of more, each column alone
 _PAIRS = 4_000_000  # swaps looked at at once, the most
 
 
@@ -37,12 +39,12 @@ class Strata:
     """How many rows each group has of each stratum.
 
     Attributes:
-        counts: int64 (groups, strata).
+        counts: int (groups, strata).
         weights: float64 (strata,), see the module.
         classes: int, the first so many strata are the classes of the label.
     """
 
-    counts: Ints
+    counts: npt.NDArray[np.integer[Any]]
     weights: Floats
     classes: int
 
@@ -64,16 +66,18 @@ def strata_of(groups: Ints, label: Sequence[str], others: Sequence[Sequence[str]
     for values in others:
         _, codes = np.unique(np.array(values, dtype=object).astype(str), return_inverse=True)
         _, both = np.unique(classes * (codes.max() + 1) + codes, return_inverse=True)
-        columns += [(codes, _OTHERS), (both, _OTHERS)]
+        columns.append((codes, _OTHERS))
+        if (both.max() + 1) * (groups.max() + 1) <= _MOST_CELLS:
+            columns.append((both, _OTHERS))
     columns.append((np.zeros(len(groups), dtype=np.int64), _SIZE))
     number = int(groups.max()) + 1
     counts, weights = [], []
     for codes, weight in columns:
         width = int(codes.max()) + 1
         table = np.bincount(groups * width + codes, minlength=number * width).reshape(number, width)
-        counts.append(table)
+        counts.append(table.astype(np.int32))
         weights.append(weight / table.sum(axis=0))
-    return Strata(np.hstack(counts).astype(np.int64), np.concatenate(weights), int(classes.max()) + 1)
+    return Strata(np.hstack(counts), np.concatenate(weights), int(classes.max()) + 1)
 
 
 def imbalance(strata: Strata, part: Ints, shares: Sequence[float]) -> tuple[int, float]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from panderm.data import duplicates
 from panderm.data.columns import Column, find_roles, in_order, read_cells, read_column, whole_numbers
@@ -19,16 +18,25 @@ from panderm.data.duplicates import clusters, find_pairs
 from panderm.data.examine import Examined, examine_all
 from panderm.data.lock import GroupFacts, Lock, LockHead, lock_path
 from panderm.data.parts import Parts, Units, count, deal, shortfalls
-from panderm.data.rows import images_folder, lesions_of, other_ending, require_unique_images
+from panderm.data.rows import images_folder, lesions_of, require_unique_images
 from panderm.data.split import METHOD
 from panderm.data.stored import MAX_MEGAPIXELS
-from panderm.errors import PandermWarning, TableError, UsageError, did_you_mean, plural, some
+from panderm.errors import PandermWarning, plural, some
 from panderm.gate.locking import chain, joined_by, locked_rows, write_both
+from panderm.gate.splittable import (
+    FOLD,
+    TEST,
+    VAL,
+    refuse_bad_rows,
+    require_classes,
+    require_free_columns,
+    require_shares,
+    rows_kept,
+    target_of,
+)
 from panderm.provenance import Provenance
 from panderm.storage import refuse_existing
 
-TEST, VAL = 0.2, 0.1
-FOLD = "fold"
 _DUPLICATES = {
     "same pixels": "equal SHA-256 of the decoded pixels",
     "near": f"correlation of brightness spectra, best of 8 turns and mirrorings, ≥ {duplicates.COARSE} "
@@ -119,8 +127,8 @@ def split(
     started = time.monotonic()
     balance = balance or ()
     source = Path(table)
-    target = _target(source, out)
-    _require_shares(test, val, folds, keep_test=keep_test)
+    target = target_of(source, out)
+    require_shares(test, val, folds, keep_test=keep_test)
     refuse_existing(target, overwrite=overwrite)
     refuse_existing(lock_path(target), overwrite=overwrite)
     frame = read_cells(source)
@@ -134,23 +142,26 @@ def split(
         *([FOLD] if folds else []),
         *(f"{split_column}_{k + 1}" for k in range(folds or 0)),
     ]
-    _require_free_columns(frame, roles, written, balance, source)
+    require_free_columns(frame, roles, written, balance, source)
     folder = images_folder(source, images)
     rows = frame.index.to_numpy(dtype=np.int64)
     columns = {role: read_column(frame, name) for role, name in roles.items()}
     columns["label"] = whole_numbers(columns["label"])
     require_unique_images(columns["image"], folder, rows, roles["image"])
-    kept = _kept(columns["split"], split_column, source) if keep_test else None
+    require_classes(columns["label"], roles["label"], source)
+    kept = rows_kept(columns["split"], split_column, source) if keep_test else None
 
     paths = [folder / (name or "") for name in columns["image"]]
     looked: list[Examined] = []
     if not no_images:
         workers = min(8, os.cpu_count() or 1)
         looked = list(examine_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
-    told = _bad(source, rows, columns, paths, looked, roles, skip_bad=skip_bad)
+    told = refuse_bad_rows(source, folder, rows, columns, looked, roles, skip_bad=skip_bad)
     pairs = find_pairs([e.fingerprint for e in looked], progress=progress) if looked else []
     lesion = lesions_of(columns["patient"], columns["group"])
     told += _numbered_within(columns["group"], lesion)
+    if left_out := frame.attrs.get("left out"):
+        told.append(f"{target.name} is a CSV and lacks {some([f'{k} ({v})' for k, v in left_out.items()])}")
     units = Units(
         image=columns["image"],
         group=clusters(len(rows), [*_alike(columns["patient"]), *_alike(lesion), *(p[:2] for p in pairs)]),
@@ -197,114 +208,6 @@ def split(
         named[FOLD] = np.array([str(k) if k else "" for k in parts.fold], dtype=object)
     write_both(frame, {name: named[name] for name in written}, target, lock, overwrite=overwrite)
     return Split(target, lock_path(target), len(rows), head.counts, head.groups, tuple(told))
-
-
-def _target(source: Path, out: Path | str | None) -> Path:
-    target = source.with_name(f"{source.stem}_split.csv") if out is None else Path(out)
-    if target.suffix.lower() in (".parquet", ".json"):
-        raise UsageError("--out must be a CSV file.", f"found {target}")
-    if os.path.realpath(target) == os.path.realpath(source):
-        raise UsageError(
-            "the table that is split is never changed.", f"--out is {source}", "name another --out"
-        )
-    return target
-
-
-def _require_shares(test: float | None, val: float, folds: int | None, *, keep_test: bool) -> None:
-    if keep_test and test is not None:
-        raise UsageError(
-            "--keep-test keeps the test rows there are; --test cannot choose others.",
-            f"found --keep-test and --test {test:g}",
-            "leave one of them out",
-        )
-    if folds is not None and folds < 2:
-        raise UsageError("--folds must be 2 or more.", f"found {folds}")
-    share = test if test is not None else 0.0 if folds or keep_test else TEST
-    each = (1 - share) / folds if folds else 0.0
-    whole = all(0 <= x < 1 for x in (share, val)) and share + val + each < 1
-    if not whole or not (share or val or folds or keep_test):
-        raise UsageError(
-            "shares must be 0 or more and leave rows to train on, and rows beside them.",
-            f"found --test {share:g} and --val {val:g}" + (f" with --folds {folds}" if folds else ""),
-            "for example --test 0.2 --val 0.1",
-        )
-
-
-def _require_free_columns(
-    frame: pd.DataFrame,
-    roles: dict[str, str | None],
-    written: Sequence[str],
-    balance: Sequence[str],
-    source: Path,
-) -> None:
-    for name in balance:
-        if name not in frame.columns:
-            raise TableError(
-                f"column {name!r} (balance) must exist{did_you_mean(name, frame.columns)}",
-                f"{source.name} has: {', '.join(frame.columns)}",
-            )
-    for name in [*written, *balance]:
-        if list(frame.columns).count(name) > 1:
-            raise TableError(f"column {name!r} must be there once.", f"{source.name} has it twice")
-    read = {name: role for role, name in roles.items() if role != "split"} | dict.fromkeys(balance, "balance")
-    for name in written:
-        if name in read:
-            raise UsageError(
-                f"column {name!r} is to be written, and cannot be read as well.",
-                f"it is the {read[name]} column of {source.name}",
-                "name another --split-column, or rename it",
-            )
-
-
-def _kept(split: Column, name: str, source: Path) -> npt.NDArray[np.bool_]:
-    kept = np.array([x == "test" for x in split], dtype=bool)
-    if not kept.any():
-        raise TableError(
-            "--keep-test needs rows that are test.",
-            f"column {name!r} of {source.name} has: {some(sorted({x or '(empty)' for x in split}))}",
-            "name another with --split-column, or leave --keep-test out",
-        )
-    return kept
-
-
-def _bad(
-    source: Path,
-    rows: npt.NDArray[np.int64],
-    columns: dict[str, Column],
-    paths: Sequence[Path],
-    looked: Sequence[Examined],
-    roles: dict[str, str | None],
-    *,
-    skip_bad: bool,
-) -> list[str]:
-    """Refuse rows without an image or a label, or say how many there are; say where no label is."""
-    bad = []
-    for i, row in enumerate(rows.tolist()):
-        name = columns["image"][i]
-        problem = looked[i].problem if looked and name else None
-        if not name:
-            bad.append(f"row {row}: (empty): no image is named")
-        elif problem:
-            ending = other_ending(paths[i]) if problem == "no such file" else ""
-            bad.append(f"row {row}: {name}: {problem}{ending}")
-        elif roles["label"] and columns["label"][i] is None:
-            bad.append(f"row {row}: {name}: no label")
-    unnamed = any(not name for name in columns["image"])
-    if bad and (not skip_bad or unnamed or (looked and all(e.problem for e in looked))):
-        more = [f"and {len(bad) - 20:,} more"] if len(bad) > 20 else []
-        most = "every row must have a readable image" if looked else "every row must have an image's name"
-        raise TableError(
-            most + (" and a label." if roles["label"] else "."),
-            [f"{plural(len(bad), 'row')} of {source.name} of {len(rows):,} have not:", *bad[:20], *more],
-            f"images are looked for in {paths[0].parent if paths else source.parent}: name their folder with "
-            "--images; or mend the rows; or --skip-bad, or --no-images, splits them by their columns alone",
-        )
-    told = [] if roles["label"] else ["no column holds a class: no part is balanced by it; see --label"]
-    if bad:
-        told.append(
-            f"{plural(len(bad), 'row')} of {source.name} split without image or label: {some(bad, 3)}"
-        )
-    return told
 
 
 def _numbered_within(group: Column, lesion: Column) -> list[str]:
@@ -362,8 +265,6 @@ def _fell_short(
         free = first != "test"
         rest = val * len(units) / max(1, int(free.sum()))
         some_units = Units(units.image[free], units.group[free], units.label[free])
-        if not free.any():
-            return [*told, "every row is test: nothing is left to train on"]
         wanted = {"train": 1 - rest, "val": rest}
         return told + shortfalls(some_units, first[free], {p: s for p, s in wanted.items() if s}, whose)
     wanted = {"train": 1 - test - val, "val": val, "test": test}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import panderm
+from panderm.data import pillow
 from panderm.data.images import ImageError, Stored, decode, inspect, inspect_all, open_stored, read_image
 
 ORIENTATION = 0x0112
@@ -446,3 +448,45 @@ def test_an_image_error_survives_a_process_boundary() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error)
     assert again.reason == "changed"
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_large_picture_is_converted_in_strips_to_the_same_pixels(
+    orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, palette = Image.fromarray(noise(37, 23)), Image.fromarray(noise(37, 23)).quantize(40)
+    contents = [
+        encoded(plain, "PNG", exif=exif(orientation)),
+        encoded(plain, "JPEG", exif=exif(orientation)),
+        encoded(plain, "TIFF", exif=exif(orientation)),
+        encoded(Image.fromarray(noise(37, 23, 4)), "PNG", exif=exif(orientation)),
+        encoded(palette, "PNG", exif=exif(orientation), transparency=3),
+        encoded(plain.convert("CMYK"), "JPEG", exif=exif(orientation)),
+    ]
+    whole = [open_stored(content, "a") for content in contents]
+    monkeypatch.setattr(pillow, "_WHOLE", 400)
+    for content, (rgb, stored) in zip(contents, whole, strict=True):
+        in_strips, same = open_stored(content, "a")
+        np.testing.assert_array_equal(in_strips, rgb)
+        assert same == stored
+
+
+def test_a_file_too_short_for_the_pixels_it_promises_is_refused_before_memory_is_taken() -> None:
+    """A height in a header is two bytes: a JPEG of a kilobyte could ask for a gigabyte, and be half grey."""
+    content = bytearray(encoded(Image.fromarray(noise()), "JPEG"))
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = (13_000).to_bytes(2, "big") * 2
+    said = f"damaged ({len(content):,} bytes cannot hold 13000×13000 pixels)"
+    assert problem_of(bytes(content)) == said
+    tiff = encoded(Image.fromarray(noise()), "TIFF", compression="tiff_adobe_deflate")
+    for tag, size in ((256, 20), (257, 12)):
+        entry = struct.pack("<HHIHH", tag, 3, 1, size, 0)
+        assert entry in tiff
+        tiff = tiff.replace(entry, struct.pack("<HHII", tag, 4, 1, 13_000))
+    assert problem_of(tiff) == f"damaged ({len(tiff):,} bytes cannot hold 13000×13000 pixels)"
+    # What compresses best of all that is true passes.
+    for kind, options in (("JPEG", {"quality": 1}), ("TIFF", {"compression": "tiff_lzw"})):
+        flat = encoded(Image.new("L", (3000, 3000)), kind, **options)
+        assert decode(flat, "a").shape == (3000, 3000, 3)
+    progressive = encoded(Image.new("L", (3000, 3000)), "JPEG", quality=1, progressive=True, optimize=True)
+    assert decode(progressive, "a").shape == (3000, 3000, 3)

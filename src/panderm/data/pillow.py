@@ -7,12 +7,13 @@ import importlib
 import io
 import struct
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from panderm.data.colour import to_srgb
+from panderm.data.colour import Converted, to_srgb
 from panderm.data.deep import is_deep, read_deep
 from panderm.data.jpeg_quality import estimate_quality
 from panderm.data.stored import Stored, Unreadable, require_few_pixels
@@ -31,6 +32,7 @@ for _plugin in ("Jpeg", "Mpo", "Png", "Tiff", "WebP", "Bmp", "Gif", "Jpeg2K", "A
 for _plugin in ("Dds", "Tga"):
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")
 _ORIENTATION, _BITS = 274, 258
+_BOUNDED = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg")
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,6 +42,19 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# From an upright array to a view of it that lies as the file does.
+_TURN_BACK: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a[:, ::-1].transpose(1, 0, 2),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a[::-1].transpose(1, 0, 2),
+}
+# Pixels that are converted at once.
+_WHOLE = 4_000_000
 # What Pillow's own door takes for "not this format".
 _NOT_THIS = (SyntaxError, IndexError, TypeError, struct.error)
 
@@ -67,7 +82,7 @@ def open_picture(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.
         if not turned:
             orientation = _orientation(opened)
         alpha = image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in opened.info
-        converted = to_srgb(image, _profile(opened))
+        pixels, converted = _pixels(image, _profile(opened), 1 if turned else orientation)
         stored = Stored(
             format=opened.format or "",
             mode=mode,
@@ -79,10 +94,28 @@ def open_picture(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.
             profile_problem=converted.problem,
             jpeg_quality=estimate_quality(opened),
         )
-        upright = converted.image
-        if orientation > 1 and not turned:
-            upright = upright.transpose(_TURN[orientation])
-        return np.asarray(upright), stored
+        return pixels, stored
+
+
+def _pixels(
+    image: Image.Image, profile: bytes | None, orientation: int
+) -> tuple[npt.NDArray[np.uint8], Converted]:
+    """Return a picture in sRGB and upright; a large one is converted in strips, to spare the memory."""
+    width, height = image.size
+    if width * height <= _WHOLE:
+        converted = to_srgb(image, profile)
+        whole = converted.image
+        if orientation > 1:
+            whole = whole.transpose(_TURN[orientation])
+        return np.asarray(whole), converted
+    upright = np.empty((width, height, 3) if orientation > 4 else (height, width, 3), dtype=np.uint8)
+    as_stored = _TURN_BACK[orientation](upright)
+    rows = max(1, _WHOLE // (4 * width))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        converted = to_srgb(image.crop((0, top, width, bottom)), profile)
+        as_stored[top:bottom] = np.asarray(converted.image)
+    return upright, converted
 
 
 def open_header(content: bytes, max_megapixels: float) -> ImageFile.ImageFile:
@@ -108,8 +141,32 @@ def open_header(content: bytes, max_megapixels: float) -> ImageFile.ImageFile:
         except Image.DecompressionBombError:
             raise Unreadable("more pixels than Pillow allows") from None
         require_few_pixels(*opened.size, max_megapixels)
+        _require_long_enough(opened, len(content))
         return opened
     raise Unreadable("not an image that can be read")
+
+
+def _require_long_enough(opened: ImageFile.ImageFile, length: int) -> None:
+    """Refuse a file that is too short for the pixels it promises, before memory is taken for them.
+
+    Huffman codes spend a bit on each block of 64 pixels at least (ITU-T T.81, F.1.2). No packing of TIFF that
+    is named here does better than 1 to 4,096.
+    """
+    width, height = opened.size
+    if opened.format in ("JPEG", "MPO"):
+        short = width * height > 512 * length and not _is_arithmetic(opened)
+    elif opened.format == "TIFF" and opened.info.get("compression") in _BOUNDED:
+        bits = opened.tag_v2.get(_BITS, (1,))  # type: ignore[attr-defined]
+        short = width * height * sum(bits if isinstance(bits, tuple) else (bits,)) > 8 * 4096 * length
+    else:
+        return
+    if short:
+        raise ValueError(f"{length:,} bytes cannot hold {width}×{height} pixels")
+
+
+def _is_arithmetic(opened: ImageFile.ImageFile) -> bool:
+    content = opened.fp.getvalue()  # type: ignore[union-attr]
+    return any(marker in content for marker in (b"\xff\xc9", b"\xff\xca"))
 
 
 def _require_small_webp(content: bytes, max_megapixels: float) -> None:

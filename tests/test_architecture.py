@@ -18,6 +18,7 @@ import panderm
 from panderm.cli import app
 from panderm.data.layouts.imported import import_images
 from panderm.data.mapping import map_table
+from panderm.data.artefacts.table import flag_artefacts
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
 from panderm.exported.export import export
@@ -284,6 +285,8 @@ OPTIONS = {
     "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed overwrite json quiet",
     "split": "table images out test val folds seed image-column label patient group balance split-column "
     "keep-test no-images skip-bad max-megapixels verify overwrite json quiet",
+    "artefacts": "table out images image-column masks mask-column max-megapixels workers overwrite json "
+    "quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
     "convert": "source out encoder card pool to overwrite json",
     "models": "json",
@@ -345,6 +348,7 @@ SAME = {
     "demo": ({"progress"}, demo),
     "check": ({"progress"}, check),
     "split": ({"progress"}, split),
+    "artefacts": ({"progress"}, flag_artefacts),
     "export": (
         {"name", "precision", "device", "compile", "download", "progress", "probe"},
         load_encoder,
@@ -359,6 +363,7 @@ SAME = {
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {
+    "artefacts": {"out"},
     "evaluate": {"out", "published-csv"},
     "report": {"out"},
     "embed": {"table", "encoder"},

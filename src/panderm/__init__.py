@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panderm.data.diagnoses import map_labels as map_labels
+    from panderm.data.artefacts.find import find_artefacts as find_artefacts
+    from panderm.data.artefacts.table import flag_artefacts as flag_artefacts
     from panderm.data.drawn import draw_world as draw_world
     from panderm.data.images import read_image as read_image
     from panderm.data.layouts.imported import import_images as import_images
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
+    "find_artefacts": "panderm.data.artefacts.find",
+    "flag_artefacts": "panderm.data.artefacts.table",
     "draw_world": "panderm.data.drawn",
     "import_images": "panderm.data.layouts.imported",
     "map_labels": "panderm.data.diagnoses",

@@ -1,5 +1,6 @@
 """The command line: one short function per verb; no logic."""
 
+from panderm.cli.artefacts import artefacts as _artefacts
 from panderm.cli.check import check as _check
 from panderm.cli.data import data as _data
 from panderm.cli.data_import import import_ as _import
@@ -12,6 +13,7 @@ from panderm.cli.verbs import app, main
 
 app.command(name="check")(_check)
 app.command(name="split")(_split)
+app.command(name="artefacts")(_artefacts)
 app.command(name="export")(_export)
 app.command(name="convert")(_convert)
 app.add_typer(_models, name="models")

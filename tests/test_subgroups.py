@@ -27,6 +27,8 @@ from typer.testing import CliRunner
 
 import panderm
 from panderm.cli import app
+from panderm.data.artefacts.accuracy import read_accuracy
+from panderm.data.drawn import DrawnWorld
 from panderm.data.levels import Levels, cut_into_levels
 from panderm.errors import PandermError, TableError, UsageError
 from panderm.scores import Score, Scores, headline
@@ -642,13 +644,44 @@ def test_several_encoders_side_by_side(desk: Path) -> None:
     assert "Subgroups" not in words_of(panderm.Report([given, worse], plain).html())
 
 
+def test_flags_come_with_their_errors(
+    predictions: panderm.Predictions, world: DrawnWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From images to flags to subgroups, and how often the flags are right stands beside every number."""
+    monkeypatch.chdir(tmp_path)
+    predictions.save("probe.pred")
+    assert invoke(f"artefacts {world.csv} --images {world.images} --out flagged.csv -q").exit_code == 0
+    by = "--by hair --by tone_ita --by blur_score --by site --columns flagged.csv"
+    done = invoke(f"evaluate probe.pred {by} --draws 20 --out by.json")
+    assert done.exit_code == 0
+    rate = read_accuracy().flags["hair"].sensitivity
+    assert rate.value is not None
+    told = f"hair is estimated by panderm artefacts; on {read_accuracy().labels}, held against"
+    assert told in " ".join(done.stdout.split())
+    scores = Scores.open("by.json")
+    assert scores.subgroups is not None
+    hair, tone, blur, site = scores.subgroups.columns
+    assert f"sensitivity {rate.value:.2f} (" in (hair.error or "")
+    assert "rank correlation with the Fitzpatrick type" in (tone.error or "")
+    assert "AUROC" in (blur.error or "")
+    assert site.error is None
+    said = words_of(panderm.Report("probe.pred", scores).html())
+    assert f"{hair.error}." in said
+    assert "usually makes a gap look smaller than it is" in said
+    # Without the card beside it, a table's columns are what its owner says they are.
+    Path("flagged.artefacts.json").write_text("{}", "utf-8")
+    plain = panderm.evaluate("probe.pred", by=["hair"], columns="flagged.csv", draws=20)
+    assert plain.subgroups is not None
+    assert plain.subgroups.columns[0].error is None
+
+
 def test_errors_are_ours(desk: Path) -> None:
     with pytest.raises(PandermError, match="the table must exist"):
         panderm.evaluate(desk / "probe.pred", by=["hair"], columns=desk / "none.csv")
 
 
 # Coverage: a study has 120 patients outside a group and 40 in it, 10 of them of the positive class, the
-# fewest of which anything is said. Every image of a patient scores ±d + u + e (as in statistics/test_coverage);
+# fewest of which anything is said. Every image of a patient scores ±d + u + e (as in test_coverage);
 # in the group d is smaller. AUROC in the population is Φ(d√2), so the true gap is known.
 
 REPETITIONS, DRAWS = 150, 200

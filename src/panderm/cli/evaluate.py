@@ -102,6 +102,8 @@ def show_subgroups(scores: Scores) -> None:
     for column in held.columns:
         console.print()
         console.print(_table(scores, column, name))
+        if column.error:
+            console.print(f"{column.column} is {column.error}", markup=False)
         if column.unseen:
             console.print(f"no image scored has: {some(column.unseen)}", markup=False)
     console.print()

@@ -49,7 +49,8 @@ def compared_subgroups(scores: Sequence[Scores], keys: Sequence[Key]) -> Compare
                 Beside("Gap", f"Gap by {first.column}; {on}", heads, axis_of(scale), by_gap),
             )
         )
-    return ComparedSubgroups(score_words(name).title, tables, beneath(scores, name))
+    errors = [f"{column.column} is {column.error}." for column in held[0].columns if column.error]
+    return ComparedSubgroups(score_words(name).title, tables, [*errors, *beneath(scores, name)])
 
 
 def _groups(held: Subgroups) -> list[tuple[str, list[tuple[str, int]]]]:

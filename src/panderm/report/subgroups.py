@@ -46,6 +46,7 @@ class ColumnTable:
     title: str
     cut: str | None
     unseen: str | None
+    error: str | None
     rows: list[LevelRow]
 
 
@@ -127,6 +128,11 @@ def beneath(scores: Sequence[Scores], name: str) -> list[str]:
         f"The groups come from {Path(held.file).name}, by its column {held.image_column} "
         f"(SHA-256 {held.sha256[:12]}…)."
     )
+    if any(column.error for column in held.columns):
+        found.append(
+            "Where groups are estimated, images stand in the wrong one; that usually makes a gap look "
+            "smaller than it is."
+        )
     return found
 
 
@@ -143,7 +149,7 @@ def _table(column: SubgroupColumn, name: str, counted: list[str]) -> ColumnTable
         for level in column.levels
     ]
     unseen = some(column.unseen, 8) if column.unseen else None
-    return ColumnTable(column.column, column.cut, unseen, rows)
+    return ColumnTable(column.column, column.cut, unseen, column.error, rows)
 
 
 def _all_scores(column: SubgroupColumn, level: LevelScores) -> AllScores:

@@ -12,14 +12,19 @@ from panderm.data.join import join_columns
 from panderm.data.levels import Levels, cut_into_levels
 from panderm.errors import ParentsError, UsageError, did_you_mean, some
 from panderm.predictions import Predictions
+from panderm.scores.estimated import errors_of_estimates
 from panderm.storage import sha256_of_file
 
 
 @dataclass(frozen=True)
 class ByColumns:
-    """Columns cut into levels for the rows of some predictions, and the table they were read from."""
+    """Columns cut into levels for the rows of some predictions, and the table they were read from.
+
+    ``errors`` says of columns that are estimates how often they are right.
+    """
 
     levels: dict[str, Levels]
+    errors: dict[str, str]
     file: str
     sha256: str
     image_column: str
@@ -67,7 +72,9 @@ def read_by_columns(
         )
         for name in by
     }
-    return ByColumns(levels, str(joined.file.resolve()), joined.sha256, joined.image_column)
+    known = errors_of_estimates(joined.file)
+    errors = {name: known[name] for name in by if name in known}
+    return ByColumns(levels, errors, str(joined.file.resolve()), joined.sha256, joined.image_column)
 
 
 def _require_sound(by: Sequence[str], bands: Mapping[str, Sequence[float]]) -> None:

@@ -107,12 +107,14 @@ class SubgroupColumn:
         levels: those that have rows, in order.
         cut: how numbers were cut into bands, in words; None where the values stand as they are.
         unseen: values of the whole table that no scored row has.
+        error: how often the column is right, where it is known to be an estimate.
     """
 
     column: str
     levels: tuple[LevelScores, ...]
     cut: str | None = None
     unseen: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)

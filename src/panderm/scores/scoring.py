@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +111,9 @@ def _require_by(by: Sequence[str] | None, others: Mapping[str, object]) -> None:
 
 
 def _subgroups(given: Predictions, asked: ByColumns, draws: int, seed: int, *, progress: bool) -> Subgroups:
+    scored = score_subgroups(given, asked.levels, draws=draws, seed=seed, progress=progress)
     return Subgroups(
-        columns=score_subgroups(given, asked.levels, draws=draws, seed=seed, progress=progress),
+        columns=tuple(replace(one, error=asked.errors.get(one.column)) for one in scored),
         file=asked.file,
         sha256=asked.sha256,
         image_column=asked.image_column,

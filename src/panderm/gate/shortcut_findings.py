@@ -127,7 +127,8 @@ def shortcut_findings(probe: ShortcutProbe, label: str | None) -> list[Finding]:
     if others:
         each = some([f"{one.name} {_figures(one)}" for one in others], 12)
         of = f"for {label}" if label else "for the label; there is none to ask"
-        sentence = f"AUROC from the embeddings, then of the column alone {of}: {each}; {others[0].seen.basis}"
+        most = max(others, key=lambda one: one.seen.n)
+        sentence = f"AUROC from the embeddings, then of the column alone {of}: {each}; {most.seen.basis}"
         found.append(
             Finding.of(
                 "embeddings-know",

@@ -359,3 +359,26 @@ def test_the_page_counts_the_labels_as_the_map_has_them() -> None:
         told |= dict(zip(re.findall(r"`(\w+)`", names), map(int, numbers.split(",")), strict=True))
     assert told == {taxonomy: len(rows_of(taxonomy)) for taxonomy in taxonomies()}
     assert f"Its version, {MAP_VERSION}," in page
+
+
+def test_what_goes_wrong_is_said_in_these_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("t.csv"), "image,dx,group\na.jpg,mel,1\n")
+    words = {
+        "--label dx --from ham1000": "UsageError: labels must be in the words of a known dataset; "
+        "did you mean 'ham10000'?\n  found 'ham1000'\n  known: "
+        + ", ".join([*taxonomies(), *SAME_WORDS])
+        + "\n  hint: name the dataset the labels come from with --from\n",
+        "--label dxx --from ham10000": "TableError: column 'dxx' (label) must be there; did you mean 'dx'?\n"
+        "  t.csv has: image, dx, group\n  hint: name the column with --label\n",
+        "--label dx --from ham10000 --to group": "TableError: the new column 'group' must not be there "
+        "already.\n  t.csv has: image, dx, group\n  hint: name the new column with --column\n",
+        "--label dx": "UsageError: the dataset whose words the labels are must be known.\n"
+        "  t.csv has no column 'source', and no dataset is named\n  hint: name it with --from\n",
+        "--label dx --from ddi --to diagnosis --indeterminate empty": "UsageError: indeterminate labels "
+        "can be counted otherwise at the level malignant only.\n  the level is diagnosis\n"
+        "  hint: leave out --indeterminate, or map to malignant\n",
+    }
+    for options, said in words.items():
+        assert invoke("t.csv", *options.split(), "--out", "m.csv") == (2, said)
+    assert not Path("m.csv").exists()

@@ -207,8 +207,8 @@ def _peak_of_all() -> int:
     )
     living = []
     for children in Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text().split():
-            with contextlib.suppress(OSError):  # it may have just ended
+        with contextlib.suppress(OSError):  # a thread or a process that has just ended
+            for pid in children.read_text().split():
                 marks = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
                 living.append(int(marks[1]) if marks else 0)
     return 1024 * (mine + max([ended, *living]))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from panderm.data.images import ImageError, open_stored
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -51,3 +54,22 @@ def test_the_run_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> None
         watched = fuzz_decoder.Watched()
         assert watched.decode(b"x", "a/b").outcome == wanted
         watched.stop()
+
+
+def test_threads_decode_every_kind_as_one_thread_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder runs in pools of threads: no codec may mix up two pictures."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from drawn_files import drawn
+
+    def outcome(content: bytes) -> tuple[bytes, object]:
+        try:
+            rgb, stored = open_stored(content, "a")
+        except ImageError as error:
+            return b"", error.reason
+        return rgb.tobytes(), stored
+
+    contents = list(drawn().values())
+    alone = [outcome(content) for content in contents]
+    assert sum(not isinstance(said, str) for _, said in alone) > 50, "all but the films are pictures"
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(outcome, contents * 2)) == alone * 2

@@ -65,6 +65,17 @@ def test_images_outside_every_class_are_findings(tmp_path: Path) -> None:
     assert done.counts == {"mel": 1, "nv": 1}
 
 
+def test_folders_that_are_hardly_classes_are_findings(tmp_path: Path) -> None:
+    draw(tmp_path / "lesions", "images/a.jpg", "masks/a.png")
+    done = import_images(tmp_path / "lesions", layout="folders", out=tmp_path / "made.csv")
+    assert done.findings == (
+        "folders were read as a class that may be none: images, masks; keep it out of the --from folder",
+    )
+    draw(tmp_path / "skin", "train/Basal cell/a.jpg", "test/basal_cell/b.jpg", "test/mel/c.jpg")
+    done = import_images(tmp_path / "skin", layout="folders", out=tmp_path / "skin.csv")
+    assert done.findings == ("classes that differ in nothing but case and spaces: Basal cell, basal_cell",)
+
+
 def test_a_split_that_covers_some_images_only_is_none(tmp_path: Path) -> None:
     draw(tmp_path / "lesions", "train/mel/a.jpg", "test/nv/b.jpg", "more/nv/c.jpg")
     done = import_images(tmp_path / "lesions", layout="folders", out=tmp_path / "made.csv")

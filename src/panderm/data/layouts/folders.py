@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,8 @@ import pandas as pd
 from panderm.data.layouts.layout import SPLIT_NAMES, Found, printable, with_splits
 from panderm.data.sources.folder import Folder
 from panderm.errors import TableError, plural, some
+
+_NO_CLASSES = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "images", "img"}
 
 
 def read_folders(root: Path | str) -> Found:
@@ -45,7 +48,23 @@ def read_folders(root: Path | str) -> Found:
         rows["split"] = splits
     bare = [image for image, label in zip(images, labels, strict=True) if not label]
     findings = [f"{plural(len(bare), 'image')} in no folder of a class: {some(bare)}"] if bare else []
-    return Found(rows, tuple(notes), tuple(findings))
+    return Found(rows, tuple(notes), (*findings, *_doubtful(sorted({*labels} - {""}))))
+
+
+def _doubtful(classes: list[str]) -> list[str]:
+    """Return what is odd about folders that were read as classes, a sentence each."""
+    found = []
+    masks = [name for name in classes if name.casefold() in _NO_CLASSES]
+    if masks:
+        n = "a folder was" if len(masks) == 1 else "folders were"
+        found.append(f"{n} read as a class that may be none: {some(masks)}; keep it out of the --from folder")
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(" ".join(re.split(r"[\s_-]+", name.casefold())), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            found.append(f"classes that differ in nothing but case and spaces: {some(names)}")
+    return found
 
 
 def _shared(above: list[list[str]]) -> int:

@@ -58,8 +58,8 @@ PADUFES20 = Source(
     counts=(
         Count(2_298, _PAPER),
         Count(1_373, _PAPER, "patients"),
-        Count(1_641, f"{_PAPER}, by the lesion's number alone", "lesions"),
         Count(1_891, "the official table, by patient and number", "lesions"),
+        Count(1_641, f"{_PAPER}, by the lesion's number alone", "lesions"),
         *(
             Count(n, _PAPER, label=label)
             for (label, _), n in zip(_CLASSES, (730, 845, 52, 244, 192, 235), strict=True)

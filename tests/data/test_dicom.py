@@ -526,3 +526,27 @@ def test_files_that_other_software_wrote() -> None:
     assert seen >= 30
     assert len(reasons) >= 20
     assert all(reasons)
+
+
+def test_rarer_compressions() -> None:
+    near = imagecodecs.jpegls_encode(smooth(), level=2, out=100_000)
+    seen = decode(dicom(near, 32, 40, "1.2.840.10008.1.2.4.81"), "a.dcm")
+    np.testing.assert_array_equal(seen, imagecodecs.jpegls_decode(near))
+    assert 0 < np.abs(seen.astype(int) - smooth()).max() <= 2
+
+    extended = imagecodecs.jpeg_encode(smooth(), level=90)
+    seen = decode(dicom(extended, 32, 40, EXTENDED, PhotometricInterpretation="YBR_FULL"), "a.dcm")
+    np.testing.assert_array_equal(seen, decode(extended, "a.jpg"))
+
+    fast = imagecodecs.htj2k_encode(RGB, reversible=True)
+    seen = decode(
+        dicom(fast, 16, 22, "1.2.840.10008.1.2.4.201", PhotometricInterpretation="YBR_RCT"), "a.dcm"
+    )
+    np.testing.assert_array_equal(seen, RGB)
+
+
+def test_any_predictor_of_lossless_jpeg() -> None:
+    for predictor in range(1, 8):
+        stream = imagecodecs.jpeg8_encode(RGB, lossless=True, predictor=predictor)
+        seen = decode(dicom(stream, 16, 22, "1.2.840.10008.1.2.4.57"), "a.dcm")
+        np.testing.assert_array_equal(seen, RGB, str(predictor))

@@ -39,7 +39,7 @@ def errors_of_estimates(table: Path) -> dict[str, str]:
     for name in ("ita", "tone_ita"):
         found[name] = (
             f"estimated by panderm artefacts; on {on} its rank correlation with the Fitzpatrick type "
-            f"is {_in_words(tone.rank_correlation)}"
+            f"is {_in_words(tone.rank_correlation)}, where −1 would be perfect"
         )
     return found
 

@@ -27,6 +27,8 @@ RATIO = 0.8
 """Least distinct match: distance to the nearest point over that to the second nearest (Lowe 2004)."""
 ERROR = 3.0
 """Pixels by which a match may miss the common similarity."""
+BLACK = 16
+"""Brightness below which a pixel is taken for the frame of the lens, or of nothing: it is not compared."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class Points:
         self.grey: Grey = np.asarray(grey, dtype=np.uint8)
         self.found = _points(self.grey)
 
+    def __len__(self) -> int:
+        return len(self.found[0])
+
     @cached_property
     def mirror(self) -> Points:
         """The mirror image's."""
@@ -85,15 +90,21 @@ def register(first: Points, second: Points, *, mirrors: bool = True) -> Registra
     return max((one for one in (plain, turned) if one), key=lambda one: one.correlation, default=None)
 
 
-def _points(grey: Grey) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return places (n, 2) and descriptions (n, 128) of a picture's points."""
+def _points(grey: Grey) -> tuple[Floats, Floats]:
+    """Return places (n, 2) and descriptions (n, 128) of a picture's points, none at a black frame's edge."""
     sift = cv2.SIFT.create(nfeatures=POINTS, contrastThreshold=0.02)
-    places, described = sift.detectAndCompute(grey, None)
+    places, described = sift.detectAndCompute(grey, _shown(grey).astype(np.uint8) * 255)
     if not places:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
     # Root SIFT (Arandjelović & Zisserman 2012): Hellinger distance between the histograms.
     described = np.sqrt(described / np.maximum(described.sum(axis=1, keepdims=True), 1e-6))
     return np.array([p.pt for p in places], np.float32), described.astype(np.float32)
+
+
+def _shown(grey: Grey) -> npt.NDArray[np.bool_]:
+    """Return where a picture shows something: away from black, some pixels off its edge."""
+    bright = (cv2.medianBlur(grey, 5) >= BLACK).astype(np.uint8)
+    return np.asarray(cv2.erode(bright, np.ones((13, 13), np.uint8)), dtype=bool)
 
 
 def _laid_over(first: Points, second: Points, *, mirrored: bool) -> Registration | None:
@@ -138,7 +149,8 @@ def _overlaid(coarse: Grey, finer: Grey, matrix: npt.NDArray[Any]) -> tuple[floa
     inside = np.asarray(cv2.warpAffine(whole, matrix, (width, height)) > 0.999, np.uint8)
     inside = np.asarray(cv2.erode(inside, np.ones((9, 9), np.uint8), borderValue=0))
     smaller = min(coarse.size, finer.size * scale**2)
-    shared = inside > 0
+    seen = np.asarray(cv2.warpAffine(_shown(finer).astype(np.float32), matrix, (width, height)) > 0.5)
+    shared = (inside > 0) & seen & _shown(coarse)
     if shared.sum() < 1000:
         return 0.0, float(shared.sum() / smaller)
     a, b = _fine(coarse.astype(np.float32))[shared], _fine(laid)[shared]
@@ -148,8 +160,13 @@ def _overlaid(coarse: Grey, finer: Grey, matrix: npt.NDArray[Any]) -> tuple[floa
 
 
 def _fine(grey: Floats) -> Floats:
-    """Return structure of some 2 to 8 pixels: the difference of two Gaussians."""
-    return _blurred(grey, 1.5) - _blurred(grey, 4.0)
+    """Return structure of some 2 to 8 pixels, every part of the picture weighing about the same.
+
+    The difference of two Gaussians, divided by its own spread nearby: else a ruler or a logo, the same in all
+    pictures of a device, would outweigh the skin.
+    """
+    structure = _blurred(grey, 1.5) - _blurred(grey, 4.0)
+    return np.asarray(structure / (np.sqrt(_blurred(structure**2, 8.0)) + 1.0), dtype=np.float32)
 
 
 def _blurred(grey: Floats, sigma: float) -> Floats:

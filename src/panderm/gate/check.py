@@ -21,7 +21,7 @@ from panderm.gate.column_findings import inspect_columns
 from panderm.gate.files import check_files, check_pictures, same_file
 from panderm.gate.findings import Finding, Inspected
 from panderm.gate.labels import check_labels
-from panderm.gate.lookalikes import find_lookalikes
+from panderm.gate.lookalikes import settle
 from panderm.gate.shortcut_findings import inspect_shortcuts, require_shortcuts
 from panderm.gate.splits import check_splits
 from panderm.gate.twins import check_twins, find_twins
@@ -155,14 +155,14 @@ def check(
     )
     found += check_files(inspected)
     found += check_pictures(inspected)
-    twins, perhaps = find_twins(inspected, progress=progress)
-    confirmed, beyond = find_lookalikes(
-        *(inspected, perhaps, twins, opened),
+    sure, perhaps = find_twins(inspected, progress=progress)
+    twins, beyond = settle(
+        *(inspected, sure, perhaps, opened),
         workers=workers,
         max_megapixels=max_megapixels,
         progress=progress,
     )
-    found += check_twins(inspected, [*twins, *confirmed])
+    found += check_twins(inspected, twins)
     found += check_splits(inspected)
     found += check_labels(inspected, classes)
     found += inspect_columns(inspected, draws=draws, seed=seed, progress=progress)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,30 +23,35 @@ LEAST_CORRELATION = 0.35
 """Of fine structure, where they overlap."""
 LEAST_OVERLAP = 0.30
 """Share of the smaller picture that must lie over the other."""
+PLENTY = 40
+"""Points of a picture by which it would be recognised, were it the other."""
+BEYOND_DOUBT = 0.97
+"""Similarity by hash from which no second look is taken."""
 MOST = 3000
 """Pairs that are looked at, the most alike first."""
 NEIGHBOURS = 10
 """Nearest embeddings among which one stands out."""
-STANDS_OUT = 0.75
+STANDS_OUT = 0.80
 """Largest distance to it, as a share of the distance to the last of the :data:`NEIGHBOURS`."""
 
 _KEPT = 96  # pictures whose points are kept for their next pair: some 40 MB
 
 Pairs = Sequence[tuple[int, int]]
+Verdict = Literal["one", "two", "open"]
 
 
-def confirm(
+def second_looks(
     inspected: Inspected,
     pairs: Pairs,
     *,
     workers: int = 2,
     max_megapixels: float,
     progress: bool = True,
-) -> list[Registration | None]:
-    """Lay the pictures of each pair of rows over each other; None where they are not one photograph.
+) -> list[Verdict]:
+    """Lay the pictures of each pair of rows over each other, and say whether they are one photograph.
 
-    One photograph: :data:`LEAST_POINTS` points agree, :data:`LEAST_OVERLAP` of the smaller picture lies over
-    the other, and fine structure correlates there by :data:`LEAST_CORRELATION`.
+    ``one``: :func:`is_one`. ``two``: they are not, though both have :data:`PLENTY` points to be known by.
+    ``open``: too smooth to say.
     """
 
     @lru_cache(_KEPT)
@@ -55,21 +61,25 @@ def confirm(
         except ImageError:
             return None  # gone since it was examined
 
-    def look(pair: tuple[int, int]) -> Registration | None:
+    def look(pair: tuple[int, int]) -> Verdict:
         first, second = points(pair[0]), points(pair[1])
-        found = register(first, second) if first and second else None
-        return found if found and is_one(found) else None
+        if first is None or second is None:
+            return "open"
+        found = register(first, second)
+        if found is not None and is_one(found):
+            return "one"
+        return "two" if min(len(first), len(second)) >= PLENTY else "open"
 
     with Progress(len(pairs), "second looks", "pairs", shown=progress) as bar:
         pool = ThreadPoolExecutor(workers)
-        found = []
+        verdicts = []
         try:
             for one in pool.map(look, pairs):
                 bar.advance()
-                found.append(one)
+                verdicts.append(one)
         finally:
             pool.shutdown(cancel_futures=True)
-    return found
+    return verdicts
 
 
 def is_one(found: Registration) -> bool:
@@ -115,47 +125,60 @@ def candidates_by_embedding(vectors: npt.NDArray[np.float32]) -> list[tuple[int,
     return sorted(((a, b, how) for (a, b), how in found.items()), key=lambda one: (-one[2], one[:2]))
 
 
-def find_lookalikes(
+def settle(
     inspected: Inspected,
+    sure: Sequence[Twin],
     perhaps: Sequence[Twin],
-    known: Sequence[Twin],
     embeddings: Embeddings | None = None,
     *,
     workers: int = 2,
     max_megapixels: float,
     progress: bool = True,
 ) -> tuple[list[Twin], int]:
-    """Return the pairs that a second look shows to be one photograph, and how many were not looked at.
+    """Return the pairs that are one photograph, after second looks, and how many got none.
 
     Args:
         inspected: the table.
-        perhaps: pairs that the hash leaves open.
-        known: pairs that need no second look.
-        embeddings: of these images, joined by name; where given, crops and free turns are found too.
+        sure: pairs that the hash finds; near ones below :data:`BEYOND_DOUBT` are taken back where a second
+            look shows two photographs.
+        perhaps: pairs that the hash leaves open; they are kept where a second look shows one photograph.
+        embeddings: of these images, joined by name; where given, their candidates are treated likewise.
         workers: threads that decode.
         max_megapixels: as for the first look.
         progress: show progress on standard error.
     """
-    alike = {(t.first, t.second): t for t in perhaps}
+    known = {(t.first, t.second): t for t in sure}
+    open_ = {(t.first, t.second): t for t in perhaps}
     if embeddings is not None:
-        row = {name: i for i, name in reversed(list(enumerate(inspected.image))) if name}
-        sound = [
-            (i, row[name])
-            for i, name in enumerate(embeddings.rows.image)
-            if name in row and inspected.examined[row[name]].fingerprint
-        ]
-        rows = [at for _, at in sound]
-        for a, b, how in candidates_by_embedding(embeddings.vectors[[i for i, _ in sound]]):
-            first, second = sorted((rows[a], rows[b]))
-            alike.setdefault((first, second), Twin(first, second, "embeddings", round(how, 4)))
-    told = {(t.first, t.second) for t in known}
-    every = sorted((t for pair, t in alike.items() if pair not in told), key=lambda t: -t.similarity)
+        for twin in _by_embedding(inspected, embeddings):
+            if (twin.first, twin.second) not in known:
+                open_.setdefault((twin.first, twin.second), twin)
+    doubted = [t for t in sure if t.how == "near" and t.similarity < BEYOND_DOUBT]
+    every = sorted([*doubted, *open_.values()], key=lambda t: -t.similarity)
     looked = sorted(every[:MOST], key=lambda t: (t.first, t.second))
-    confirmed = confirm(
+    verdicts = second_looks(
         inspected,
         [(t.first, t.second) for t in looked],
         workers=workers,
         max_megapixels=max_megapixels,
         progress=progress,
     )
-    return [t for t, found in zip(looked, confirmed, strict=True) if found], len(every) - len(looked)
+    for twin, verdict in zip(looked, verdicts, strict=True):
+        pair = twin.first, twin.second
+        if pair not in known and verdict == "one":
+            known[pair] = twin
+        elif pair in known and verdict == "two":
+            del known[pair]
+    return [known[pair] for pair in sorted(known)], len(every) - len(looked)
+
+
+def _by_embedding(inspected: Inspected, embeddings: Embeddings) -> Iterator[Twin]:
+    row: dict[str, int] = {}
+    for i, name in enumerate(inspected.image):
+        if name and inspected.examined[i].fingerprint:
+            row.setdefault(name, i)
+    known = [i for i, name in enumerate(embeddings.rows.image) if name in row]
+    rows = [row[embeddings.rows.image[i]] for i in known]
+    for a, b, how in candidates_by_embedding(embeddings.vectors[known]):
+        first, second = sorted((rows[a], rows[b]))
+        yield Twin(first, second, "embeddings", round(how, 4))

@@ -284,7 +284,7 @@ OPTIONS = {
     "demo": "out n seed overwrite json quiet",
     "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed overwrite json quiet",
     "split": "table images out test val folds seed image-column label patient group balance split-column "
-    "keep-test no-images skip-bad max-megapixels verify overwrite json quiet",
+    "keep-test embeddings no-images skip-bad max-megapixels verify overwrite json quiet",
     "artefacts": "table out images image-column masks mask-column max-megapixels workers overwrite json "
     "quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",

@@ -50,6 +50,10 @@ def split(
     keep_test: Annotated[
         bool, Option("--keep-test", help="Rows that are test now stay test, with all of their group.")
     ] = False,
+    embeddings: Annotated[
+        Path | None,
+        Option(help="X.emb of these images: crops and free rotations are found too.", show_default=False),
+    ] = None,
     no_images: Annotated[
         bool, Option("--no-images", help="Look at no image: no duplicates are found, and the lock says so.")
     ] = False,
@@ -70,7 +74,9 @@ def split(
     Example: panderm split ham.csv --images images/ --label dx --test 0.2 --val 0.1 --seed 0
     """
     if verify:
-        _require_alone(out=out, test=test, folds=folds, balance=balance, keep_test=keep_test)
+        _require_alone(
+            out=out, test=test, folds=folds, balance=balance, keep_test=keep_test, embeddings=embeddings
+        )
         from panderm.gate.verify_split import verify_split
 
         found = verify_split(
@@ -102,6 +108,7 @@ def split(
         folds=folds,
         balance=balance,
         keep_test=keep_test,
+        embeddings=embeddings,
         no_images=no_images,
         skip_bad=skip_bad,
         max_megapixels=max_megapixels,
@@ -170,6 +177,7 @@ _JOINED = {
     "lesion": ("lesion with several rows", "lesions with several rows"),
     "same pixels": ("pair with the same pixels", "pairs with the same pixels"),
     "near": ("pair of near-duplicates", "pairs of near-duplicates"),
+    "embeddings": ("pair of crops or turns", "pairs of crops or turns"),
 }
 
 

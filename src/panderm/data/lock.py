@@ -63,7 +63,7 @@ class LockedPair(NamedTuple):
 
     first: int
     second: int
-    why: Literal["same pixels", "near"]
+    why: Literal["same pixels", "near", "embeddings"]
     similarity: float
 
 

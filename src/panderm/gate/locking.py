@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from panderm.data.columns import Column
-from panderm.data.duplicates import Pair
 from panderm.data.examine import Examined
 from panderm.data.lock import (
     LETTERS,
@@ -25,11 +24,12 @@ from panderm.data.lock import (
     pixels_hash,
 )
 from panderm.data.parts import Parts, Units
+from panderm.gate.twins import Twin
 from panderm.storage import flush, new_file
 
 
 def joined_by(
-    patient: Column, lesion: Column, roles: dict[str, str | None], pairs: Sequence[Pair], *, looked: bool
+    patient: Column, lesion: Column, roles: dict[str, str | None], twins: Sequence[Twin], *, looked: bool
 ) -> dict[str, int]:
     """Return by what rows are joined: how many patients and lesions with several rows, how many pairs."""
     told = {}
@@ -37,8 +37,9 @@ def joined_by(
         if roles[role]:
             _, times = np.unique([x for x in column if x is not None], return_counts=True)
             told[word] = int((times > 1).sum())
-    kinds = [p.kind for p in pairs]
-    return told | ({kind: kinds.count(kind) for kind in ("same pixels", "near")} if looked else {})
+    kinds: list[str] = [t.how for t in twins]
+    looked_for = ("same pixels", "near", *(["embeddings"] if "embeddings" in kinds else []))
+    return told | ({kind: kinds.count(kind) for kind in looked_for} if looked else {})
 
 
 def locked_rows(
@@ -67,7 +68,7 @@ def locked_rows(
         )
 
 
-def chain(pairs: Iterable[Pair], rows: npt.NDArray[np.int64]) -> list[LockedPair]:
+def chain(twins: Iterable[Twin], rows: npt.NDArray[np.int64]) -> list[LockedPair]:
     """Return the pairs that join images into one group, the likest first, none that are joined already."""
     parent: dict[int, int] = {}
 
@@ -78,11 +79,12 @@ def chain(pairs: Iterable[Pair], rows: npt.NDArray[np.int64]) -> list[LockedPair
         return i
 
     kept = []
-    for pair in sorted(pairs, key=lambda p: (p.kind == "near", -p.similarity, p.first, p.second)):
-        a, b = root(pair.first), root(pair.second)
+    order = ("same pixels", "near", "embeddings")
+    for twin in sorted(twins, key=lambda t: (order.index(t.how), -t.similarity, t.first, t.second)):
+        a, b = root(twin.first), root(twin.second)
         if a != b:
             parent[b] = a
-            kept.append(LockedPair(int(rows[pair.first]), int(rows[pair.second]), pair.kind, pair.similarity))
+            kept.append(LockedPair(int(rows[twin.first]), int(rows[twin.second]), twin.how, twin.similarity))
     return sorted(kept)
 
 

@@ -14,15 +14,19 @@ import numpy.typing as npt
 
 from panderm.data import duplicates
 from panderm.data.columns import Column, find_roles, in_order, read_cells, read_column, whole_numbers
-from panderm.data.duplicates import clusters, find_pairs
+from panderm.data.duplicates import clusters
 from panderm.data.examine import Examined, examine_all
 from panderm.data.lock import GroupFacts, Lock, LockHead, lock_path
 from panderm.data.parts import Parts, Units, count, deal, shortfalls
 from panderm.data.rows import images_folder, lesions_of, require_unique_images
 from panderm.data.split import METHOD
 from panderm.data.stored import MAX_MEGAPIXELS
+from panderm.embeddings import open_embeddings
 from panderm.errors import PandermWarning, plural, some
+from panderm.gate import lookalikes
+from panderm.gate.findings import Inspected
 from panderm.gate.locking import chain, joined_by, locked_rows, write_both
+from panderm.gate.lookalikes import settle
 from panderm.gate.splittable import (
     FOLD,
     TEST,
@@ -30,17 +34,21 @@ from panderm.gate.splittable import (
     refuse_bad_rows,
     require_classes,
     require_free_columns,
+    require_images,
     require_shares,
     rows_kept,
     target_of,
 )
+from panderm.gate.twins import Twin, find_twins
 from panderm.provenance import Provenance
 from panderm.storage import refuse_existing
 
 _DUPLICATES = {
     "same pixels": "equal SHA-256 of the decoded pixels",
     "near": f"correlation of brightness spectra, best of 8 turns and mirrorings, ≥ {duplicates.COARSE} "
-    f"whitened and ≥ {duplicates.FINE} whitened twice",
+    f"whitened and ≥ {duplicates.FINE} whitened twice; where that is in doubt, a second look: at least "
+    f"{lookalikes.LEAST_POINTS} points in common, overlap ≥ {lookalikes.LEAST_OVERLAP}, correlation of "
+    f"fine structure ≥ {lookalikes.LEAST_CORRELATION}",
 }
 
 
@@ -80,6 +88,7 @@ def split(
     folds: int | None = None,
     balance: Sequence[str] | None = None,
     keep_test: bool = False,
+    embeddings: Path | str | None = None,
     no_images: bool = False,
     skip_bad: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -108,6 +117,7 @@ def split(
             rows held back by ``test``, which are ``held`` in every fold.
         balance: columns whose values every part should hold in the same shares.
         keep_test: rows that are test in the split column now stay test, with all of their group.
+        embeddings: ``X.emb`` of these images: crops and free rotations of one photograph are found too.
         no_images: look at no image: groups come from the columns alone, and the lock says so.
         skip_bad: go on where images cannot be read or labels are empty: such rows are split by columns alone.
         max_megapixels: an image of more millions of pixels counts as one that cannot be read.
@@ -129,6 +139,7 @@ def split(
     source = Path(table)
     target = target_of(source, out)
     require_shares(test, val, folds, keep_test=keep_test)
+    require_images(embeddings, no_images=no_images)
     refuse_existing(target, overwrite=overwrite)
     refuse_existing(lock_path(target), overwrite=overwrite)
     frame = read_cells(source)
@@ -149,22 +160,41 @@ def split(
     columns["label"] = whole_numbers(columns["label"])
     require_unique_images(columns["image"], folder, rows, roles["image"])
     require_classes(columns["label"], roles["label"], source)
+    opened = None if embeddings is None else open_embeddings(embeddings)
+    given = {} if opened is None else {"embeddings": opened.card.identity}
     kept = rows_kept(columns["split"], split_column, source) if keep_test else None
 
-    paths = [folder / (name or "") for name in columns["image"]]
-    looked: list[Examined] = []
+    paths = tuple(folder / (name or "") for name in columns["image"])
+    workers = min(8, os.cpu_count() or 1)
+    looked: tuple[Examined, ...] = ()
     if not no_images:
-        workers = min(8, os.cpu_count() or 1)
-        looked = list(examine_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
+        files = examine_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels)
+        looked = tuple(files)
     told = refuse_bad_rows(source, folder, rows, columns, looked, roles, skip_bad=skip_bad)
-    pairs = find_pairs([e.fingerprint for e in looked], progress=progress) if looked else []
+    inspected = Inspected(source, folder, frame, roles, rows, path=paths, examined=looked, **columns)
+    twins: list[Twin] = []
+    if looked:
+        sure, perhaps = find_twins(inspected, progress=progress)
+        twins, beyond = settle(
+            *(inspected, sure, perhaps, opened),
+            workers=workers,
+            max_megapixels=max_megapixels,
+            progress=progress,
+        )
+        if beyond:
+            told.append(
+                f"{plural(beyond, 'pair')} that may be duplicates, the least alike, got no second look"
+            )
     lesion = lesions_of(columns["patient"], columns["group"])
     told += _numbered_within(columns["group"], lesion)
     if left_out := frame.attrs.get("left out"):
         told.append(f"{target.name} is a CSV and lacks {some([f'{k} ({v})' for k, v in left_out.items()])}")
     units = Units(
         image=columns["image"],
-        group=clusters(len(rows), [*_alike(columns["patient"]), *_alike(lesion), *(p[:2] for p in pairs)]),
+        group=clusters(
+            len(rows),
+            [*_alike(columns["patient"]), *_alike(lesion), *((t.first, t.second) for t in twins)],
+        ),
         label=columns["label"],
         others=tuple(read_column(frame, name) for name in balance),
     )
@@ -176,7 +206,7 @@ def split(
 
     named = {split_column + suffix: part for suffix, part in parts.columns.items()}
     classes = in_order({x for x in columns["label"] if x is not None})
-    joined = joined_by(columns["patient"], lesion, roles, pairs, looked=bool(looked))
+    joined = joined_by(columns["patient"], lesion, roles, twins, looked=bool(looked))
     sizes = np.bincount(units.group)
     head = LockHead(
         provenance=Provenance.now(seconds=time.monotonic() - started),
@@ -195,7 +225,7 @@ def split(
             "skip_bad": skip_bad,
             "max_megapixels": max_megapixels,
         },
-        method={"assignment": METHOD, **({} if no_images else _DUPLICATES)},
+        method={"assignment": METHOD, **({} if no_images else _DUPLICATES), **given},
         images_read=not no_images,
         classes=classes,
         counts={name: count(units, part, classes) for name, part in named.items()},
@@ -203,7 +233,7 @@ def split(
             groups=len(sizes), largest=int(sizes.max()), joined_by=tuple(joined), joined=joined
         ),
     )
-    lock = Lock(head, list(locked_rows(rows, columns, classes, units, parts, looked)), chain(pairs, rows))
+    lock = Lock(head, list(locked_rows(rows, columns, classes, units, parts, looked)), chain(twins, rows))
     if parts.fold is not None:
         named[FOLD] = np.array([str(k) if k else "" for k in parts.fold], dtype=object)
     write_both(frame, {name: named[name] for name in written}, target, lock, overwrite=overwrite)

@@ -53,6 +53,16 @@ def require_shares(test: float | None, val: float, folds: int | None, *, keep_te
         )
 
 
+def require_images(embeddings: Path | str | None, *, no_images: bool) -> None:
+    """Refuse to look for crops where no image is looked at."""
+    if embeddings is not None and no_images:
+        raise UsageError(
+            "--embeddings only says which images to look at.",
+            "found --no-images beside it",
+            "leave one of them out",
+        )
+
+
 def require_free_columns(
     frame: pd.DataFrame,
     roles: dict[str, str | None],

@@ -154,7 +154,8 @@ class Watched:
             stderr=subprocess.DEVNULL,
         )
         assert process.stdout
-        process.stdout.read(1)  # it has imported what it needs
+        if not process.stdout.read(1):  # what it sends once it has imported what it needs
+            raise RuntimeError("the decoding process does not start")
         return process
 
     def _crashed(self, name: str, started: float) -> Result:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
@@ -22,6 +24,7 @@ import panderm
 from panderm.cli import app
 from panderm.data.lock import lock_path, name_hash, read_lock
 from panderm.errors import ArtifactError, DataError, PandermWarning, TableError, UsageError
+from panderm.gate.twins import Twin
 
 N = 24
 FIELDS = ["image", "label", "patient_id", "lesion_id", "site", "note"]
@@ -121,6 +124,54 @@ def test_groups_are_patients_lesions_and_images_that_are_one(desk: Path) -> None
     assert alone.groups.joined_by == ("patient", "lesion")
     assert alone.groups.groups == 15
     assert not read_lock(alone.lock).head.images_read
+
+
+def test_embeddings_join_what_no_hash_finds(
+    desk: Path, encoder: panderm.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = panderm.read_table(desk / "skin.csv", progress=False)
+    encoder.embed(table, desk / "skin.emb", progress=False)
+    handed = []
+
+    def settled(inspected: Any, sure: Any, perhaps: Any, embeddings: Any, **_: Any) -> Any:
+        handed.append(embeddings)
+        return [*sure, *([Twin(10, 20, "embeddings", 0.91)] if embeddings else [])], 2
+
+    monkeypatch.setattr("panderm.gate.split.settle", settled)
+    with pytest.warns(
+        PandermWarning, match="2 pairs that may be duplicates, the least alike, got no second look"
+    ):
+        done = split(desk, embeddings=desk / "skin.emb")
+    assert len(handed[0]) == N
+    lock = read_lock(done.lock)
+    assert (12, 22, "embeddings", 0.91) in lock.pairs
+    assert lock.rows[10].group == lock.rows[20].group == lock.rows[11].group
+    assert lock.head.method["embeddings"] == handed[0].card.identity
+    with pytest.raises(UsageError, match="--embeddings only says which images to look at"):
+        split(desk, embeddings=desk / "skin.emb", no_images=True)
+
+
+# What a cell may hold: letters of all languages, and what means something to a CSV.
+CELL = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n\t,;\"' "), max_size=8
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELL, CELL), min_size=4, max_size=9), separator=st.sampled_from(",;\t"))
+def test_whatever_a_cell_holds_it_is_kept(
+    tmp_path: Path, rows: list[tuple[str, str]], separator: str
+) -> None:
+    target = io.StringIO(newline="")
+    table = [["image", "x", "y"], *([f"{i}.png", *cells] for i, cells in enumerate(rows))]
+    csv.writer(target, delimiter=separator).writerows(table)
+    (tmp_path / "t.csv").write_bytes(target.getvalue().encode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PandermWarning)
+        done = panderm.split(tmp_path / "t.csv", no_images=True, overwrite=True, progress=False)
+    made = csv.reader(io.StringIO(done.csv.read_bytes().decode(), newline=""), delimiter=separator)
+    assert [row[:3] for row in made] == table
+    assert panderm.verify_split(done.csv, progress=False).holds
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -125,14 +125,15 @@ def score_image_free(
 
 
 def _gain(whose: str, gain: Score) -> str:
+    add = "add" if whose == "the images" else "adds"
     if gain.value is None or gain.low is None or gain.high is None:
-        return f"what {whose} add has no interval ({gain.reason})"
+        return f"what {whose} {add} has no interval ({gain.reason})"
     between = f"{signed(gain.value)} ({signed(gain.low)} to {signed(gain.high)})"
     if gain.low > 0:
-        return f"{whose} add {between}" if whose == "the images" else f"{whose} adds {between}"
+        return f"{whose} {add} {between}"
     if gain.high < 0:
         return f"the probe on {whose} gives less, {between}"
-    return f"whether {whose} add anything cannot be told from these rows, {between}"
+    return f"whether {whose} {add} anything cannot be told from these rows, {between}"
 
 
 @dataclass(frozen=True)

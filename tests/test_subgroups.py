@@ -616,7 +616,7 @@ def test_the_report_shows_them(desk: Path, monkeypatch: pytest.MonkeyPatch) -> N
     yes = scores.subgroups.columns[0].levels[1]
     assert yes.level == "yes"
     assert name == "auroc"
-    assert f"yes {yes.n} {yes.clusters} {yes.classes['malignant']} " in said
+    assert f"yes {yes.n} {yes.clusters} {yes.classes['benign']} {yes.classes['malignant']} " in said
     assert shown(yes.gaps[name]) in said
     assert "one in twenty does so by chance alone" in said
     assert "Too few to say: fewer than 10 patients in the group" in said

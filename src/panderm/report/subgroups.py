@@ -80,8 +80,7 @@ def subgroup_section(scores: Scores) -> SubgroupSection | None:
     if held is None:
         return None
     name = headline(held)
-    counted = list(scores.classes[1:] if len(scores.classes) == 2 else scores.classes)
-    counted = counted if len(counted) <= _COUNTED_CLASSES else []
+    counted = list(scores.classes) if len(scores.classes) <= _COUNTED_CLASSES else []
     return SubgroupSection(
         score=score_words(name).title,
         meaning=score_words(name).meaning,

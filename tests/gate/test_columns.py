@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from panderm.cli import app
 from panderm.data.columns import read_csv
 from panderm.data.examine import examine
 from panderm.gate.candidates import as_numbers, candidate, is_identifier, name_patterns
@@ -184,6 +187,28 @@ def test_files_say_what_they_are(photographs: tuple[pd.DataFrame, list[Path]]) -
     assert set(facts["JPEG quality"]) == {"70", "92"}
     assert found.of("file: format") is None, "the same in every row says nothing"
     assert alarms(lint(frame)) == []
+
+
+def test_the_check_tells_it_and_fails(
+    photographs: tuple[pd.DataFrame, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, paths = photographs
+    monkeypatch.chdir(tmp_path)
+    frame.assign(split=np.where(np.arange(len(frame)) % 3 == 0, "test", "train")).to_csv(
+        "skin.csv", index=False
+    )
+    words = f"check skin.csv --images {paths[0].parent} --draws 50 --json -q"
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 1, done.output
+    told = json.loads(done.stdout)
+    leaks = {one["title"]: one for one in told["findings"] if one["kind"] == "column-gives-answer-away"}
+    assert {"file: width gives the answer away", "file: camera gives the answer away"} <= set(leaks)
+    measure = leaks["file: width gives the answer away"]["measures"][0]
+    assert (measure["n"], measure["unit"], measure["draws"], measure["seed"]) == (120, "patient", 50, 0)
+    assert {"columns-together", "columns-tested"} <= {one["kind"] for one in told["notes"]}
+    alone = CliRunner().invoke(app, [*words.split(), "--shortcut-columns", "sex"])
+    assert alone.exit_code == 2
+    assert "--shortcut-columns must come with --shortcuts" in alone.output
 
 
 def test_a_file_that_cannot_be_read_has_no_facts(tmp_path: Path) -> None:

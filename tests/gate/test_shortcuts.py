@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import panderm
+from panderm.cli import app
+from panderm.data.columns import read_cells
 from panderm.data.drawn import DrawnWorld
+from panderm.data.examine import Examined
 from panderm.errors import DataError, ParentsError, UsageError
-from panderm.gate.findings import Measure
-from panderm.gate.shortcut_findings import require_shortcuts, shortcut_findings
+from panderm.gate.findings import Inspected, Measure
+from panderm.gate.shortcut_findings import inspect_shortcuts, require_shortcuts, shortcut_findings
 from panderm.gate.shortcuts import PERSONAL, TECHNICAL, ShortcutProbe, probe_shortcuts
 
 N = 200
@@ -183,3 +188,34 @@ def test_embeddings_must_be_of_the_table(
         require_shortcuts(None, ["sex"], world.csv, "image")
     with pytest.raises(UsageError, match="must name columns of the table"):
         require_shortcuts(embeddings, ["scanner"], world.csv, "image")
+
+
+def test_the_check_asks_embeddings(embeddings: panderm.Embeddings, world: DrawnWorld) -> None:
+    """The drawn skin has a tone, which goes with no class: even random weights see it, and it is a note."""
+    folder = str(embeddings.path)
+    words = ["check", str(world.csv), "--images", str(world.images), "--shortcuts", folder, "--draws", "50"]
+    done = CliRunner().invoke(app, [*words, "--shortcut-columns", "tone,site", "--json", "-q"])
+    notes = {one["kind"]: one for one in json.loads(done.stdout)["notes"]}
+    measures = {one["name"]: one for one in notes["embeddings-know"]["measures"]}
+    assert measures["tone, from the embeddings"]["low"] > 0.55
+    assert measures["tone, from the embeddings"]["clusters"] < 25, "of two dozen patients only"
+    assert measures["the label, from tone"]["low"] < 0.6
+
+
+def test_a_check_without_such_columns_goes_on(embeddings: panderm.Embeddings, world: DrawnWorld) -> None:
+    table = read_cells(world.csv)[["image", "label", "patient_id"]]
+    n = len(table)
+    inspected = Inspected(
+        source=world.csv,
+        folder=world.images,
+        frame=table,
+        roles={"image": "image", "label": "label", "split": None, "patient": "patient_id", "group": None},
+        row=np.arange(n) + 2,
+        image=table["image"].to_numpy(dtype=object),
+        path=tuple(world.images / name for name in table["image"]),
+        examined=(Examined(problem="no such file"),) * n,
+        **dict.fromkeys(("split", "label", "patient", "group"), np.full(n, None, dtype=object)),
+    )
+    found = inspect_shortcuts(inspected, embeddings, draws=20)
+    assert [(one.kind, one.severity) for one in found] == [("no-shortcut-columns", "note")]
+    assert "panderm artefacts" in found[0].hint

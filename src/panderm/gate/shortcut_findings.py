@@ -9,7 +9,7 @@ import numpy as np
 
 from panderm.data.columns import Column, read_cells, read_column
 from panderm.embeddings import Embeddings
-from panderm.errors import ParentsError, UsageError, plural, some
+from panderm.errors import DataError, ParentsError, UsageError, plural, some
 from panderm.gate.column_findings import auroc_measure
 from panderm.gate.cross_validated import DRAWS
 from panderm.gate.file_facts import file_facts
@@ -50,19 +50,24 @@ def inspect_shortcuts(
     facts = file_facts(
         [inspected.path[i] for i in rows], [inspected.examined[i] for i in rows], progress=progress
     )
-    probe = probe_shortcuts(
-        embeddings.vectors[at[rows]],
-        frame,
-        encoder=embeddings.card.encoder.name,
-        label=roles["label"],
-        patient=roles["patient"],
-        group=roles["group"],
-        columns=columns,
-        facts=facts,
-        draws=draws,
-        seed=seed,
-        progress=progress,
-    )
+    try:
+        probe = probe_shortcuts(
+            embeddings.vectors[at[rows]],
+            frame,
+            encoder=embeddings.card.encoder.name,
+            label=roles["label"],
+            patient=roles["patient"],
+            group=roles["group"],
+            columns=columns,
+            facts=facts,
+            draws=draws,
+            seed=seed,
+            progress=progress,
+        )
+    except DataError as error:  # a long check is not thrown away for want of a column
+        title = "No possible shortcut to look for"
+        told = error.found[0]
+        return [Finding.of("no-shortcut-columns", "note", "columns", title, told, error.hint or "", count=0)]
     found = shortcut_findings(probe, roles["label"])
     lacking = len(inspected.image) - len(rows)
     if lacking:

@@ -633,7 +633,7 @@ def test_several_encoders_side_by_side(desk: Path) -> None:
     worse = replace(other, probabilities=other.probabilities[:, ::-1].copy())
     report = panderm.Report([given, worse], by=["hair"], columns=desk / "flagged.csv", progress=False)
     said = words_of(report.html())
-    assert "Gap by hair; drawn from" in said
+    assert "Gap by hair, with 95 % intervals; drawn from" in said
     for _, scores in report.parts:
         assert scores.subgroups is not None
         for level in scores.subgroups.columns[0].levels:

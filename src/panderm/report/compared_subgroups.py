@@ -9,7 +9,10 @@ from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row,
 from panderm.report.page import score_row
 from panderm.report.subgroups import beneath
 from panderm.report.words import score_words
-from panderm.scores import Scores, SubgroupColumn, Subgroups, headline
+from panderm.scores import LEVEL, Scores, SubgroupColumn, Subgroups, headline
+
+
+_WITH = f", with {LEVEL:.0%} intervals".replace("%", " %")
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ def compared_subgroups(scores: Sequence[Scores], keys: Sequence[Key]) -> Compare
         tables.append(
             (
                 first.column if first.cut is None else f"{first.column}, {first.cut}",
-                Beside("Group", f"{title} by {first.column}", heads, ("0", "1"), by_group, counts=True),
-                Beside("Gap", f"Gap by {first.column}; {on}", heads, axis_of(scale), by_gap),
+                Beside(
+                    "Group", f"{title} by {first.column}{_WITH}", heads, ("0", "1"), by_group, counts=True
+                ),
+                Beside("Gap", f"Gap by {first.column}{_WITH}; {on}", heads, axis_of(scale), by_gap),
             )
         )
     errors = [f"{column.column} is {column.error}." for column in held[0].columns if column.error]

@@ -55,7 +55,7 @@ _LARGE = _Kind(
 )
 _NO_IMAGE = _Kind(
     *("not-an-image", "finding", "files", "Files that are not images"),
-    *("{n} that hold no picture that can be read.", "replace them; PDF, video and RAW are not read"),
+    *("{n} without a picture that can be read.", "replace them; PDF, video and RAW are not read"),
 )
 _COLOUR = _Kind(
     *("one-colour", "finding", "pictures", "Pictures of one colour"),

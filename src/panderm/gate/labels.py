@@ -53,12 +53,13 @@ def _spelled_twice(inspected: Inspected) -> list[Finding]:
     if not alike:
         return []
     named = some([" and ".join(repr(way) for way in one) for one in alike])
+    rarer = [way for one in alike for way in sorted(one, key=lambda way: len(rows[way]))[:-1]]
     return [
         Finding.of(
             *("class-spelled-twice", "finding", "labels", "One class spelled in two ways"),
             f"{plural(len(alike), 'class', 'classes')} taken as several: {named}.",
             "write each class in one way",
-            places=[inspected.place(i, text=way) for one in alike for way in one for i in rows[way]],
+            places=[inspected.place(i, text=way) for way in rarer for i in rows[way]],
             count=len(alike),
         )
     ]

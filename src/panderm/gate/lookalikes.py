@@ -106,12 +106,12 @@ def candidates_by_embedding(vectors: npt.NDArray[np.float32]) -> list[tuple[int,
         positions ``first < second`` and their cosine.
     """
     n = len(vectors)
-    centred = vectors - vectors.mean(axis=0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    found: dict[tuple[int, int], float] = {}
     nearest = min(NEIGHBOURS, n - 1)
     if nearest < 2:
         return []
+    centred = vectors - vectors.mean(axis=0)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+    found: dict[tuple[int, int], float] = {}
     for start in range(0, n, 1024):
         cosine = unit[start : start + 1024] @ unit.T
         cosine[np.arange(len(cosine)), np.arange(start, start + len(cosine))] = -2

@@ -88,6 +88,11 @@ class Section:
     measures: tuple[tuple[str, str, str, str], ...]
     beneath: str
 
+    @property
+    def telling(self) -> bool:
+        """Whether any of its lines says more than where."""
+        return any(line.text for line in self.lines)
+
 
 @dataclass(frozen=True)
 class Part:

@@ -1,0 +1,107 @@
+"""Candidates by embedding, and what a second look makes of a pair."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import panderm
+from panderm.gate import lookalikes
+from panderm.gate.lookalikes import candidates_by_embedding, settle
+from panderm.gate.twins import Twin
+
+
+def test_an_embedding_that_lies_apart_with_another_is_a_candidate() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(200, 32)).astype(np.float32) + 5
+    vectors[150] = vectors[20] + 0.2 * rng.normal(size=32)
+    found = candidates_by_embedding(vectors)
+    assert found[0][:2] == (20, 150)
+    assert len(found) < 10  # of 19,900 pairs
+    assert 0.9 < found[0][2] < 1
+
+
+def test_the_rule_knows_no_scale_and_no_origin() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(100, 16)).astype(np.float32)
+    vectors[60] = vectors[3] * 1.1
+    other = candidates_by_embedding((vectors * 300 + 7).astype(np.float32))
+    assert other[0][:2] == (3, 60)
+    assert {pair[:2] for pair in candidates_by_embedding(vectors)} == {pair[:2] for pair in other}
+
+
+def test_a_handful_of_copies_does_not_hide_itself() -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(100, 32)).astype(np.float32)
+    vectors[1:5] = vectors[0] + 0.1 * rng.normal(size=(4, 32))
+    found = {pair[:2] for pair in candidates_by_embedding(vectors)[:10]}
+    assert found == {(a, b) for a in range(5) for b in range(a + 1, 5)}
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_of_few_there_is_nothing_to_stand_out_from(n: int) -> None:
+    assert candidates_by_embedding(np.ones((n, 4), np.float32)) == []
+
+
+@pytest.mark.parametrize(
+    ("twin", "known", "verdict", "kept"),
+    [
+        (Twin(0, 1, "near", 0.955), True, "two", False),
+        (Twin(0, 1, "near", 0.955), True, "open", True),
+        (Twin(0, 1, "near", 0.955), True, "one", True),
+        (Twin(0, 1, "near", 0.99), True, "two", True),  # beyond doubt: not looked at
+        (Twin(0, 1, "same pixels", 1.0), True, "two", True),
+        (Twin(0, 1, "near", 0.90), False, "one", True),
+        (Twin(0, 1, "near", 0.90), False, "open", False),
+        (Twin(0, 1, "near", 0.90), False, "two", False),
+    ],
+)
+def test_what_a_second_look_decides(
+    twin: Twin, known: bool, verdict: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookalikes, "second_looks", lambda _, pairs, **__: [verdict for _ in pairs])
+    sure, perhaps = ([twin], []) if known else ([], [twin])
+    found, beyond = settle(None, sure, perhaps, max_megapixels=1)  # type: ignore[arg-type]
+    assert found == ([twin] if kept else [])
+    assert beyond == 0
+
+
+def test_what_gets_no_second_look_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookalikes, "MOST", 2)
+    monkeypatch.setattr(lookalikes, "second_looks", lambda _, pairs, **__: ["one" for _ in pairs])
+    perhaps = [Twin(0, i, "near", 0.88 + i / 100) for i in range(1, 6)]
+    found, beyond = settle(None, [], perhaps, max_megapixels=1)  # type: ignore[arg-type]
+    assert [twin.second for twin in found] == [4, 5]  # the most alike
+    assert beyond == 3
+
+
+def test_embeddings_bring_a_crop_that_no_hash_finds(
+    encoder: panderm.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which pairs an encoder offers is its own affair; what is made of the pair is the gate's."""
+    rng = np.random.default_rng(5)
+    for i in range(12):
+        layers = [
+            np.asarray(
+                Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((320, 240)), float
+            )
+            for n in (4, 12, 40)
+        ]
+        Image.fromarray((sum(layers) / 3).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    with Image.open(tmp_path / "0.png") as opened:
+        opened.crop((90, 40, 300, 200)).save(tmp_path / "1.png")
+    with (tmp_path / "skin.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["image"], *([f"{i}.png"] for i in range(12))])
+    table = panderm.read_table(tmp_path / "skin.csv", progress=False)
+    made = encoder.embed(table, tmp_path / "skin.emb", progress=False)
+
+    monkeypatch.setattr(lookalikes, "candidates_by_embedding", lambda _: [(0, 1, 0.8), (2, 3, 0.9)])
+    assert panderm.check(tmp_path / "skin.csv", progress=False).counts == {}
+    checked = panderm.check(tmp_path / "skin.csv", embeddings=made.path, progress=False)
+    assert checked.counts == {"near-duplicates": 1}
+    assert checked.notes[0].places[0].rows == (2, 3)
+    assert checked.notes[0].places[0].text == "similarity of embeddings 0.800"

@@ -11,7 +11,6 @@ from panderm.report.subgroups import beneath
 from panderm.report.words import score_words
 from panderm.scores import LEVEL, Scores, SubgroupColumn, Subgroups, headline
 
-
 _WITH = f", with {LEVEL:.0%} intervals".replace("%", " %")
 
 
@@ -42,15 +41,13 @@ def compared_subgroups(scores: Sequence[Scores], keys: Sequence[Key]) -> Compare
             by_group.append(Measure(level.level, "", level.n, cells))
             cells = [difference_row(one.gaps[name], scale) for one in levels]
             by_gap.append(Measure(level.level, "", level.n, cells))
-        title = score_words(name).title
+        of_score = f"{score_words(name).title} by {first.column}{_WITH}"
         heads = [(key, key.letter) for key in keys]
         on = f"drawn from −{scale:g} to +{scale:g}"
         tables.append(
             (
                 first.column if first.cut is None else f"{first.column}, {first.cut}",
-                Beside(
-                    "Group", f"{title} by {first.column}{_WITH}", heads, ("0", "1"), by_group, counts=True
-                ),
+                Beside("Group", of_score, heads, ("0", "1"), by_group, counts=True),
                 Beside("Gap", f"Gap by {first.column}{_WITH}; {on}", heads, axis_of(scale), by_gap),
             )
         )

@@ -29,8 +29,8 @@ from panderm.statistics.classification import (
 )
 from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
 
-# In simulation the interval of a gap in AUROC holds the true gap in 90 to 92 of 100 studies where a group has
-# 10 patients of the rarer class, in 85 to 93 where it has 5 (tests/test_subgroups.py).
+# In simulation the interval of a gap in AUROC holds the truth in 89 to 94 of 100 studies where a group has 10
+# patients of the rarer class; with 5 of them and 60 others, in 83 to 88 (benchmarks/subgroup_intervals.py).
 FEWEST_UNITS = 10
 # All other scores need every class; these need the class at this position, or none.
 _NEEDS_NO_CLASS = ("accuracy", "weighted_f1", "quadratic_kappa")

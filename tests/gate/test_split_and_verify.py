@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -501,6 +503,28 @@ def test_both_files_or_neither(desk: Path, n: int, existing: bool, monkeypatch: 
         with pytest.raises(ArtifactError, match="the output must be writable"):
             split(desk, seed=2, overwrite=True)
     assert left == [0]
+    assert {p.name: p.read_bytes() for p in desk.iterdir()} == before
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_leaves_what_was_there(
+    desk: Path, existing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if existing:
+        split(desk, seed=1)
+    before = {p.name: p.read_bytes() for p in desk.iterdir()}
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_room)
+        result = run("split", desk / "skin.csv", "--overwrite", "-q")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[:2] == [
+        "ArtifactError: the disk must have room for the output.",
+        f"  no space left while writing {desk}/skin_split.csv; nothing half-written was kept",
+    ]
     assert {p.name: p.read_bytes() for p in desk.iterdir()} == before
 
 

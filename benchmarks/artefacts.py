@@ -220,6 +220,11 @@ def main() -> None:
                 figures.setdefault(flag.name, {"truth": "hand labels"} | one)
                 cells = " ".join(_cell(one[name]) for name in ("sensitivity", "specificity", "auroc"))
                 print(f"  grade {least} and more: {one['n']}, {one['positives']}, {cells}")
+        clinical = np.array([r["dataset"] == "padufes20" for r in rows])
+        for word, of in (("dermoscopy", held & ~clinical), ("clinical photographs", held & clinical)):
+            one = flag_rates(more[of], said[of], grade[of] >= flag.positive, clusters[of])
+            cells = " ".join(_cell(one[name]) for name in ("sensitivity", "specificity", "auroc"))
+            print(f"  {word}: {one['n']}, {one['positives']}, {cells}")
         wrong = [r for r, s, g in zip(rows, said, grade, strict=True) if s != (g >= flag.positive)]
         names = [r["image"] for r in wrong if r["half"] == "held-out"]
         print(f"  wrong: {' '.join(names[:8])}{' …' if len(names) > 8 else ''}")

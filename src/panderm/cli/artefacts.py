@@ -62,7 +62,7 @@ def artefacts(
     flagged.save(out, overwrite=overwrite)
     if not as_json:
         _tell(flagged.card, out)
-    return {"csv": str(out), "card": str(card_path(out)), **flagged.card.model_dump(mode="json")}
+    return {"out": str(out), "card": str(card_path(out)), **flagged.card.model_dump(mode="json")}
 
 
 def _tell(card: ArtefactCard, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ink: the blue and violet of surgical pens, bluer than any shade of this skin."""
+"""Ink: strokes in the blue and violet of surgical pens, bluer than any shade of this skin."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from panderm.data.artefacts.working import SIDE, Mask, Working, inside_of
 _BLUER = 10.0  # b* below that of skin in the same shade
 _DARKER = 4.0  # L* below skin: glare and white scale are bluish too, but lighter
 _GREENER = 2.0  # a* below that of skin in the same shade, at most
+_DRAWN = 5.0  # squared diagonal by area: 2 for a filled square, 5 for a bar four times as long as wide
+_LEAST = 4  # pixels
 
 
 def ink(working: Working) -> float:
-    """Return the diagonal of the largest patch of ink, in short sides of the picture, 0 where none is."""
+    """Return the diagonal of the largest stroke of ink, in short sides of the picture, 0 where there is none.
+
+    Dark blue lesions are as blue as ink, but compact: a patch counts if it is long for its area, as lines,
+    rings and letters are. A blot of ink is missed.
+    """
     _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(working).astype(np.uint8), connectivity=8)
-    sizes = np.hypot(stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT])
-    return float(sizes.max(initial=0.0)) / SIDE
+    size = np.hypot(stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT])
+    area = stats[1:, cv2.CC_STAT_AREA]
+    drawn = (size**2 >= _DRAWN * area) & (area >= _LEAST)
+    return float(size[drawn].max(initial=0.0)) / SIDE
 
 
 def ink_mask(working: Working) -> Mask:

@@ -8,6 +8,7 @@ import numpy as np
 from panderm.data.artefacts.working import Working, inside_of
 
 _CORNER = 4  # pixels
+_GREEN, _BLUE = 15.0, 30.0  # a* and b* below that of skin in the same shade
 _FAR = 25.0  # colour distance from the skin at which a pixel is no skin, outside the lesion
 
 
@@ -56,9 +57,14 @@ def contrast(working: Working) -> float:
 def non_skin(working: Working) -> float:
     """Return the share of the picture, 0 to 1, whose colour is not this skin's and that is not the lesion.
 
-    Dark borders count; a* and b* count fully, L* half, since skin is lit unevenly.
+    Dark borders count; a* and b* count fully, L* half, since skin is lit unevenly. Of what is taken for the
+    lesion, green and blue count, which no pigment and no vessel is. Black and brown cloth passes for a
+    lesion.
     """
     soft = cv2.GaussianBlur(working.lab, (0, 0), 2)
-    away = (soft - working.skin) * np.array([0.5, 1, 1], np.float32)
-    far = (np.sqrt((away**2).sum(axis=2)) > _FAR) & ~working.lesion
-    return float((far | working.frame).mean())
+    skin = working.skin
+    away = (soft - skin) * np.array([0.5, 1, 1], np.float32)
+    far = np.sqrt((away**2).sum(axis=2)) > _FAR
+    shade = np.clip(soft[:, :, 0] / max(float(skin[0]), 1.0), 0.2, 1.1)
+    dyed = (soft[:, :, 1] - skin[1] * shade < -_GREEN) | (soft[:, :, 2] - skin[2] * shade < -_BLUE)
+    return float((far & (~working.lesion | dyed) | working.frame).mean())

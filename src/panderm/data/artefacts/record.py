@@ -30,9 +30,9 @@ class Flag(NamedTuple):
 # Thresholds: the largest sum of sensitivity and specificity on the dev half of the hand labels. Of blur:
 # 95 % of that half's sharp images lie below it. benchmarks/artefacts.py prints both.
 FLAGS = (
-    Flag("hair", "length of all hairs", "short sides", 0.45, 2),
+    Flag("hair", "length of all hairs, roughly", "short sides", 0.45, 2),
     Flag("ruler", "−log₁₀ of how often chance makes such a row of ticks", "", 1.2, 2),
-    Flag("ink", "diagonal of the largest blue or violet patch", "short sides", 0.02, 1),
+    Flag("ink", "diagonal of the largest blue or violet stroke", "short sides", 0.03, 1),
     Flag("gel", "the most complete bright ring, above chance", "standard deviations", 17.0, 1),
     Flag("dark_corners", "dark and connected to a corner", "share of the picture", 0.0004, 2, digits=4),
     Flag("blur", "coarse edges to fine edges", "ratio", 1.46, 2),
@@ -46,9 +46,9 @@ class Artefacts:
     """What simple image analysis finds in one image: hints, each with a known rate of error, no truths.
 
     Attributes:
-        hair: length of all hair-like lines, in short sides of the image.
+        hair: length of all hair-like lines, roughly, in short sides of the image.
         ruler: −log₁₀ of how often chance makes such a row of equally spaced ticks.
-        ink: diagonal of the largest patch of blue or violet ink, in short sides.
+        ink: diagonal of the largest stroke of blue or violet ink, in short sides.
         gel: how far the most complete bright ring stands above chance, in standard deviations.
         dark_corners: share of the image that is dark and connected to a corner.
         blur: strength of coarse edges divided by that of fine ones.

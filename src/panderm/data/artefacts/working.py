@@ -17,6 +17,7 @@ Plane = npt.NDArray[np.float32]
 SIDE = 256
 """Pixels of the short side at which images are looked at: a picture, larger or smaller, gives the same."""
 
+_LONGEST = 8  # times the short side: what is longer is a strip, and only its beginning is looked at
 _DARK = 0.35  # of the picture's brightness: what is darker, and touches the border, is no skin but a frame
 _BLACK = 12.0  # L* below which a border pixel is black however dark the picture
 
@@ -65,9 +66,11 @@ def prepare(rgb: Image8, *, lesion: Mask | None = None) -> Working:
             "a mask must be as large as its image.",
             f"the image is {image.shape[1]} × {image.shape[0]}, the mask {np.shape(lesion)[::-1]}",
         )
+    longest = _LONGEST * min(image.shape[:2])
+    image = image[:longest, :longest]
+    lesion = None if lesion is None else lesion[:longest, :longest]
     scale = SIDE / min(image.shape[:2])
-    # A strip is a strip: its long side is cut, not squeezed, at eight times the short one.
-    size = (max(SIDE, round(image.shape[1] * scale)), max(SIDE, round(image.shape[0] * scale)))
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     small = np.asarray(cv2.resize(image, size, interpolation=way), dtype=np.uint8)
     lab = to_lab(small)

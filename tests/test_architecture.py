@@ -16,9 +16,9 @@ import typer
 
 import panderm
 from panderm.cli import app
+from panderm.data.artefacts.table import flag_artefacts
 from panderm.data.layouts.imported import import_images
 from panderm.data.mapping import map_table
-from panderm.data.artefacts.table import flag_artefacts
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
 from panderm.exported.export import export
@@ -282,7 +282,8 @@ OPTIONS = {
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
-    "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed overwrite json quiet",
+    "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed "
+    "overwrite json quiet",
     "split": "table images out test val folds seed image-column label patient group balance split-column "
     "keep-test embeddings no-images skip-bad max-megapixels verify overwrite json quiet",
     "artefacts": "table out images image-column masks mask-column max-megapixels workers overwrite json "

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from panderm.data.diagnoses import map_labels as map_labels
     from panderm.data.artefacts.find import find_artefacts as find_artefacts
     from panderm.data.artefacts.table import flag_artefacts as flag_artefacts
+    from panderm.data.diagnoses import map_labels as map_labels
     from panderm.data.drawn import draw_world as draw_world
     from panderm.data.images import read_image as read_image
     from panderm.data.layouts.imported import import_images as import_images

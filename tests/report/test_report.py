@@ -443,7 +443,8 @@ def test_the_lock_of_the_split_is_named():
     text = read(make_predictions(table={"lock": lock})).text
     assert (
         "split lock skin.lock.json, made 2026-01-02 03:04:05 UTC with seed 7: 1 group joined by patient, "
-        "near-duplicates, the largest of 12 rows; images not looked at. Rows and images agreed with it" in text
+        "near-duplicates, the largest of 12 rows; images not looked at. Rows and images agreed with it"
+        in text
     )
     assert f"split lock {'ab' * 32}" in text
 

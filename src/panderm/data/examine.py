@@ -1,4 +1,4 @@
-"""All that one decode of a file tells: its bytes, its size, how it was stored, and what it is recognised by."""
+"""All that one decode of a file tells: bytes, size, how it was stored, and what it is recognised by."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def artefacts(
 ) -> dict[str, Any]:
     """Flag hair, ruler, ink, gel, dark corners, blur, low contrast, non-skin; estimate the tone of the skin.
 
-    Flags are hints, each printed with its measured error; gel misses half of what it should find. tone_ita is
+    Flags are hints, each printed with its measured error; gel misses half, ink is of no use in dermoscopy. tone_ita is
     from uncalibrated light: in smartphone photographs it did not follow the Fitzpatrick type (PAD-UFES-20).
 
     Example: panderm artefacts ham.csv --images images/ --out flagged.csv

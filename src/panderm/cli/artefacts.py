@@ -41,8 +41,9 @@ def artefacts(
 ) -> dict[str, Any]:
     """Flag hair, ruler, ink, gel, dark corners, blur, low contrast, non-skin; estimate the tone of the skin.
 
-    Flags are hints, each printed with its measured error; gel misses half, ink is of no use in dermoscopy. tone_ita is
-    from uncalibrated light: in smartphone photographs it did not follow the Fitzpatrick type (PAD-UFES-20).
+    Flags are hints, each printed with its measured error; gel misses half, ink is of no use in dermoscopy.
+    tone_ita is from uncalibrated light: in smartphone photographs (PAD-UFES-20) it did not follow the
+    Fitzpatrick type.
 
     Example: panderm artefacts ham.csv --images images/ --out flagged.csv
     """
@@ -111,7 +112,7 @@ def _in_words(rate: Rate) -> str:
 def _caveats(accuracy: Accuracy) -> list[str]:
     positives = ", ".join(f"{name} {one.positives}" for name, one in accuracy.flags.items())
     return [
-        f"Flags are hints. Sensitivity and specificity: {accuracy.labels}, labelled by eye by one reader; "
+        f"Flags are hints. Sensitivity and specificity: {accuracy.labels}, graded by one reader, a vision model, no dermatologist; "
         f"blur: {accuracy.flags['blur'].truth}. Positives: {positives}. Resampled: {accuracy.unit}; "
         f"{accuracy.draws:,} draws, seed {accuracy.seed}. Your images may differ."
     ]

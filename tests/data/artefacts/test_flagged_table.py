@@ -122,7 +122,7 @@ def test_the_command_line_states_the_errors_where_it_shows_flags(desk: Path) -> 
     for words in (
         "sensitivity (95 % interval)",
         "Flags are hints",
-        "labelled by eye by one reader",
+        "graded by one reader, a vision model, no dermatologist",
         "rank correlation with the Fitzpatrick type",
         "light is not calibrated",
         "3 images not readable, cells left empty:",

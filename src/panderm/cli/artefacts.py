@@ -112,7 +112,8 @@ def _in_words(rate: Rate) -> str:
 def _caveats(accuracy: Accuracy) -> list[str]:
     positives = ", ".join(f"{name} {one.positives}" for name, one in accuracy.flags.items())
     return [
-        f"Flags are hints. Sensitivity and specificity: {accuracy.labels}, graded by one reader, a vision model, no dermatologist; "
+        f"Flags are hints. Sensitivity and specificity: {accuracy.labels}, graded by one reader, "
+        "a vision model, no dermatologist; "
         f"blur: {accuracy.flags['blur'].truth}. Positives: {positives}. Resampled: {accuracy.unit}; "
         f"{accuracy.draws:,} draws, seed {accuracy.seed}. Your images may differ."
     ]

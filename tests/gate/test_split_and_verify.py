@@ -218,6 +218,17 @@ def test_folds_are_usable_at_once(desk: Path) -> None:
     assert moved[2].startswith("group 1 is torn apart in column 'split_3': ")
 
 
+def test_what_is_held_back_from_folds_is_told_where_it_falls_short(desk: Path) -> None:
+    table = [row | {"patient_id": "Meyer" if i < 20 else f"Huber-{i}"} for i, row in enumerate(rows())]
+    write(desk / "skin.csv", table)
+    with pytest.warns(PandermWarning) as caught:
+        split(desk, folds=2, test=0.5, no_images=True)
+    told = [str(warning.message) for warning in caught]
+    assert told[0].startswith("train holds 83% of the rows, not 50%; test holds 17% of the rows, not 50%. ")
+    assert "The largest group, patient Meyer, has 83%" in told[0]
+    assert any(text.startswith("fold 1 holds") for text in told[1:])
+
+
 def test_nothing_of_the_table_leaves_with_the_lock(desk: Path) -> None:
     done = split(desk)
     text = done.lock.read_text("utf-8")

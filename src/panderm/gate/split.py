@@ -276,26 +276,25 @@ def _fell_short(
                 f"{plural(len(joined), 'row')} joined test, being of one group with rows of test: "
                 f"rows {some(joined)}"
             )
-    sizes = np.bincount(units.group)
-    mine = units.group == int(np.argmax(sizes))
-    owners = set(columns["patient"][mine])
-    whose = (
-        f"patient {owners.pop()}"
-        if owners != {None} and len(owners) == 1
-        else f"rows {some(rows[mine].tolist(), 3)}"
-    )
+
+    def short(free: npt.NDArray[np.bool_], part: Column, wanted: dict[str, float]) -> list[str]:
+        chosen = Units(units.image[free], units.group[free], units.label[free])
+        sizes = np.bincount(chosen.group)
+        mine = free & (units.group == int(np.argmax(sizes)))
+        owners = set(columns["patient"][mine])
+        known = len(owners) == 1 and None not in owners
+        whose = f"patient {owners.pop()}" if known else f"rows {some(rows[mine].tolist(), 3)}"
+        return shortfalls(chosen, part[free], {p: share for p, share in wanted.items() if share}, whose)
+
+    every = np.ones(len(units), dtype=bool)
     if folds:
         assert parts.fold is not None
-        free = parts.fold > 0
-        some_units = Units(units.image[free], units.group[free], units.label[free])
-        named = np.array([f"fold {k}" for k in parts.fold[free]], dtype=object)
-        wanted = {f"fold {k}": 1 / folds for k in range(1, folds + 1)}
-        return told + shortfalls(some_units, named, wanted, whose)
+        named = np.array([f"fold {k}" for k in parts.fold], dtype=object)
+        if test:
+            told += short(every, first, {"train": 1 - test, "test": test})
+        return told + short(parts.fold > 0, named, {f"fold {k}": 1 / folds for k in range(1, folds + 1)})
     if kept is not None:
         free = first != "test"
         rest = val * len(units) / max(1, int(free.sum()))
-        some_units = Units(units.image[free], units.group[free], units.label[free])
-        wanted = {"train": 1 - rest, "val": rest}
-        return told + shortfalls(some_units, first[free], {p: s for p, s in wanted.items() if s}, whose)
-    wanted = {"train": 1 - test - val, "val": val, "test": test}
-    return told + shortfalls(units, first, {p: s for p, s in wanted.items() if s}, whose)
+        return told + short(free, first, {"train": 1 - rest, "val": rest})
+    return told + short(every, first, {"train": 1 - test - val, "val": val, "test": test})

@@ -203,16 +203,20 @@ def work() -> None:
 
 def _peak_of_all() -> int:
     """Return the highest resident memory that this process and those it has started have had, bytes."""
-    mine, ended = (
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    # Of this process not ru_maxrss: it begins with what the process that started it held.
+    mine = _peak("self")
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     living = []
     for children in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # a thread or a process that has just ended
             for pid in children.read_text().split():
-                marks = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
-                living.append(int(marks[1]) if marks else 0)
+                living.append(_peak(pid))
     return 1024 * (mine + max([ended, *living]))
+
+
+def _peak(pid: str) -> int:
+    marks = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(marks[1]) if marks else 0
 
 
 def mutated(content: bytes, other: bytes, rng: random.Random) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import panderm
+from panderm.data.duplicates import find_pairs, fingerprint
 from panderm.gate import lookalikes
 from panderm.gate.lookalikes import candidates_by_embedding, settle
 from panderm.gate.twins import Twin
@@ -53,8 +54,8 @@ def test_of_few_there_is_nothing_to_stand_out_from(n: int) -> None:
         (Twin(0, 1, "near", 0.955), True, "two", False),
         (Twin(0, 1, "near", 0.955), True, "open", True),
         (Twin(0, 1, "near", 0.955), True, "one", True),
-        (Twin(0, 1, "near", 0.99), True, "two", True),  # beyond doubt: not looked at
-        (Twin(0, 1, "same pixels", 1.0), True, "two", True),
+        (Twin(0, 1, "near", 0.99), True, "two", False),
+        (Twin(0, 1, "same pixels", 1.0), True, "two", True),  # not looked at
         (Twin(0, 1, "near", 0.90), False, "one", True),
         (Twin(0, 1, "near", 0.90), False, "open", False),
         (Twin(0, 1, "near", 0.90), False, "two", False),
@@ -70,6 +71,31 @@ def test_what_a_second_look_decides(
     assert beyond == 0
 
 
+def rough(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    layers = [
+        np.asarray(
+            Image.fromarray(rng.integers(40, 256, (n, n, 3), dtype=np.uint8)).resize((320, 240)), float
+        )
+        for n in (4, 12, 40)
+    ]
+    return Image.fromarray((sum(layers) / 3).astype(np.uint8))
+
+
+def test_a_black_frame_that_all_share_makes_no_duplicates(tmp_path: Path) -> None:
+    """To the hash, whose weight lies on the frame's sharp edge, these are near."""
+    frame = np.hypot(*np.mgrid[-1.2:1.2:240j, -1.6:1.6:320j]) < 1.1
+    prints = []
+    for i in range(3):
+        faint = 140 + (np.asarray(rough(i), float) - 148) / 2
+        Image.fromarray((faint * frame[..., None]).astype(np.uint8)).save(tmp_path / f"{i}.png")
+        prints.append(fingerprint(panderm.read_image(tmp_path / f"{i}.png")))
+    assert len(find_pairs(prints)) == 3
+    with (tmp_path / "skin.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["image"], *([f"{i}.png"] for i in range(3))])
+    assert panderm.check(tmp_path / "skin.csv", progress=False).counts == {}
+
+
 def test_what_gets_no_second_look_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookalikes, "MOST", 2)
     monkeypatch.setattr(lookalikes, "second_looks", lambda _, pairs, **__: ["one" for _ in pairs])
@@ -83,15 +109,8 @@ def test_embeddings_bring_a_crop_that_no_hash_finds(
     encoder: panderm.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which pairs an encoder offers is its own affair; what is made of the pair is the gate's."""
-    rng = np.random.default_rng(5)
     for i in range(12):
-        layers = [
-            np.asarray(
-                Image.fromarray(rng.integers(0, 256, (n, n, 3), dtype=np.uint8)).resize((320, 240)), float
-            )
-            for n in (4, 12, 40)
-        ]
-        Image.fromarray((sum(layers) / 3).astype(np.uint8)).save(tmp_path / f"{i}.png")
+        rough(100 + i).save(tmp_path / f"{i}.png")
     with Image.open(tmp_path / "0.png") as opened:
         opened.crop((90, 40, 300, 200)).save(tmp_path / "1.png")
     with (tmp_path / "skin.csv").open("w", encoding="utf-8", newline="") as file:

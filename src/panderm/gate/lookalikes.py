@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.data.images import ImageError, read_image
-from panderm.data.registration import Points, Registration, register
+from panderm.data.registration import Points, register
 from panderm.embeddings import Embeddings
 from panderm.gate.findings import Inspected
 from panderm.gate.twins import Twin
@@ -25,8 +25,8 @@ LEAST_OVERLAP = 0.30
 """Share of the smaller picture that must lie over the other."""
 PLENTY = 40
 """Points of a picture by which it would be recognised, were it the other."""
-BEYOND_DOUBT = 0.97
-"""Similarity by hash from which no second look is taken."""
+COMPARABLE = 0.6
+"""Least longer side of the smaller picture, as a share of the larger's."""
 MOST = 3000
 """Pairs that are looked at, the most alike first."""
 NEIGHBOURS = 10
@@ -50,8 +50,7 @@ def second_looks(
 ) -> list[Verdict]:
     """Lay the pictures of each pair of rows over each other, and say whether they are one photograph.
 
-    ``one``: :func:`is_one`. ``two``: they are not, though both have :data:`PLENTY` points to be known by.
-    ``open``: too smooth to say.
+    See :func:`judge`; a file that is gone since it was examined leaves its pairs open.
     """
 
     @lru_cache(_KEPT)
@@ -59,16 +58,13 @@ def second_looks(
         try:
             return Points(read_image(inspected.path[row], max_megapixels=max_megapixels))
         except ImageError:
-            return None  # gone since it was examined
+            return None
 
     def look(pair: tuple[int, int]) -> Verdict:
         first, second = points(pair[0]), points(pair[1])
         if first is None or second is None:
             return "open"
-        found = register(first, second)
-        if found is not None and is_one(found):
-            return "one"
-        return "two" if min(len(first), len(second)) >= PLENTY else "open"
+        return judge(first, second)
 
     with Progress(len(pairs), "second looks", "pairs", shown=progress) as bar:
         pool = ThreadPoolExecutor(workers)
@@ -82,13 +78,25 @@ def second_looks(
     return verdicts
 
 
-def is_one(found: Registration) -> bool:
-    """Say whether two pictures that lie over each other so are one photograph."""
-    return (
-        found.points >= LEAST_POINTS
+def judge(first: Points, second: Points) -> Verdict:
+    """Say whether two pictures are one photograph.
+
+    ``one``: at least :data:`LEAST_POINTS` points agree how one lies over the other, at least
+    :data:`LEAST_OVERLAP` of the smaller lies there, and fine structure correlates by
+    :data:`LEAST_CORRELATION`. ``two``: not so, though both have :data:`PLENTY` points to be known by
+    and are of :data:`COMPARABLE` size. ``open``: not so, and too smooth or too small to say.
+    """
+    found = register(first, second)
+    if (
+        found is not None
+        and found.points >= LEAST_POINTS
         and found.overlap >= LEAST_OVERLAP
         and found.correlation >= LEAST_CORRELATION
-    )
+    ):
+        return "one"
+    small, large = sorted(max(one.grey.shape) for one in (first, second))
+    telling = min(len(first), len(second)) >= PLENTY and small >= COMPARABLE * large
+    return "two" if telling else "open"
 
 
 def candidates_by_embedding(vectors: npt.NDArray[np.float32]) -> list[tuple[int, int, float]]:
@@ -139,8 +147,8 @@ def settle(
 
     Args:
         inspected: the table.
-        sure: pairs that the hash finds; near ones below :data:`BEYOND_DOUBT` are taken back where a second
-            look shows two photographs.
+        sure: pairs that the hash finds; near ones are taken back where a second look shows two photographs,
+            as where all that is alike is one black frame.
         perhaps: pairs that the hash leaves open; they are kept where a second look shows one photograph.
         embeddings: of these images, joined by name; where given, their candidates are treated likewise.
         workers: threads that decode.
@@ -153,7 +161,7 @@ def settle(
         for twin in _by_embedding(inspected, embeddings):
             if (twin.first, twin.second) not in known:
                 open_.setdefault((twin.first, twin.second), twin)
-    doubted = [t for t in sure if t.how == "near" and t.similarity < BEYOND_DOUBT]
+    doubted = [t for t in sure if t.how == "near"]
     every = sorted([*doubted, *open_.values()], key=lambda t: -t.similarity)
     looked = sorted(every[:MOST], key=lambda t: (t.first, t.second))
     verdicts = second_looks(

@@ -31,7 +31,7 @@ import panderm
 from panderm.data.duplicates import find_pairs, fingerprint
 from panderm.data.examine import examine_all
 from panderm.data.registration import Points
-from panderm.gate.lookalikes import judge
+from panderm.gate.lookalikes import is_one
 
 Change = Callable[[Image.Image], Image.Image]
 Pixels = npt.NDArray[np.uint8]
@@ -127,10 +127,10 @@ def found(args: argparse.Namespace) -> None:
             pairs = find_pairs([mark, fingerprint(copy)], perhaps=True)
             kind = pairs[0].kind if pairs else None
             near = kind in ("same pixels", "near")
-            verdict = judge(its, Points(copy))
+            other = Points(copy)
             by_hash.append(near)
-            looked.append(verdict != "two" if near else kind == "perhaps" and verdict == "one")
-            asked.append(verdict == "one")
+            looked.append(kind == "same pixels" or (kind is not None and is_one(its, other, near=near)))
+            asked.append(is_one(its, other))
         print(
             "| " + " | ".join([name, *(f"{np.mean(x):.1%}" for x in (by_hash, looked, asked))]) + " |",
             flush=True,

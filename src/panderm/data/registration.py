@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float32]
 
 SIDE = 320
 """Longer side pictures are shrunk to, pixels."""
+SMALL = 128
+"""Side of the square that whole pictures are pressed into, pixels."""
 POINTS = 400
 RATIO = 0.8
 """Least distinct match: distance to the nearest point over that to the second nearest (Lowe 2004)."""
@@ -53,7 +55,7 @@ class Registration:
 
 
 class Points:
-    """A picture's points, found once: of itself and of its mirror image."""
+    """What a picture is laid over others by, found when first asked for."""
 
     def __init__(self, rgb: npt.NDArray[np.uint8]) -> None:
         grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
@@ -62,7 +64,6 @@ class Points:
             size = tuple(max(1, round(side * share)) for side in grey.shape[::-1])
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         self.grey: Grey = np.asarray(grey, dtype=np.uint8)
-        self.found = _points(self.grey)
 
     def __len__(self) -> int:
         return len(self.found[0])
@@ -72,8 +73,35 @@ class Points:
         """The mirror image's."""
         other = object.__new__(Points)
         other.grey = np.ascontiguousarray(self.grey[:, ::-1])
-        other.found = _points(other.grey)
         return other
+
+    @cached_property
+    def found(self) -> tuple[Floats, Floats]:
+        """Places (n, 2) and descriptions (n, 128)."""
+        return _points(self.grey)
+
+    @cached_property
+    def small(self) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Fine structure of the picture pressed into a small square, and where it shows something."""
+        square = (SMALL, SMALL)
+        grey = np.asarray(cv2.resize(self.grey, square, interpolation=cv2.INTER_AREA), np.uint8)
+        return _fine(grey.astype(np.float32)), _shown(grey, margin=4)
+
+
+def aligned(first: Points, second: Points) -> float:
+    """Return how well fine structure correlates where both show something, the best of the eight turns.
+
+    The whole of one picture is laid over the whole of the other, so this knows copies that were saved anew,
+    resized, turned by right angles or mirrored, however smooth they are, and no crops.
+    """
+    (structure, shows), best = first.small, -1.0
+    for quarter in range(4):
+        for step in (1, -1):
+            other = np.rot90(second.small[0][:, ::step], quarter)
+            shared = shows & np.rot90(second.small[1][:, ::step], quarter)
+            if shared.sum() >= 1000:
+                best = max(best, _correlation(structure[shared], other[shared]))
+    return best
 
 
 def register(first: Points, second: Points, *, mirrors: bool = True) -> Registration | None:
@@ -101,10 +129,11 @@ def _points(grey: Grey) -> tuple[Floats, Floats]:
     return np.array([p.pt for p in places], np.float32), described.astype(np.float32)
 
 
-def _shown(grey: Grey) -> npt.NDArray[np.bool_]:
-    """Return where a picture shows something: away from black, some pixels off its edge."""
+def _shown(grey: Grey, margin: int = 6) -> npt.NDArray[np.bool_]:
+    """Return where a picture shows something: away from black, a margin of pixels off its edge."""
     bright = (cv2.medianBlur(grey, 5) >= BLACK).astype(np.uint8)
-    return np.asarray(cv2.erode(bright, np.ones((13, 13), np.uint8)), dtype=bool)
+    side = 2 * margin + 1
+    return np.asarray(cv2.erode(bright, np.ones((side, side), np.uint8)), dtype=bool)
 
 
 def _laid_over(first: Points, second: Points, *, mirrored: bool) -> Registration | None:
@@ -153,10 +182,14 @@ def _overlaid(coarse: Grey, finer: Grey, matrix: npt.NDArray[Any]) -> tuple[floa
     shared = (inside > 0) & seen & _shown(coarse)
     if shared.sum() < 1000:
         return 0.0, float(shared.sum() / smaller)
-    a, b = _fine(coarse.astype(np.float32))[shared], _fine(laid)[shared]
+    correlation = _correlation(_fine(coarse.astype(np.float32))[shared], _fine(laid)[shared])
+    return correlation, float(shared.sum() / smaller)
+
+
+def _correlation(a: Floats, b: Floats) -> float:
     a, b = a - a.mean(), b - b.mean()
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return (float(a @ b) / length if length > 0 else 0.0), float(shared.sum() / smaller)
+    return float(a @ b) / length if length > 0 else 0.0
 
 
 def _fine(grey: Floats) -> Floats:

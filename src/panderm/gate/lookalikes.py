@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from panderm.data.duplicates import COARSE
 from panderm.data.images import ImageError, read_image
-from panderm.data.registration import Points, register
+from panderm.data.registration import Points, aligned, register
 from panderm.embeddings import Embeddings
 from panderm.gate.findings import Inspected
 from panderm.gate.twins import Twin
@@ -23,10 +23,8 @@ LEAST_CORRELATION = 0.35
 """Of fine structure, where they overlap."""
 LEAST_OVERLAP = 0.30
 """Share of the smaller picture that must lie over the other."""
-PLENTY = 40
-"""Points of a picture by which it would be recognised, were it the other."""
-COMPARABLE = 0.6
-"""Least longer side of the smaller picture, as a share of the larger's."""
+LEAST_ALIGNED = 0.55
+"""Correlation of fine structure, one whole picture over the other, that keeps a pair which the hash finds."""
 MOST = 3000
 """Pairs that are looked at, the most alike first."""
 NEIGHBOURS = 10
@@ -36,21 +34,18 @@ STANDS_OUT = 0.80
 
 _KEPT = 96  # pictures whose points are kept for their next pair: some 40 MB
 
-Pairs = Sequence[tuple[int, int]]
-Verdict = Literal["one", "two", "open"]
-
 
 def second_looks(
     inspected: Inspected,
-    pairs: Pairs,
+    twins: Sequence[Twin],
     *,
     workers: int = 2,
     max_megapixels: float,
     progress: bool = True,
-) -> list[Verdict]:
+) -> list[bool]:
     """Lay the pictures of each pair of rows over each other, and say whether they are one photograph.
 
-    See :func:`judge`; a file that is gone since it was examined leaves its pairs open.
+    See :func:`is_one`; a file that is gone since it was examined is no one's.
     """
 
     @lru_cache(_KEPT)
@@ -60,17 +55,16 @@ def second_looks(
         except ImageError:
             return None
 
-    def look(pair: tuple[int, int]) -> Verdict:
-        first, second = points(pair[0]), points(pair[1])
-        if first is None or second is None:
-            return "open"
-        return judge(first, second)
+    def look(twin: Twin) -> bool:
+        first, second = points(twin.first), points(twin.second)
+        near = twin.how == "near" and twin.similarity >= COARSE
+        return first is not None and second is not None and is_one(first, second, near=near)
 
-    with Progress(len(pairs), "second looks", "pairs", shown=progress) as bar:
+    with Progress(len(twins), "second looks", "pairs", shown=progress) as bar:
         pool = ThreadPoolExecutor(workers)
         verdicts = []
         try:
-            for one in pool.map(look, pairs):
+            for one in pool.map(look, twins):
                 bar.advance()
                 verdicts.append(one)
         finally:
@@ -78,25 +72,23 @@ def second_looks(
     return verdicts
 
 
-def judge(first: Points, second: Points) -> Verdict:
-    """Say whether two pictures are one photograph.
+def is_one(first: Points, second: Points, *, near: bool = False) -> bool:
+    """Say whether two pictures are one photograph, or two that were taken within seconds.
 
-    ``one``: at least :data:`LEAST_POINTS` points agree how one lies over the other, at least
-    :data:`LEAST_OVERLAP` of the smaller lies there, and fine structure correlates by
-    :data:`LEAST_CORRELATION`. ``two``: not so, though both have :data:`PLENTY` points to be known by
-    and are of :data:`COMPARABLE` size. ``open``: not so, and too smooth or too small to say.
+    At least :data:`LEAST_POINTS` points agree on a turn, a scale and a shift, at least :data:`LEAST_OVERLAP`
+    of the smaller then lies over the other, and fine structure correlates there by :data:`LEAST_CORRELATION`.
+    Of a pair that the hash calls near it is enough that fine structure correlates by :data:`LEAST_ALIGNED`
+    where one whole picture lies over the other: the smoothest copy has that, a frame in common has not.
     """
+    if near and aligned(first, second) >= LEAST_ALIGNED:
+        return True
     found = register(first, second)
-    if (
+    return (
         found is not None
         and found.points >= LEAST_POINTS
         and found.overlap >= LEAST_OVERLAP
         and found.correlation >= LEAST_CORRELATION
-    ):
-        return "one"
-    small, large = sorted(max(one.grey.shape) for one in (first, second))
-    telling = min(len(first), len(second)) >= PLENTY and small >= COMPARABLE * large
-    return "two" if telling else "open"
+    )
 
 
 def candidates_by_embedding(vectors: npt.NDArray[np.float32]) -> list[tuple[int, int, float]]:
@@ -166,17 +158,16 @@ def settle(
     looked = sorted(every[:MOST], key=lambda t: (t.first, t.second))
     verdicts = second_looks(
         inspected,
-        [(t.first, t.second) for t in looked],
+        looked,
         workers=workers,
         max_megapixels=max_megapixels,
         progress=progress,
     )
-    for twin, verdict in zip(looked, verdicts, strict=True):
-        pair = twin.first, twin.second
-        if pair not in known and verdict == "one":
-            known[pair] = twin
-        elif pair in known and verdict == "two":
-            del known[pair]
+    for twin, one in zip(looked, verdicts, strict=True):
+        if one:
+            known.setdefault((twin.first, twin.second), twin)
+        else:
+            known.pop((twin.first, twin.second), None)
     return [known[pair] for pair in sorted(known)], len(every) - len(looked)
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tqdm import tqdm
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Progress:
@@ -42,3 +47,26 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+
+
+def in_threads(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    what: str,
+    unit: str,
+    *,
+    workers: int,
+    shown: bool = True,
+) -> Iterator[_Result]:
+    """Yield what a function makes of each item, in order, with a bar; once stopped, no new item is begun.
+
+    For work that leaves the interpreter's lock alone: decoding, hashing, OpenCV.
+    """
+    with Progress(len(items), what, unit, shown=shown) as bar:
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for result in pool.map(function, items):
+                bar.advance()
+                yield result
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -69,7 +69,6 @@ def check(
 
     Example: panderm check ham.csv --images images/ --group lesion_id --out check.html
     """
-    from panderm.cli.verbs import _classes
     from panderm.gate.check import check
     from panderm.report.check_page import CheckPage
 
@@ -83,10 +82,10 @@ def check(
         split_column=split_column,
         patient=patient,
         group=group,
-        classes=_classes(classes),
+        classes=opt.listed(classes),
         embeddings=embeddings,
         shortcuts=shortcuts,
-        shortcut_columns=_classes(shortcut_columns),
+        shortcut_columns=opt.listed(shortcut_columns),
         max_megapixels=max_megapixels,
         workers=workers,
         draws=draws,

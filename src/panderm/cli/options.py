@@ -138,3 +138,8 @@ Bands = Annotated[
         show_default=False,
     ),
 ]
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Return the names in ``a,b,c``; None where nothing was said."""
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]

@@ -24,10 +24,6 @@ app = typer.Typer(
 )
 
 
-def _classes(text: str | None) -> list[str] | None:
-    return None if text is None else [name for part in text.split(",") if (name := part.strip())]
-
-
 def _version(asked: bool) -> None:
     if asked:
         from panderm.provenance import version
@@ -111,7 +107,7 @@ def run_(
         split_column=split_column,
         patient=patient,
         group=group,
-        classes=_classes(classes),
+        classes=opt.listed(classes),
         skip_bad=skip_bad,
         max_megapixels=max_megapixels,
         pool=pool,
@@ -127,7 +123,7 @@ def run_(
         draws=draws,
         seed=seed,
         image_free=image_free,
-        image_free_columns=_classes(image_free_columns),
+        image_free_columns=opt.listed(image_free_columns),
         published_csv=published_csv,
         overwrite=overwrite,
         progress=not quiet,
@@ -223,7 +219,7 @@ def embed(
         split_column=split_column,
         patient=patient,
         group=group,
-        classes=_classes(classes),
+        classes=opt.listed(classes),
         skip_bad=skip_bad,
         max_megapixels=max_megapixels,
         progress=not quiet,
@@ -365,7 +361,7 @@ def report(
         image_column=image_column,
         bands=read_bands(bands),
         image_free=image_free,
-        image_free_columns=_classes(image_free_columns),
+        image_free_columns=opt.listed(image_free_columns),
         progress=not quiet,
     )
     written = made.save(out, overwrite=overwrite)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import cv2
 
 from panderm.data.duplicates import Fingerprint, fingerprint
 from panderm.data.images import MAX_MEGAPIXELS, ImageError, Stored, open_stored, read_bytes
-from panderm.progress import Progress
+from panderm.progress import in_threads
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,10 @@ def examine_all(
     progress: bool = True,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Iterator[Examined]:
-    """Yield what is known of every file, in order; threads decode (Pillow frees the lock).
+    """Return what is known of every file, in order; threads decode (Pillow frees the lock).
 
     Example:
         >>> bad = [e.problem for e in examine_all(paths, workers=2) if e.problem]  # doctest: +SKIP
     """
-    with Progress(len(paths), "checking images", "images", shown=progress) as bar:
-        pool = ThreadPoolExecutor(workers)
-        try:
-            for examined in pool.map(partial(examine, max_megapixels=max_megapixels), paths):
-                bar.advance()
-                yield examined
-        finally:
-            pool.shutdown(cancel_futures=True)
+    look = partial(examine, max_megapixels=max_megapixels)
+    return in_threads(look, paths, "checking images", "images", workers=workers, shown=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from panderm.data.stored import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from panderm.data.stored import ImageError as ImageError
 from panderm.data.stored import Stored as Stored
 from panderm.data.stored import Unreadable
-from panderm.progress import Progress
+from panderm.progress import in_threads
 
 
 @dataclass(frozen=True)
@@ -137,12 +136,6 @@ def inspect(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> ImageFacts
 def inspect_all(
     paths: Sequence[Path], *, workers: int, progress: bool = True, max_megapixels: float = MAX_MEGAPIXELS
 ) -> Iterator[ImageFacts]:
-    """Yield the facts of every file, in order; decoding runs in threads (Pillow frees the lock)."""
-    with Progress(len(paths), "checking images", "images", shown=progress) as bar:
-        pool = ThreadPoolExecutor(workers)
-        try:
-            for facts in pool.map(partial(inspect, max_megapixels=max_megapixels), paths):
-                bar.advance()
-                yield facts
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Return the facts of every file, in order; decoding runs in threads (Pillow frees the lock)."""
+    look = partial(inspect, max_megapixels=max_megapixels)
+    return in_threads(look, paths, "checking images", "images", workers=workers, shown=progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 
 from panderm.data.columns import Column
 from panderm.data.examine import Examined
-from panderm.progress import Progress
+from panderm.progress import in_threads
 
 _MAKE, _MODEL, _SOFTWARE = 0x010F, 0x0110, 0x0131
 
@@ -35,16 +34,15 @@ def file_facts(
         ``camera`` and ``software`` (EXIF).
     """
     rows: dict[str, list[str | None]] = {}
-    with (
-        Progress(len(paths), "what files say of their camera", "files", shown=progress) as bar,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        sound = [path if one.stored else None for path, one in zip(paths, examined, strict=True)]
-        for one, (camera, software) in zip(examined, pool.map(_camera, sound), strict=True):
-            told = _facts(one) | {"camera": camera, "software": software}
-            for name, value in told.items():
-                rows.setdefault(name, []).append(value)
-            bar.advance()
+    sound = [path if one.stored else None for path, one in zip(paths, examined, strict=True)]
+    what = "what files say of their camera"
+    with warnings.catch_warnings():  # around the threads, not in them: filters are the whole process's
+        warnings.simplefilter("ignore")
+        cameras = list(in_threads(_camera, sound, what, "files", workers=workers, shown=progress))
+    for one, (camera, software) in zip(examined, cameras, strict=True):
+        told = _facts(one) | {"camera": camera, "software": software}
+        for name, value in told.items():
+            rows.setdefault(name, []).append(value)
     return {name: np.array(values, dtype=object) for name, values in rows.items()}
 
 
@@ -71,13 +69,11 @@ def _camera(path: Path | None) -> tuple[str | None, str | None]:
     if path is None:
         return None, None
     # Pillow's readers raise nearly everything there is on a strange EXIF block: it then names no camera.
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as opened:
-            exif = opened.getexif()
-            make, model, software = (_text(exif.get(tag)) for tag in (_MAKE, _MODEL, _SOFTWARE))
-            camera = " ".join(part for part in (make, model) if part)
-            return camera or None, software or None
+    with contextlib.suppress(Exception), Image.open(path) as opened:
+        exif = opened.getexif()
+        make, model, software = (_text(exif.get(tag)) for tag in (_MAKE, _MODEL, _SOFTWARE))
+        camera = " ".join(part for part in (make, model) if part)
+        return camera or None, software or None
     return None, None
 
 

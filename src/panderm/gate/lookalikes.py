@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +14,7 @@ from panderm.data.registration import Points, aligned, register
 from panderm.embeddings import Embeddings
 from panderm.gate.findings import Inspected
 from panderm.gate.twins import Twin
-from panderm.progress import Progress
+from panderm.progress import in_threads
 
 LEAST_POINTS = 10
 """Points that must agree on how one picture lies over the other."""
@@ -60,16 +59,7 @@ def second_looks(
         near = twin.how == "near" and twin.similarity >= COARSE
         return first is not None and second is not None and is_one(first, second, near=near)
 
-    with Progress(len(twins), "second looks", "pairs", shown=progress) as bar:
-        pool = ThreadPoolExecutor(workers)
-        verdicts = []
-        try:
-            for one in pool.map(look, twins):
-                bar.advance()
-                verdicts.append(one)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return verdicts
+    return list(in_threads(look, twins, "second looks", "pairs", workers=workers, shown=progress))
 
 
 def is_one(first: Points, second: Points, *, near: bool = False) -> bool:

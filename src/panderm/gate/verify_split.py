@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from panderm.data.lock import (
 from panderm.data.rows import images_folder
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.errors import ArtifactError, TableError
-from panderm.progress import Progress
+from panderm.progress import in_threads
 from panderm.storage import sha256_of_file
 
 
@@ -124,15 +123,8 @@ def _images(
 ) -> list[Moved]:
     """Compare the files' bytes with the lock; where they differ, their pixels."""
     paths = [folder / name for name in names]
-    digests: list[str] = []
-    with Progress(len(paths), "hashing images", "images", shown=progress) as bar:
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-        try:
-            for digest in pool.map(_sha256, paths):
-                digests.append(digest)
-                bar.advance()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    workers = min(8, os.cpu_count() or 1)
+    digests = list(in_threads(_sha256, paths, "hashing images", "images", workers=workers, shown=progress))
     if not any(digests):
         raise TableError(
             "the images must be there to be compared.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from panderm.data.artefacts.record import FLAGS, Artefacts
 from panderm.data.columns import find_roles, read_cells, read_column
 from panderm.data.images import MAX_MEGAPIXELS, ImageError, read_image
 from panderm.errors import TableError, did_you_mean, plural, some
-from panderm.progress import Progress
+from panderm.progress import in_threads
 from panderm.provenance import Provenance, Record
 from panderm.storage import new_file, refuse_existing, sha256_of_file, write_json
 
@@ -188,14 +187,10 @@ _Outcome = tuple[Artefacts | None, str, bool | None]
 def _each(
     jobs: list[tuple[Path | None, Path | None]], workers: int, max_megapixels: float, progress: bool
 ) -> Iterator[_Outcome]:
-    with Progress(len(jobs), "looking for artefacts", "images", shown=progress) as bar:
-        pool = ThreadPoolExecutor(workers)
-        try:
-            for outcome in pool.map(lambda job: _one(job[0], job[1], max_megapixels), jobs):
-                bar.advance()
-                yield outcome
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def look(job: tuple[Path | None, Path | None]) -> _Outcome:
+        return _one(*job, max_megapixels)
+
+    return in_threads(look, jobs, "looking for artefacts", "images", workers=workers, shown=progress)
 
 
 def _one(path: Path | None, mask: Path | None, max_megapixels: float) -> _Outcome:

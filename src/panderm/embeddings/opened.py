@@ -7,64 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from panderm.data.table import Table, TableCard
+from panderm.embeddings.card import EmbeddingsCard, EncoderRecord
 from panderm.errors import ArtifactError, ParentsError, plural
-from panderm.provenance import Card, Provenance, Record, read_card
-from panderm.storage import new_file, new_folder
+from panderm.provenance import read_card
 
-Precision = Literal["fp32", "bf16", "fp16"]
 _COLUMNS = ("image", "path", "sha256", "split", "label", "patient", "group")
-
-
-class EncoderRecord(Record):
-    """What embeddings remember of the encoder that made them."""
-
-    name: str
-    architecture: str
-    dim: int
-    weights: str | None
-    weights_sha256: str
-    account: str
-    random: bool
-    pool: str
-    precision: Precision
-    image_size: int
-    preprocess: dict[str, Any]
-    licence: str
-    citation: str
-    source: str
-
-
-class EmbeddingsCard(Card):
-    """The card of an embeddings folder: one encoder, one preprocessing, one table."""
-
-    kind: Literal["embeddings"] = "embeddings"
-    format: Literal[1] = 1
-    encoder: EncoderRecord
-    table: TableCard
-    rows: int
-    complete: bool = False
-    images_per_second: float | None = None
-    drift: float | None = Field(
-        default=None, description="mean centred cosine of fewer bits to fp32, on the first images"
-    )
-
-    def decisive(self) -> dict[str, Any]:
-        """Return encoder, preprocessing and table: all that decides the vectors and their rows."""
-        return {
-            "kind": self.kind,
-            "format": self.format,
-            "encoder": self.encoder.model_dump(mode="json", exclude={"weights", "account"}),
-            "table": self.table.sha256,
-        }
 
 
 @dataclass(frozen=True)
@@ -144,54 +99,6 @@ def open_embeddings(
     columns = {name: np.array(shards[name].to_pylist(), dtype=object)[order] for name in _COLUMNS}
     rows = Table(row=shards["row"].to_numpy()[order], card=card.table, **columns)
     return Embeddings(_vectors(shards)[order], rows, card, folder)
-
-
-class EmbeddingsWriter:
-    """Adds shards to ``X.emb/``; makes the folder, or goes on with one of the same parents."""
-
-    def __init__(self, folder: Path, card: EmbeddingsCard, *, overwrite: bool = False) -> None:
-        self.folder = folder
-        self.card = card
-        self.done: set[str] = set()
-        self._next = 0
-        if folder.exists() and not overwrite:
-            self._go_on()
-        else:
-            with new_folder(folder, overwrite=overwrite) as temporary:
-                card.write(temporary)
-
-    def _go_on(self) -> None:
-        before = read_card(
-            self.folder, EmbeddingsCard, "an --out that exists", "choose another --out, or mend this one"
-        )
-        require_same_encoder(self.folder, before.encoder, self.card.encoder)
-        require_same_table(self.folder, before.table, self.card.table)
-        self.done = set(read_shards(self.folder, before)["image"].to_pylist())
-        self._next = 1 + max((int(p.stem.removeprefix("part-")) for p in _parts(self.folder)), default=-1)
-        if before.complete and len(self.done) == before.rows:
-            self.card = before
-
-    def write(self, rows: Table, vectors: npt.NDArray[np.float32]) -> None:
-        """Write one shard: vectors (n, D) float32 and their n rows."""
-        columns = {name: pa.array(getattr(rows, name).tolist(), pa.string()) for name in _COLUMNS}
-        flat = pa.array(np.ascontiguousarray(vectors).ravel())
-        vector = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-        shard = pa.table({"row": pa.array(rows.row), **columns, "vector": vector})
-        with new_file(self.folder / f"part-{self._next:05d}.parquet") as temporary:
-            pq.write_table(shard, temporary, compression="zstd", use_dictionary=list(_COLUMNS[3:]))
-        self._next += 1
-        self.done.update(rows.image)
-
-    def finish(self, *, seconds: float, images_per_second: float | None) -> None:
-        """Mark the folder as complete."""
-        self.card = self.card.model_copy(
-            update={
-                "complete": True,
-                "images_per_second": images_per_second,
-                "provenance": Provenance.now(seconds=seconds),
-            }
-        )
-        self.card.write(self.folder, overwrite=True)
 
 
 def read_shards(folder: Path, card: EmbeddingsCard) -> pa.Table:

@@ -85,3 +85,11 @@ def some(items: Sequence[object], most: int = 5) -> str:
 def plural(n: int, noun: str, nouns: str | None = None) -> str:
     """Return ``"1 image"``, ``"2 images"``, ``"8,783 images"``."""
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
+
+
+def in_bytes(n: int) -> str:
+    """Return ``"1.2 GB"``; a thousand bytes are a kilobyte, as the progress bar counts."""
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if n >= 1000**power:
+            return f"{n / 1000**power:.1f} {unit}"
+    return f"{n} B"

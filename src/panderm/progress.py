@@ -70,3 +70,8 @@ def in_threads(
                 yield result
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def say(text: str) -> None:
+    """Write one line on standard error, above a bar where there is one."""
+    tqdm.write(text, file=sys.stderr)

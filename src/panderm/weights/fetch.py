@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 from urllib.parse import urlsplit
 
-from panderm.errors import ArtifactError, WeightsError
+from panderm.errors import ArtifactError, WeightsError, in_bytes
 from panderm.progress import Progress
 from panderm.provenance import Record
 from panderm.storage import write_json
@@ -111,10 +111,10 @@ class Fetch:
                 failures = 1 if self.have > farthest else failures + 1
                 farthest = max(farthest, self.have)
                 if failures > len(waits):
-                    whole = f" of {_size(self.length)}" if self.length else ""
+                    whole = f" of {in_bytes(self.length)}" if self.length else ""
                     raise WeightsError(
                         f"the download of {self.name} must come to its end.",
-                        f"{self.location}: {_size(farthest)}{whole} have arrived, "
+                        f"{self.location}: {in_bytes(farthest)}{whole} have arrived, "
                         f"then {failures} attempts in a row brought nothing more: {broken}",
                         "run the same command again: it goes on where this one stopped; or fetch the file "
                         "in a browser and name it with --weights FILE",
@@ -279,8 +279,8 @@ class Fetch:
         if needed > free:
             raise ArtifactError(
                 "the disk must have room for the download.",
-                f"{self.source.file} needs {_size(needed)} more in {folder_of(self.name)}, "
-                f"{_size(free)} are free",
+                f"{self.source.file} needs {in_bytes(needed)} more in {folder_of(self.name)}, "
+                f"{in_bytes(free)} are free",
                 "free some space, or set XDG_CACHE_HOME to a folder on another disk, "
                 "and run the same command again",
             )
@@ -355,11 +355,3 @@ def _is_page(answer: http.client.HTTPResponse) -> bool:
         answer.headers.get_content_type() == "text/html"
         and answer.headers.get_content_disposition() != "attachment"
     )
-
-
-def _size(n: int) -> str:
-    """Return ``"1.2 GB"``; a thousand bytes are a kilobyte, as the progress bar counts."""
-    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
-        if n >= 1000**power:
-            return f"{n / 1000**power:.1f} {unit}"
-    return f"{n} B"

@@ -6,6 +6,7 @@ from panderm.embeddings.card import EncoderRecord as EncoderRecord
 from panderm.embeddings.card import Engine as Engine
 from panderm.embeddings.card import Part as Part
 from panderm.embeddings.card import Precision as Precision
+from panderm.embeddings.card import Source as Source
 from panderm.embeddings.card import TokensRecord as TokensRecord
 from panderm.embeddings.opened import Embeddings as Embeddings
 from panderm.embeddings.opened import open_embeddings as open_embeddings

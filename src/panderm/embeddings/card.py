@@ -66,6 +66,22 @@ class Part(Record):
     sha256: str
 
 
+class Source(Record):
+    """A finished folder that rows were taken from, whole or in part, by merge or select.
+
+    Attributes:
+        store: where it was.
+        identity: of its card.
+        rows: how many rows came from it.
+        chosen: how they were chosen; None where all were taken.
+    """
+
+    store: str
+    identity: str
+    rows: int
+    chosen: str | None = None
+
+
 class EmbeddingsCard(Card):
     """The card of an embeddings folder: one encoder, one preprocessing, one table.
 
@@ -87,6 +103,9 @@ class EmbeddingsCard(Card):
     tokens: TokensRecord | None = None
     parts: tuple[Part, ...] = ()
     token_parts: tuple[Part, ...] = ()
+    sources: tuple[Source, ...] = Field(
+        default=(), description="the folders whose rows these are, where no encoder was run for them"
+    )
 
     def decisive(self) -> dict[str, Any]:
         """Return encoder, preprocessing and table: all that decides the vectors and their rows."""

@@ -1,0 +1,169 @@
+"""What is inside an embeddings folder: encoder, table, files, numbers; and whether all is as the card says."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from panderm.data.images import ImageError, read_bytes
+from panderm.embeddings.card import EmbeddingsCard, Part
+from panderm.embeddings.numbers import Numbers, numbers_of
+from panderm.embeddings.opened import Embeddings, open_embeddings, unreadable
+from panderm.errors import ArtifactError, plural
+from panderm.progress import Progress, in_threads
+from panderm.provenance import read_card
+from panderm.storage import sha256_of_file
+
+
+@dataclass(frozen=True)
+class Described:
+    """What an embeddings folder holds.
+
+    Attributes:
+        path: the folder.
+        card: what made it.
+        made: rows that have vectors: all of a finished folder, those so far of an unfinished one.
+        waiting: rows that a run has made and not yet put into the finished parts.
+        bytes: size of the finished parts, tokens included; of an unfinished folder, of its shards.
+        numbers: norms, vectors that are not finite, equal vectors of different images; None where
+            the folder is unfinished.
+        verified: whether parts and images were read again.
+        findings: what is not as the card says, by name; empty where all is, or where it was not asked.
+    """
+
+    path: Path
+    card: EmbeddingsCard
+    made: int
+    waiting: int
+    bytes: int
+    numbers: Numbers | None
+    verified: bool = False
+    findings: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row of the table has its vector in a finished part."""
+        return self.card.complete
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it in JSON's types."""
+        card = self.card.model_dump(mode="json")
+        parts, token_parts = card.pop("parts"), card.pop("token_parts")
+        return {
+            "embeddings": str(self.path),
+            "identity": self.card.identity,
+            "finished": self.finished,
+            "rows": self.card.rows,
+            "made": self.made,
+            "waiting": self.waiting,
+            "dim": self.card.encoder.dim,
+            "bytes": self.bytes,
+            "parts": parts,
+            "token_parts": token_parts,
+            "numbers": None if self.numbers is None else asdict(self.numbers),
+            "verified": self.verified,
+            "findings": list(self.findings),
+            "card": card,
+        }
+
+
+def describe_embeddings(embeddings: Path | str, *, verify: bool = False, progress: bool = True) -> Described:
+    """Say what is inside an embeddings folder, finished or not.
+
+    Args:
+        embeddings: the folder, ``X.emb``.
+        verify: read every part and every image again, and compare their sha256 with what is written of them.
+        progress: show progress on standard error.
+
+    Raises:
+        ArtifactError: not such a folder, or one that cannot be opened (with ``verify`` a finding, where its
+            card can be read).
+
+    Example:
+        >>> told = panderm.describe_embeddings("ham.emb", verify=True)  # doctest: +SKIP
+        >>> told.made, told.numbers.norm_median, told.findings  # doctest: +SKIP
+        (8783, 45.3, ())
+    """
+    folder = Path(embeddings)
+    card = read_card(folder, EmbeddingsCard, "embeddings")
+    shards = _shards(folder)
+    waiting = sum(_rows_of(shard) for shard in shards)
+    if not card.complete:
+        stopped = (f"{folder} is not finished: {waiting:,} of {plural(card.rows, 'row')}",) * verify
+        size = sum(shard.stat().st_size for shard in folder.glob("made/*.parquet"))
+        return Described(folder, card, waiting, waiting, size, None, verify, stopped)
+    findings: list[str] = []
+    opened: Embeddings | None = None
+    if verify:
+        findings += _parts_that_differ(folder, (*card.parts, *card.token_parts), progress=progress)
+    if not findings:
+        try:
+            opened = open_embeddings(folder)
+        except ArtifactError as error:
+            if not verify:
+                raise
+            findings += error.found
+    if opened is not None and verify:
+        findings += _images_that_differ(opened, progress=progress)
+    numbers = None if opened is None else numbers_of(opened, progress=progress)
+    if verify and numbers is not None and numbers.not_finite:
+        findings.append(
+            f"{plural(numbers.not_finite, 'vector')} not finite: {', '.join(numbers.not_finite_images)}"
+        )
+    size = sum(part.bytes for part in (*card.parts, *card.token_parts))
+    return Described(folder, card, card.rows, waiting, size, numbers, verify, tuple(findings))
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Return the shards in the making that hold vectors, those of all ranks."""
+    return sorted(p for p in folder.glob("made/*.parquet") if not p.name.endswith(".tokens.parquet"))
+
+
+def _rows_of(shard: Path) -> int:
+    """Return how many rows a shard holds; a damaged one counts for none, as for the run that goes on."""
+    try:
+        return int(pq.read_metadata(shard).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+def _parts_that_differ(folder: Path, parts: tuple[Part, ...], *, progress: bool) -> list[str]:
+    found = []
+    with Progress(sum(part.bytes for part in parts), "reading parts", "B", shown=progress) as bar:
+        for part in parts:
+            path = folder / part.name
+            try:
+                size, now = path.stat().st_size, sha256_of_file(path)
+            except OSError as error:
+                found.append(unreadable(path, error))
+                continue
+            if size != part.bytes:
+                found.append(f"{path} has {size:,} bytes, {part.bytes:,} when it was written")
+            elif now != part.sha256:
+                found.append(f"{path}: sha256 {part.sha256[:12]} when it was written, {now[:12]} now")
+            bar.advance(part.bytes)
+    return found
+
+
+def _images_that_differ(emb: Embeddings, *, progress: bool) -> list[str]:
+    """Name the images whose files are gone, or are others than when they were embedded."""
+    rows = emb.rows
+
+    def problem(i: int) -> str | None:
+        try:
+            now = hashlib.sha256(read_bytes(rows.path[i])).hexdigest()
+        except ImageError as error:
+            return "; ".join(error.found)
+        if now != rows.sha256[i]:
+            return f"{rows.path[i]}: another file than was embedded (sha256 {rows.sha256[i][:12]}, now {now[:12]})"
+        return None
+
+    workers = min(8, os.cpu_count() or 1)
+    told = in_threads(problem, range(len(rows)), "reading images", "images", workers=workers, shown=progress)
+    return [one for one in told if one is not None]

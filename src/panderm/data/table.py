@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panderm.data.columns import Column, find_roles, in_order, read_cells, read_column, whole_numbers
-from panderm.data.images import inspect_all
+from panderm.data.images import ImageFacts, inspect_all
 from panderm.data.lock import (
     Lock,
     LockRecord,
@@ -176,34 +176,132 @@ def read_table(
     Example:
         >>> table = panderm.read_table("ham_clean.csv", images="images/", group="lesion_id")  # doctest: +SKIP
     """
+    rows = read_rows(
+        path,
+        images=images,
+        image_column=image_column,
+        label=label,
+        split_column=split_column,
+        patient=patient,
+        group=group,
+    )
+    paths = [Path(file) for file in rows.path]
+    workers = min(8, os.cpu_count() or 1)
+    facts = list(inspect_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
+    return check_rows(
+        rows, facts, classes=classes, skip_bad=skip_bad, max_megapixels=max_megapixels, note=note
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a table before any of its images is opened; columns as of :class:`Table`.
+
+    Attributes:
+        name: the table's, for messages.
+        csv: where its file is.
+        csv_sha256: of its file's bytes.
+        images: the folder that its images are relative to.
+        row: int (n,), as a spreadsheet numbers them.
+        path: absolute path or address of each image.
+        columns: image, split, label, patient, group.
+        roles: which column each of them is; None where there is none.
+        lock, lock_file: the lock beside the table, whose rows agree with it, and its file.
+        unlocked: why the lock does not hold the split that is read.
+    """
+
+    name: str
+    csv: str
+    csv_sha256: str
+    images: str
+    row: npt.NDArray[np.int64]
+    path: Column
+    columns: dict[str, Column]
+    roles: dict[str, str | None]
+    lock: Lock | None = None
+    lock_file: Path | None = None
+    unlocked: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def read_rows(
+    path: Path | str,
+    *,
+    images: Path | str | None = None,
+    image_column: str = "image",
+    label: str | None = None,
+    split_column: str = "split",
+    patient: str | None = None,
+    group: str | None = None,
+) -> Rows:
+    """Read a table's cells and find its roles; no image is opened. Arguments as of :func:`read_table`.
+
+    Example:
+        >>> rows = read_rows("ham_clean.csv", images="images/")  # doctest: +SKIP
+        >>> table = check_rows(rows, [inspect(Path(path)) for path in rows.path])  # doctest: +SKIP
+    """
     source = Path(path)
     frame = read_cells(source)
     roles = find_roles(frame, source, image_column, label, split_column, patient, group)
     folder = images_folder(source, images)
+    columns, number = cells_of_roles(frame, roles, folder, source)
+    lock, unlocked = _lock_of(source, frame, roles)
+    return Rows(
+        name=source.name,
+        csv=str(source.resolve()),
+        csv_sha256=sha256_of_file(source),
+        images=str(folder),
+        row=number,
+        path=np.array([str(folder / (name or "")) for name in columns["image"]], dtype=object),
+        columns=columns,
+        roles=roles,
+        lock=lock,
+        lock_file=None if lock is None else lock_path(source),
+        unlocked=tuple(unlocked),
+    )
 
+
+def cells_of_roles(
+    frame: pd.DataFrame, roles: dict[str, str | None], folder: Path, source: Path
+) -> tuple[dict[str, Column], npt.NDArray[np.int64]]:
+    """Return the roles' columns and the rows' numbers: each image named once, each split a known one."""
     columns = {role: read_column(frame, name) for role, name in roles.items()}
-    rows = frame.index.to_numpy(dtype=np.int64)
+    number = frame.index.to_numpy(dtype=np.int64)
     if roles["label"]:
         columns["label"] = whole_numbers(columns["label"])
-    require_unique_images(columns["image"], folder, rows, roles["image"])
+    require_unique_images(columns["image"], folder, number, roles["image"])
     if roles["split"]:
-        require_known_splits(columns["split"], rows, roles["split"], source)
+        require_known_splits(columns["split"], number, roles["split"], source)
+    return columns, number
 
-    lock, unlocked = _lock_of(source, frame, roles)
 
-    paths = [folder / (name or "") for name in columns["image"]]
-    workers = min(8, os.cpu_count() or 1)
-    facts = list(inspect_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
+def check_rows(
+    rows: Rows,
+    facts: Sequence[ImageFacts],
+    *,
+    classes: Sequence[str] | None = None,
+    skip_bad: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    note: str | None = None,
+) -> Table:
+    """Make a table of rows and what was found in their files, in the same order; as :func:`read_table` does.
+
+    Raises:
+        TableError: rows without a readable image or a label; classes; images that are not the lock's.
+    """
+    columns, roles, number = rows.columns, rows.roles, rows.row
     bad = []
     for i, fact in enumerate(facts):
         if not columns["image"][i]:
-            bad.append(Skipped(row=int(rows[i]), image="", reason="no image is named"))
+            bad.append(Skipped(row=int(number[i]), image="", reason="no image is named"))
         elif fact.problem:
-            reason = fact.problem + (other_ending(paths[i]) if fact.problem == "no such file" else "")
-            bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason=reason))
+            near = other_ending(Path(rows.path[i])) if fact.problem == "no such file" else ""
+            bad.append(Skipped(row=int(number[i]), image=columns["image"][i], reason=fact.problem + near))
         elif roles["label"] and columns["label"][i] is None:
-            bad.append(Skipped(row=int(rows[i]), image=columns["image"][i], reason="no label"))
-    keep = ~np.isin(rows, [b.row for b in bad])
+            bad.append(Skipped(row=int(number[i]), image=columns["image"][i], reason="no label"))
+    keep = ~np.isin(number, [b.row for b in bad])
     sound = "a readable image and a label" if roles["label"] else "a readable image"
     if not keep.any():
         # Thousands of lines of the same kind would hide what is wrong: most likely the folder.
@@ -211,40 +309,42 @@ def read_table(
         raise TableError(
             f"a table must have at least one row with {sound}.",
             [
-                f"none of {plural(len(rows), 'row')} of {source.name} has:",
+                f"none of {plural(len(rows), 'row')} of {rows.name} has:",
                 *(_line(b) for b in bad[:20]),
                 *more,
             ],
-            f"images are looked for in {folder}: name their folder with --images",
+            f"images are looked for in {rows.images}: name their folder with --images",
         )
     if bad and not skip_bad:
         verb = "does" if len(bad) == 1 else "do"
         raise TableError(
             f"every row must have {sound}.",
-            [f"{plural(len(bad), 'row')} of {source.name} {verb} not:", *(_line(b) for b in bad)],
+            [f"{plural(len(bad), 'row')} of {rows.name} {verb} not:", *(_line(b) for b in bad)],
             "mend them, or add --skip-bad to leave these rows out",
         )
     columns = {role: values[keep] for role, values in columns.items()}
     hashes = np.array([fact.sha256 for fact in facts], dtype=object)[keep]
     order = _classes(columns["label"], classes, roles["label"])
-    if lock is not None:
-        changed = moved_images(lock, rows[keep].tolist(), columns["image"].tolist(), hashes.tolist())
-        _refuse_moved([moved for _, moved in changed], source)
+    held = None
+    if rows.lock is not None and rows.lock_file is not None:
+        held = record_of(rows.lock, rows.lock_file, roles["split"])
+        changed = moved_images(rows.lock, number[keep].tolist(), columns["image"].tolist(), hashes.tolist())
+        _refuse_moved([moved for _, moved in changed], rows.name)
 
     lesion = lesions_of(columns["patient"], columns["group"])
     leaks = [
         *crossing(columns["patient"], columns["split"], "patient"),
         *crossing(lesion, columns["split"], "group"),
         *crossing_images(columns["image"], hashes, columns["split"]),
-        *unlocked,
+        *rows.unlocked,
     ]
     for leak in leaks:
-        warnings.warn(leak, PandermWarning, stacklevel=2)
+        warnings.warn(leak, PandermWarning, stacklevel=3)
     card = TableCard(
-        name=source.name.split(".")[0],
-        csv=str(source.resolve()),
-        csv_sha256=sha256_of_file(source),
-        images=str(folder),
+        name=rows.name.split(".")[0],
+        csv=rows.csv,
+        csv_sha256=rows.csv_sha256,
+        images=rows.images,
         sha256=_identity(columns, hashes, order),
         rows=int(keep.sum()),
         roles=roles,
@@ -256,10 +356,9 @@ def read_table(
         warnings=tuple(leaks),
         note=note,
         max_megapixels=max_megapixels,
-        lock=None if lock is None else record_of(lock, lock_path(source), roles["split"]),
+        lock=held,
     )
-    kept_paths = np.array([str(p) for p in paths], dtype=object)[keep]
-    return Table(row=rows[keep], path=kept_paths, sha256=hashes, card=card, **columns)
+    return Table(row=number[keep], path=rows.path[keep], sha256=hashes, card=card, **columns)
 
 
 def _lock_of(
@@ -273,16 +372,16 @@ def _lock_of(
     column = roles["split"]
     if column is not None and column not in split_columns(lock, frame, column).values():
         return None, [f"{path.name} holds column {some(lock.head.columns)}: column {column!r} is not locked"]
-    _refuse_moved(moved_rows(lock, frame, roles), source)
+    _refuse_moved(moved_rows(lock, frame, roles), source.name)
     return lock, []
 
 
-def _refuse_moved(moved: list[Moved], source: Path) -> None:
+def _refuse_moved(moved: list[Moved], name: str) -> None:
     if moved:
         raise TableError(
             "a table must be as its lock says.",
-            [f"{source.name} is not as it was when it was split:", *in_lines(moved)],
-            f"panderm split {source.name} --verify lists all; or split the table again",
+            [f"{name} is not as it was when it was split:", *in_lines(moved)],
+            f"panderm split {name} --verify lists all; or split the table again",
         )
 
 

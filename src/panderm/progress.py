@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
+
+with warnings.catch_warnings():
+    # timm and others want it, and in a notebook without ipywidgets it complains once, of bars we do not draw.
+    warnings.simplefilter("ignore", TqdmWarning)
+    import_module("tqdm.auto")
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

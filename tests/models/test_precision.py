@@ -64,7 +64,7 @@ def test_auto_takes_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     assert precision.choose("auto", torch.device("cuda")) == "bf16"
     assert precision.choose("auto", torch.device("mps")) == "fp16"
-    with pytest.raises(UsageError, match="precision must be auto, fp32, bf16 or fp16"):
+    with pytest.raises(UsageError, match="precision must be auto, fp32, bf16, fp16 or int8"):
         precision.choose("half", cpu)  # type: ignore[arg-type]
 
 
@@ -118,8 +118,8 @@ def test_likeness_sees_what_a_plain_cosine_hides() -> None:
     assert precision.likeness(torch.full((4, 3), torch.nan), torch.ones(4, 3)) == 0
 
 
-def test_a_compiled_network_gives_the_same(pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler itself is PyTorch's: what is tested is that the compiled network is the one that runs."""
+def test_a_compiled_network_is_what_runs(pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler itself is PyTorch's: what is tested is that what it gives is the one that runs."""
     asked: list[torch.nn.Module] = []
 
     def compiled(network: torch.nn.Module) -> object:
@@ -127,8 +127,25 @@ def test_a_compiled_network_gives_the_same(pixels: torch.Tensor, monkeypatch: py
         return lambda x: network(x) * 2
 
     monkeypatch.setattr(torch, "compile", compiled)
-    plain = panderm.load_encoder("random-tiny", device="cpu").encode(pixels[:2])
+    plain = panderm.load_encoder("random-tiny", device="cpu").encode(pixels[:4])
     assert not asked
     encoder = panderm.load_encoder("random-tiny", compile=True, device="cpu")
-    assert asked == [encoder.network]
-    assert torch.equal(encoder.encode(pixels[:2]), plain * 2)
+    assert torch.equal(encoder.encode(pixels[:4]), plain * 2)
+    assert torch.equal(encoder.encode(pixels[:4]), plain * 2)
+    assert len(asked) == 1
+    # The short last batch is neither padded nor compiled for.
+    torch.testing.assert_close(encoder.encode(pixels[:3]), plain[:3], rtol=0, atol=1e-5)
+    assert len(asked) == 1
+
+
+def test_images_that_only_settle_the_precision_are_not_what_is_compiled_for(
+    pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(torch, "compile", lambda network: lambda x: sizes.append(len(x)) or network(x))
+    encoder = panderm.load_encoder("random-tiny", compile=True, precision="bf16", device="cpu")
+    encoder.settle((torch.randn(8, 224, 224, 3) * 50 + 128).clamp(0, 255).to(torch.uint8))
+    assert encoder.drift is not None
+    assert not sizes
+    encoder.encode(pixels[:5])
+    assert sizes == [5]

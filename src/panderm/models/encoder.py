@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from panderm.data.images import decode, read_bytes
 from panderm.data.loader import batches
 from panderm.data.preprocess import Preprocess
 from panderm.data.table import Table
@@ -22,9 +23,11 @@ from panderm.embeddings import (
     EmbeddingsWriter,
     EncoderRecord,
     Precision,
+    TokensRecord,
     open_embeddings,
 )
 from panderm.errors import DataError, PandermWarning, UsageError, some
+from panderm.models.inference import TorchEngine, normalised
 from panderm.models.precision import CHECKED, FEWEST, LEAST, autocast, likeness
 from panderm.models.views import Views
 from panderm.progress import Progress
@@ -59,6 +62,21 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+class Runner(Protocol):
+    """What runs a network: PyTorch, or another engine.
+
+    ``run`` takes uint8 (n, S, S, 3), or normalised float (n, 3, S, S), and gives float32 (n, D) on the
+    device. ``run_with_tokens`` gives normed patch tokens (n, h, w, D) too, or None where that takes a pass of
+    its own.
+    """
+
+    def run(self, given: torch.Tensor, precision: Precision, *, check: bool = False) -> torch.Tensor: ...
+
+    def run_with_tokens(
+        self, given: torch.Tensor, precision: Precision
+    ) -> tuple[torch.Tensor, torch.Tensor] | None: ...
+
+
 class Encoder:
     """An image encoder with its weights loaded: made by :func:`panderm.load_encoder`.
 
@@ -81,15 +99,15 @@ class Encoder:
         *,
         compile: bool = False,  # noqa: A002 (torch's word)
         fall_back: bool = False,
+        engine: Runner | None = None,
     ) -> None:
         self.preprocess = preprocess
         self.record = record
         self.account = account
         self.device = device
         self._network = network.eval().to(device)
-        self._run: Callable[[torch.Tensor], torch.Tensor] = (
-            torch.compile(self._network) if compile else self._network
-        )
+        self._torch = TorchEngine(self._network, preprocess, device, compile=compile)
+        self._engine: Runner = engine or self._torch
         # Fewer bits are compared with fp32 once, on the first images.
         self._settled = record.precision == "fp32"
         self._auto = fall_back
@@ -140,9 +158,71 @@ class Encoder:
         """
         given = self._checked(pixels)
         if not self._settled and len(given) >= FEWEST:
-            self._settle(given[:CHECKED])
-        vectors = self._forward(given)
+            self._compare(given[:CHECKED])
+        vectors = self._vectors(given).cpu()
         return vectors if isinstance(pixels, torch.Tensor) else np.asarray(vectors)
+
+    @overload
+    def forward_rgb(self, rgb: torch.Tensor, *, tokens: Literal[False] = False) -> torch.Tensor: ...
+    @overload
+    def forward_rgb(
+        self, rgb: torch.Tensor, *, tokens: Literal[True]
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def forward_rgb(
+        self, rgb: torch.Tensor, *, tokens: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Encode images that are resized and cropped, but neither scaled nor normalised.
+
+        This is what embedding runs: the images go to the device and are normalised there, nothing waits for
+        the device, and no precision is checked: :meth:`settle` does that once, before.
+
+        Args:
+            rgb: uint8 (n, S, S, 3), RGB order, on the CPU; pinned memory is copied beside other work.
+            tokens: patch tokens too, of the last block after the final norm, from the same pass where the
+                network allows it.
+
+        Returns:
+            float32 (n, D) on the encoder's device; with ``tokens`` also float16 (n, h, w, D).
+
+        Raises:
+            UsageError: ``tokens`` of an encoder, or an engine, that has none.
+            DataError: another shape or type.
+
+        Example:
+            >>> rgb = torch.zeros(2, 224, 224, 3, dtype=torch.uint8)
+            >>> encoder.forward_rgb(rgb).shape  # doctest: +SKIP
+            torch.Size([2, 1024])
+        """
+        side = self.record.image_size
+        if rgb.ndim != 4 or tuple(rgb.shape[1:]) != (side, side, 3) or rgb.dtype != torch.uint8:
+            raise DataError(
+                f"images must be uint8 of shape (n, {side}, {side}, 3).",
+                f"found {tuple(rgb.shape)} of {rgb.dtype}",
+            )
+        if not tokens:
+            return self._vectors(rgb)
+        if self._engine is not self._torch:
+            raise UsageError(
+                "patch tokens need the PyTorch engine.",
+                f"found engine {self.record.engine}",
+                "leave --engine out, or --tokens",
+            )
+        both = self._torch.run_with_tokens(rgb, self._precision())
+        if both is not None:
+            return self._as_vectors(both[0], len(rgb)), both[1].to(torch.float16).clone()
+        maps = self._views().tokens(normalised(rgb, self.preprocess), (-1,), norm=True)[0]
+        return self._vectors(rgb), maps.to(self.device, torch.float16)
+
+    def token_shape(self) -> TokensRecord:
+        """Return grid and width of the patch tokens of one image.
+
+        Raises:
+            UsageError: an encoder, or an engine, without patch tokens.
+        """
+        side = self.record.image_size
+        blank = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        _, rows, columns, dim = self.forward_rgb(blank, tokens=True)[1].shape
+        return TokensRecord(grid=(rows, columns), dim=dim)
 
     @overload
     def tokens(self, pixels: _Pixels, *, blocks: None = None, norm: bool = True) -> _Pixels: ...
@@ -223,23 +303,19 @@ class Encoder:
         # Copied: an array may be read-only, flipped or of another byte order, which a tensor cannot be.
         return torch.from_numpy(np.array(given, dtype=np.float32, order="C"))
 
-    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        if not len(pixels):
-            return torch.empty(0, self.dim)
-        vectors = self._vectors(pixels, self._precision(), self._run)
-        if vectors.shape != (len(pixels), self.dim):
+    def _vectors(self, given: torch.Tensor) -> torch.Tensor:
+        if not len(given):
+            return torch.empty(0, self.dim, device=self.device)
+        return self._as_vectors(self._engine.run(given, self._precision()), len(given))
+
+    def _as_vectors(self, vectors: torch.Tensor, n: int) -> torch.Tensor:
+        if vectors.shape != (n, self.dim):
             raise DataError(
                 f"{self.name} must give one vector of {self.dim} numbers an image.",
-                f"found {tuple(vectors.shape)} from {len(pixels)}",
+                f"found {tuple(vectors.shape)} from {n}",
                 "choose --pool mean, or another encoder",
             )
         return vectors.clone()  # out of inference mode, so that a user may train on it
-
-    def _vectors(
-        self, pixels: torch.Tensor, precision: Precision, network: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        with torch.inference_mode(), autocast(precision, self.device):
-            return network(pixels.to(self.device, torch.float32)).float().cpu()
 
     def _precision(self) -> Precision:
         return self.record.precision if self._settled or not self._auto else "fp32"
@@ -247,10 +323,37 @@ class Encoder:
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._precision(), self.device)
 
-    def _settle(self, pixels: torch.Tensor) -> None:
+    @property
+    def batch_size(self) -> int:
+        """How many images are encoded at once where nobody says otherwise: 8 on a CPU, 64 on a GPU."""
+        return 8 if self.device.type == "cpu" else 64
+
+    @property
+    def first_images(self) -> int:
+        """How many of a table's first images :meth:`settle` wants; 0 where nothing is left to be settled."""
+        return 0 if self._settled else CHECKED
+
+    def settle(self, rgb: torch.Tensor) -> None:
+        """Settle the precision on a table's first images, before any is embedded.
+
+        Fewer bits than float32 are compared with it once; where the vectors drift, float32 is kept, with a
+        warning. Afterwards ``record`` and ``drift`` are final.
+
+        Args:
+            rgb: uint8 (n, S, S, 3), of the table's first rows, :attr:`first_images` of them or all.
+        """
+        if self._settled:
+            return
+        if len(rgb) >= FEWEST:
+            self._compare(rgb[:CHECKED])
+        if not self._settled and self._auto:
+            self.record = self.record.model_copy(update={"precision": "fp32"})
+            self._settled = True
+
+    def _compare(self, given: torch.Tensor) -> None:
         """Compare the precision asked for with fp32 on the first images; keep fp32 where it drifts."""
-        reduced = self._vectors(pixels, self.record.precision, self._run)
-        full = self._vectors(pixels, "fp32", self._network)
+        reduced = self._engine.run(given, self.record.precision, check=True).cpu()
+        full = self._torch.run(given, "fp32", check=True).cpu()
         if bool((full == full[0]).all()):
             return  # one image many times over: there is nothing to compare yet
         found = likeness(reduced, full)
@@ -259,7 +362,7 @@ class Encoder:
         if found < LEAST:
             warnings.warn(
                 f"{self.name}: {self.record.precision} changes the vectors (centred cosine to fp32 "
-                f"{found:.4f} over {len(pixels)} images, {LEAST} is wanted): going on with fp32",
+                f"{found:.4f} over {len(given)} images, {LEAST} is wanted): going on with fp32",
                 PandermWarning,
                 stacklevel=3,
             )
@@ -271,7 +374,10 @@ class Encoder:
         out: Path | str | None = None,
         *,
         batch_size: int | None = None,
-        workers: int = 2,
+        workers: int | None = None,
+        exact: bool = False,
+        tokens: bool = False,
+        skip_bad: bool = False,
         overwrite: bool = False,
         progress: bool = True,
     ) -> Embeddings:
@@ -284,7 +390,13 @@ class Encoder:
             table: from :func:`panderm.read_table`.
             out: folder to write, ``X.emb``; without it nothing is written.
             batch_size: images encoded at once; by default 8 on a CPU, 64 on a GPU.
-            workers: threads that decode images.
+            workers: threads or processes that decode images; by default as many as keep the network busy, by
+                measurement.
+            exact: every pixel as the reference pipeline makes it; by default JPEG files are decoded faster,
+                and compared with it on the first images.
+            tokens: patch tokens too, float16, beside the vectors.
+            skip_bad: leave out images that cannot be decoded, and say so on the card; without it they are
+                told once all others are embedded.
             overwrite: replace an ``out`` that exists.
             progress: show progress on standard error.
 
@@ -295,14 +407,15 @@ class Encoder:
         Example:
             >>> emb = encoder.embed(table, "ham.emb")  # doctest: +SKIP
         """
+        del exact, tokens, skip_bad
         if batch_size is not None and batch_size < 1:
             raise UsageError("the batch size must be at least 1.", f"found {batch_size}")
-        if not self._settled and len(table) >= FEWEST:
+        if first := self.first_images:
             # Of the table's first rows, whatever is done already: the same each time it is resumed.
-            first = table.select(slice(0, CHECKED))
-            self._settle(next(iter(batches(first, self.preprocess, batch_size=CHECKED, workers=workers))))
-        elif not self._settled and self._auto:
-            self.record = self.record.model_copy(update={"precision": "fp32"})
+            some_rows = table.select(slice(0, first))
+            most = table.card.max_megapixels
+            images = [decode(read_bytes(path), path, max_megapixels=most) for path in some_rows.path]
+            self.settle(torch.from_numpy(np.stack([_resized(image, self.preprocess) for image in images])))
         card = EmbeddingsCard(
             provenance=Provenance.now(),
             encoder=self.record,
@@ -315,14 +428,14 @@ class Encoder:
             return open_embeddings(writer.folder)
         done = writer.done if writer is not None else set()
         todo = table.select(np.array([image not in done for image in table.image], dtype=bool))
-        size = batch_size or (8 if self.device.type == "cpu" else 64)
+        size = batch_size or self.batch_size
         kept: list[npt.NDArray[np.float32]] = []
         saved = 0  # rows of todo that are on the disk
         started = saved_at = time.monotonic()
         with Progress(len(table), f"embedding with {self.name}", "images", shown=progress) as bar:
             bar.advance(len(done))
             position = 0
-            for pixels in batches(todo, self.preprocess, batch_size=size, workers=workers):
+            for pixels in batches(todo, self.preprocess, batch_size=size, workers=workers or 2):
                 rows = todo.select(slice(position, position + len(pixels)))
                 kept.append(_require_finite(rows, self.encode(pixels).numpy()))
                 position += len(pixels)
@@ -338,6 +451,11 @@ class Encoder:
             return open_embeddings(writer.folder)
         whole = {"complete": True, "images_per_second": rate, "provenance": Provenance.now(seconds=seconds)}
         return Embeddings(np.concatenate(kept), table, card.model_copy(update=whole))
+
+
+def _resized(rgb: npt.NDArray[np.uint8], preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    bare = preprocess.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
+    return np.asarray((bare(rgb) * 255).round().to(torch.uint8).permute(1, 2, 0))
 
 
 def _require_finite(rows: Table, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

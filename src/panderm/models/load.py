@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from panderm.embeddings import EncoderRecord
+from panderm.embeddings import EncoderRecord, Engine
 from panderm.errors import UsageError, WeightsError
 from panderm.models import cards, fingerprint
 from panderm.models.cards import EncoderCard, Pool, read_encoder_card, sized
@@ -43,6 +43,7 @@ def load_encoder(
     pool: Pool | None = None,
     image_size: int | None = None,
     precision: PrecisionChoice = "fp32",
+    engine: Engine = "torch",
     device: str = "auto",
     compile: bool = False,  # noqa: A002 (torch's word)
 ) -> Encoder:
@@ -63,8 +64,10 @@ def load_encoder(
         image_size: side of the input in pixels; of PanDerm any multiple of 16. Position tables are
             resampled.
         precision: ``fp32``; ``bf16`` and ``fp16`` are faster where the hardware has them; ``auto`` takes
-            what the hardware has. Fewer bits are compared with fp32 on the first batch, and not used where
-            they change the vectors.
+            what the hardware has; ``int8`` is of the OpenVINO engine. Fewer bits are compared with fp32 on
+            the first images, and not used where they change the vectors.
+        engine: what runs the network: ``torch``, or ``openvino``, the fastest on a CPU (and the only one with
+            ``int8``).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …
         compile: compile the network (``torch.compile``): seconds to a minute at first, then faster on a GPU.
 
@@ -82,8 +85,8 @@ def load_encoder(
     if pool not in (None, "cls", "mean"):
         raise UsageError(f"pool must be cls or mean, not {pool!r}.")
     chosen = _choose(name, weights, card, image_size)
-    where = pick_device(device)
-    tried = choose(precision, where)
+    where = pick_device(device if engine == "torch" or device != "auto" else "cpu")
+    tried = choose(precision, where, engine)
     described = chosen.card
     pool = pool or (chosen.header.pool if chosen.header is not None else None)
     family = family_of(described)
@@ -117,6 +120,7 @@ def load_encoder(
         licence=described.licence,
         citation=described.citation,
         source=described.source,
+        engine=engine,
     )
     encoder = Encoder(
         network,

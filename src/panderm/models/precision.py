@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
-from panderm.embeddings import Precision
+from panderm.embeddings import Engine, Precision
 from panderm.errors import UsageError
 from panderm.statistics.similarity import centred_cosines
 
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
-CHOICES = ("auto", "fp32", "bf16", "fp16")
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+CHOICES = ("auto", "fp32", "bf16", "fp16", "int8")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Images of the first batch that are encoded both ways.
 CHECKED = 16
 FEWEST = 4
@@ -21,30 +21,45 @@ FEWEST = 4
 LEAST = 0.99
 
 
-def choose(asked: PrecisionChoice, device: torch.device) -> Precision:
+def choose(asked: PrecisionChoice, device: torch.device, engine: Engine = "torch") -> Precision:
     """Return the precision to try: for ``auto`` the fastest that the device computes natively.
 
+    ``int8`` is never chosen, only asked for: it moves the vectors.
+
     Raises:
-        UsageError: no such precision.
+        UsageError: no such precision, or one that the engine does not have.
     """
     if asked not in CHOICES:
-        raise UsageError(f"precision must be auto, fp32, bf16 or fp16, not {asked!r}.")
+        raise UsageError(f"precision must be auto, fp32, bf16, fp16 or int8, not {asked!r}.")
+    if asked == "int8" and engine != "openvino":
+        raise UsageError(
+            "precision int8 needs the OpenVINO engine.",
+            f"found engine {engine}",
+            "--engine openvino --precision int8, or --precision bf16",
+        )
+    if asked == "fp16" and engine == "openvino":
+        raise UsageError(
+            "the OpenVINO engine computes in fp32, bf16 or int8.", "found fp16", "--precision bf16"
+        )
     if asked != "auto":
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
     if device.type == "mps":
         return "fp16"
-    # Without these instructions bfloat16 is emulated, and slower than float32.
-    native = any(
+    return "bf16" if device.type == "cpu" and has_bfloat16() else "fp32"
+
+
+def has_bfloat16() -> bool:
+    """Say whether this CPU computes in bfloat16 itself; emulated, it is slower than float32."""
+    return any(
         getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx512_bf16", "amx_tile")
     )
-    return "bf16" if device.type == "cpu" and native else "fp32"
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Return the context in which a network computes at a precision."""
-    dtype = _DTYPES.get(precision)
+    dtype = DTYPES.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 

@@ -65,6 +65,11 @@ def to_srgb(image: Image.Image, profile: bytes | None = None) -> Converted:
     return Converted(flat, converted.profile, converted.problem)
 
 
+def moves_colours(profile: bytes, mode: str) -> bool:
+    """Say whether :func:`to_srgb` changes pixels of a mode ("L", "RGB", …) by this ICC profile."""
+    return _reader(profile, mode).transform is not None
+
+
 def _apply(image: Image.Image, profile: bytes | None) -> Converted:
     found = _reader(profile, image.mode) if profile else _Reader()
     if found.transform is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from panderm.data.colour import Converted, to_srgb
+from panderm.data.colour import Converted, moves_colours, to_srgb
 from panderm.data.deep import is_deep, read_deep
 from panderm.data.jpeg_quality import estimate_quality
 from panderm.data.stored import Stored, Unreadable, require_few_pixels
@@ -53,6 +53,7 @@ _TURN_BACK: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] 
     7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
     8: lambda a: a[::-1].transpose(1, 0, 2),
 }
+_INVERSE = {6: 8, 8: 6}
 # Pixels that are converted at once.
 _WHOLE = 4_000_000
 # What Pillow's own door takes for "not this format".
@@ -116,6 +117,37 @@ def _pixels(
         converted = to_srgb(image.crop((0, top, width, bottom)), profile)
         as_stored[top:bottom] = np.asarray(converted.image)
     return upright, converted
+
+
+def plain_jpeg(content: bytes, max_megapixels: float) -> tuple[int, int, int] | None:
+    """Return height and width (as stored) and EXIF orientation of a JPEG that every decoder reads alike.
+
+    Of 8 bits, grey or YCbCr by the common marks, without an ICC profile that moves colours. None for any
+    other file, and for one whose header is refused.
+    """
+    if content[:3] != b"\xff\xd8\xff":
+        return None
+    try:
+        opened = open_header(content, max_megapixels)
+    except Exception:
+        return None  # the whole decoder says why
+    with opened:
+        if opened.format not in ("JPEG", "MPO") or opened.mode not in ("L", "RGB"):
+            return None
+        layers = [layer[0] for layer in getattr(opened, "layer", ())]
+        marked = "jfif" in opened.info or layers == [1, 2, 3]
+        if opened.mode == "RGB" and not (marked and opened.info.get("adobe_transform", 1) == 1):
+            return None
+        profile = _profile(opened)
+        if profile and moves_colours(profile, opened.mode):
+            return None
+        width, height = opened.size
+        return height, width, _orientation(opened)
+
+
+def upright(stored: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Return a view of pixels (H, W, 3) that lie as in the file, turned as the EXIF orientation says."""
+    return _TURN_BACK[_INVERSE.get(orientation, orientation)](stored)
 
 
 def open_header(content: bytes, max_megapixels: float) -> ImageFile.ImageFile:

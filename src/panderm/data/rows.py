@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from panderm.data.columns import Column
 from panderm.errors import TableError, did_you_mean, plural, some
+from panderm.storage import sha256_of_json
 
 SPLITS = ("train", "val", "test")
 HELD = "held"
@@ -123,3 +124,44 @@ def lesions_of(patient: Column, group: Column) -> Column:
         for who, lesion in zip(patient, group, strict=True)
     ]
     return np.array(both, dtype=object)
+
+
+def described(columns: dict[str, Column], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a table's card says of its rows: hash, counts, and what stands in two splits.
+
+    Args:
+        columns: image, sha256, split, label, patient and group, of n rows.
+        classes: in their order.
+
+    Returns:
+        ``sha256``, ``rows``, ``classes``, ``counts``, ``patients``, ``groups``, ``warnings``, as on a card.
+    """
+    split = columns["split"]
+    lesion = lesions_of(columns["patient"], columns["group"])
+    ordered = [columns[role].tolist() for role in ("image", "split", "label", "patient", "group", "sha256")]
+    return {
+        "sha256": sha256_of_json([list(classes), *ordered]),
+        "rows": len(split),
+        "classes": classes,
+        "counts": _counts(split, columns["label"], classes),
+        "patients": _distinct(columns["patient"]),
+        "groups": _distinct(lesion),
+        "warnings": (
+            *crossing(columns["patient"], split, "patient"),
+            *crossing(lesion, split, "group"),
+            *crossing_images(columns["image"], columns["sha256"], split),
+        ),
+    }
+
+
+def _counts(split: Column, label: Column, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for name in [s for s in (*SPLITS, HELD) if s in set(split)] or [""]:
+        here = Counter(label[split == name] if name else label)
+        counts[name or "all"] = {c: here[c] for c in classes} if classes else {"": int(here[None])}
+    return counts
+
+
+def _distinct(unit: Column) -> int | None:
+    known = {x for x in unit if x is not None}
+    return len(known) or None

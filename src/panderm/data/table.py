@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -28,21 +27,18 @@ from panderm.data.lock import (
     record_of,
     split_columns,
 )
+from panderm.data.rows import SPLITS as SPLITS
 from panderm.data.rows import (
-    HELD,
-    crossing,
-    crossing_images,
+    described,
     images_folder,
-    lesions_of,
     other_ending,
     require_known_splits,
     require_unique_images,
 )
-from panderm.data.rows import SPLITS as SPLITS
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.errors import PandermWarning, TableError, plural, some
 from panderm.provenance import Record
-from panderm.storage import sha256_of_file, sha256_of_json
+from panderm.storage import sha256_of_file
 
 
 class Skipped(Record):
@@ -302,26 +298,7 @@ def check_rows(
         elif roles["label"] and columns["label"][i] is None:
             bad.append(Skipped(row=int(number[i]), image=columns["image"][i], reason="no label"))
     keep = ~np.isin(number, [b.row for b in bad])
-    sound = "a readable image and a label" if roles["label"] else "a readable image"
-    if not keep.any():
-        # Thousands of lines of the same kind would hide what is wrong: most likely the folder.
-        more = [f"and {len(bad) - 20:,} more"] if len(bad) > 20 else []
-        raise TableError(
-            f"a table must have at least one row with {sound}.",
-            [
-                f"none of {plural(len(rows), 'row')} of {rows.name} has:",
-                *(_line(b) for b in bad[:20]),
-                *more,
-            ],
-            f"images are looked for in {rows.images}: name their folder with --images",
-        )
-    if bad and not skip_bad:
-        verb = "does" if len(bad) == 1 else "do"
-        raise TableError(
-            f"every row must have {sound}.",
-            [f"{plural(len(bad), 'row')} of {rows.name} {verb} not:", *(_line(b) for b in bad)],
-            "mend them, or add --skip-bad to leave these rows out",
-        )
+    refuse_bad(bad, rows.name, rows.images, roles, of=len(rows), skip_bad=skip_bad)
     columns = {role: values[keep] for role, values in columns.items()}
     hashes = np.array([fact.sha256 for fact in facts], dtype=object)[keep]
     order = _classes(columns["label"], classes, roles["label"])
@@ -331,13 +308,8 @@ def check_rows(
         changed = moved_images(rows.lock, number[keep].tolist(), columns["image"].tolist(), hashes.tolist())
         _refuse_moved([moved for _, moved in changed], rows.name)
 
-    lesion = lesions_of(columns["patient"], columns["group"])
-    leaks = [
-        *crossing(columns["patient"], columns["split"], "patient"),
-        *crossing(lesion, columns["split"], "group"),
-        *crossing_images(columns["image"], hashes, columns["split"]),
-        *rows.unlocked,
-    ]
+    facts_of_rows = described(columns | {"sha256": hashes}, order)
+    leaks = [*facts_of_rows.pop("warnings"), *rows.unlocked]
     for leak in leaks:
         warnings.warn(leak, PandermWarning, stacklevel=3)
     card = TableCard(
@@ -345,20 +317,43 @@ def check_rows(
         csv=rows.csv,
         csv_sha256=rows.csv_sha256,
         images=rows.images,
-        sha256=_identity(columns, hashes, order),
-        rows=int(keep.sum()),
         roles=roles,
-        classes=order,
-        counts=_counts(columns["split"], columns["label"], order),
-        patients=_distinct(columns["patient"]),
-        groups=_distinct(lesion),
         skipped=tuple(bad),
         warnings=tuple(leaks),
         note=note,
         max_megapixels=max_megapixels,
         lock=held,
+        **facts_of_rows,
     )
     return Table(row=number[keep], path=rows.path[keep], sha256=hashes, card=card, **columns)
+
+
+def refuse_bad(
+    bad: Sequence[Skipped],
+    name: str,
+    images: str,
+    roles: dict[str, str | None],
+    *,
+    of: int,
+    skip_bad: bool,
+) -> None:
+    """Raise :class:`TableError` with every bad row, unless they may be left out and others are left."""
+    sound = "a readable image and a label" if roles["label"] else "a readable image"
+    lines = [f"row {one.row}: {one.image or '(empty)'}: {one.reason}" for one in bad]
+    if len(bad) == of:
+        # Thousands of lines of the same kind would hide what is wrong: most likely the folder.
+        more = [f"and {len(bad) - 20:,} more"] if len(bad) > 20 else []
+        raise TableError(
+            f"a table must have at least one row with {sound}.",
+            [f"none of {plural(of, 'row')} of {name} has:", *lines[:20], *more],
+            f"images are looked for in {images}: name their folder with --images",
+        )
+    if bad and not skip_bad:
+        raise TableError(
+            f"every row must have {sound}.",
+            [f"{plural(len(bad), 'row')} of {name} {'does' if len(bad) == 1 else 'do'} not:", *lines],
+            "mend them, or add --skip-bad to leave these rows out",
+        )
 
 
 def _lock_of(
@@ -385,10 +380,6 @@ def _refuse_moved(moved: list[Moved], name: str) -> None:
         )
 
 
-def _line(bad: Skipped) -> str:
-    return f"row {bad.row}: {bad.image or '(empty)'}: {bad.reason}"
-
-
 def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> tuple[str, ...]:
     present = {x for x in label if x is not None}
     if stated is not None:
@@ -401,21 +392,3 @@ def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> t
             )
         return order
     return in_order(present)
-
-
-def _counts(split: Column, label: Column, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for name in [s for s in (*SPLITS, HELD) if s in set(split)] or [""]:
-        here = Counter(label[split == name] if name else label)
-        counts[name or "all"] = {c: here[c] for c in classes} if classes else {"": int(here[None])}
-    return counts
-
-
-def _distinct(unit: Column) -> int | None:
-    known = {x for x in unit if x is not None}
-    return len(known) or None
-
-
-def _identity(columns: dict[str, Column], hashes: Column, classes: tuple[str, ...]) -> str:
-    ordered = [columns[role].tolist() for role in ("image", "split", "label", "patient", "group")]
-    return sha256_of_json([list(classes), *ordered, hashes.tolist()])

@@ -1,0 +1,50 @@
+"""A table without rows whose images turned out unreadable only when they were needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from panderm.data.columns import Column, in_order
+from panderm.data.rows import described
+from panderm.data.table import Skipped, Table, refuse_bad
+
+
+def leave_out(table: Table, bad: Mapping[int, str], *, skip_bad: bool) -> Table:
+    """Return a table without some rows, under a card that is true of the rest and lists what was left out.
+
+    It is the table that :func:`panderm.read_table` gives with ``skip_bad`` where it finds the same.
+
+    Args:
+        table: as it was read.
+        bad: positions in it, each with the reason.
+        skip_bad: whether rows may be left out at all.
+
+    Raises:
+        TableError: with every bad row, where none may be left out, or where none would be left.
+
+    Example:
+        >>> fewer = leave_out(table, {13: "damaged"}, skip_bad=True)  # doctest: +SKIP
+    """
+    if not bad:
+        return table
+    card = table.card
+    found = [Skipped(row=int(table.row[i]), image=table.image[i], reason=bad[i]) for i in sorted(bad)]
+    refuse_bad(found, Path(card.csv).name, card.images, card.roles, of=len(table), skip_bad=skip_bad)
+    keep = np.ones(len(table), dtype=bool)
+    keep[list(bad)] = False
+    kept = table.select(keep)
+    classes = card.classes
+    if classes == in_order({x for x in table.label if x is not None}):  # not stated: as found
+        classes = in_order({x for x in kept.label if x is not None})
+    new, old = described(_columns(kept), classes), described(_columns(table), card.classes)
+    others = tuple(told for told in card.warnings if told not in old["warnings"])
+    skipped = tuple(sorted((*card.skipped, *found), key=lambda one: one.row))
+    update = {**new, "warnings": (*new["warnings"], *others), "skipped": skipped}
+    return Table(**_columns(kept), row=kept.row, path=kept.path, card=card.model_copy(update=update))
+
+
+def _columns(table: Table) -> dict[str, Column]:
+    return {role: getattr(table, role) for role in ("image", "sha256", "split", "label", "patient", "group")}

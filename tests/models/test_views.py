@@ -615,3 +615,22 @@ def test_a_real_encoder_looks_at_the_lesion(shared: Path) -> None:
     map_ = encoder.attention(encoder.preprocess(image)[None]).mean(dim=1)[0].numpy()
     cells = inside.reshape(16, 14, 16, 14).mean(axis=(1, 3))
     assert map_[cells == 1].mean() > 2 * map_[cells == 0].mean()
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_vectors_and_tokens_of_one_pass(kind: str, look_at: Callable[[Any, int], panderm.Encoder]) -> None:
+    """The same as of a pass each, and each network with a stack of blocks needs one only."""
+    encoder = look_at(STACKS[kind](), 64)
+    both = encoder._views().with_vectors(drawn(3, 3, 64, 64))
+    assert both is not None
+    vectors, tokens = both
+    torch.testing.assert_close(tokens, encoder.tokens(drawn(3, 3, 64, 64)), rtol=TOLERANCE, atol=TOLERANCE)
+    with torch.inference_mode():
+        wanted = encoder.network(drawn(3, 3, 64, 64))
+    torch.testing.assert_close(vectors, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_a_pyramid_needs_a_pass_of_each(name: str, look_at: Callable[[Any, int], panderm.Encoder]) -> None:
+    encoder = look_at(timm.create_model(name, pretrained=False, num_classes=0), PYRAMIDS[name])
+    assert encoder._views().with_vectors(drawn(1, 3, PYRAMIDS[name], PYRAMIDS[name])) is None

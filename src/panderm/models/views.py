@@ -84,6 +84,30 @@ class Views:
         look = self._tokens_of_timm if self._timm is not None else self._tokens_of_stack
         return self._in_parts(pixels, lambda part: look(part, chosen, norm=norm), lambda: _IMAGES)
 
+    def with_vectors(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return vectors (n, D) and the last block's normed tokens (n, h, w, width) from one pass.
+
+        Float32, on the device. None where that needs a pass of each: networks without a stack of blocks.
+        """
+        stack = self._stack
+        norm = None if stack is None else stack.norm if self._timm is None else _norm_of_timm(self._timm)
+        if stack is None or norm is None:
+            return None
+        kept: dict[int, torch.Tensor] = {}
+        last = len(stack.blocks) - 1
+        with torch.inference_mode(), self._autocast():
+            part = pixels.to(self._device, torch.float32)
+            try:
+                vectors: torch.Tensor = self._watched(part, stack, {last}, kept)
+            except UsageError:
+                return None
+            tokens = kept[last]
+            patches = tokens.shape[1] - (stack.prefix or 0)
+            side = part.shape[-1] // stack.patch if stack.patch else math.isqrt(patches)
+            if patches < side * side or (stack.patch == 0 and patches > side * side):
+                return None
+            return vectors.float(), norm(tokens[:, -side * side :]).float().unflatten(1, (side, side))
+
     def attention(self, pixels: torch.Tensor, block: int, *, rollout: bool) -> torch.Tensor:
         """Return float32 on the CPU: (n, heads, h, w) of one block, or the rollout up to it, (n, h, w)."""
         stack = self._stack
@@ -146,8 +170,7 @@ class Views:
             raise self._no_norm() from None
         maps = [one.permute(0, 2, 3, 1) for one in maps]
         if norm and isinstance(getattr(self._timm, "norm", None), nn.Identity):
-            # Where patch tokens are averaged first, timm keeps the final norm for the mean.
-            after = getattr(self._timm, "fc_norm", None) or nn.Identity()
+            after = _norm_of_timm(self._timm) or nn.Identity()
             maps = [after(one) for one in maps]
         return [maps[wanted.index(block)] for block in chosen]
 
@@ -158,23 +181,32 @@ class Views:
             raise self._no_norm()
         side = part.shape[-1] // stack.patch
         kept: dict[int, torch.Tensor] = {}
+        self._watched(part, stack, set(chosen), kept)
+        if any(one.shape[1] < side**2 for one in kept.values()):
+            raise self._no_patches()
+        after = stack.norm if norm and stack.norm is not None else nn.Identity()
+        return [after(kept[number][:, -side * side :]).unflatten(1, (side, side)) for number in chosen]
+
+    def _watched(
+        self, part: torch.Tensor, stack: _Stack, chosen: set[int], kept: dict[int, torch.Tensor]
+    ) -> Any:
+        """Run the network, keep what the chosen blocks give, (n, tokens, width), and return its result."""
+
+        def keep(number: int, out: Any) -> None:
+            kept[number] = out[0] if isinstance(out, tuple) else out
+
         hooks = [
-            stack.blocks[number].register_forward_hook(
-                lambda _, __, out, number=number: kept.update(
-                    {number: out[0] if isinstance(out, tuple) else out}
-                )
-            )
-            for number in set(chosen)
+            stack.blocks[number].register_forward_hook(lambda _, __, out, number=number: keep(number, out))
+            for number in chosen
         ]
         try:
-            self._network(part)
+            result = self._network(part)
         finally:
             for hook in hooks:
                 hook.remove()
-        if any(one.ndim != 3 or one.shape[0] != len(part) or one.shape[1] < side**2 for one in kept.values()):
-            raise UsageError(f"{self._name} does not keep one token a patch.")
-        after = stack.norm if norm and stack.norm is not None else nn.Identity()
-        return [after(kept[number][:, -side * side :]).unflatten(1, (side, side)) for number in chosen]
+        if any(one.ndim != 3 or one.shape[0] != len(part) for one in kept.values()):
+            raise self._no_patches()
+        return result
 
     def _patches_a_side(self, part: torch.Tensor, stack: _Stack, seen: list[list[torch.Tensor]]) -> int:
         """Return the side of the grid, or refuse what is not attention of all tokens to all tokens."""
@@ -218,6 +250,9 @@ class Views:
             hint="encoder.tokens(pixels) gives what it says of each patch",
         )
 
+    def _no_patches(self) -> UsageError:
+        return UsageError(f"{self._name} does not keep one token a patch.")
+
     def _no_norm(self) -> UsageError:
         return UsageError(
             f"{self._name} has no final norm that its tokens could go through.",
@@ -230,6 +265,15 @@ def _find_timm(network: nn.Module) -> Any:
         if hasattr(module, "forward_intermediates") and getattr(module, "feature_info", None):
             return module
     return None
+
+
+def _norm_of_timm(network: Any) -> nn.Module | None:
+    """Return the final norm: where patch tokens are averaged first, timm keeps it for the mean."""
+    norm: nn.Module | None = getattr(network, "norm", None)
+    if not isinstance(norm, nn.Identity):
+        return norm
+    after: nn.Module | None = getattr(network, "fc_norm", None)
+    return after
 
 
 def _stack_of_timm(network: Any) -> _Stack | None:

@@ -21,6 +21,10 @@ from panderm.data.layouts.imported import import_images
 from panderm.data.mapping import map_table
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
+from panderm.embeddings.describe import describe_embeddings
+from panderm.embeddings.export import export_embeddings
+from panderm.embeddings.merge import merge_embeddings
+from panderm.embeddings.select import select_embeddings
 from panderm.exported.export import export
 from panderm.gate.check import check
 from panderm.gate.split import split
@@ -301,6 +305,11 @@ OPTIONS = {
     "data prepare": "name from out skip-missing overwrite json quiet",
     "data map": "table out label from to column indeterminate allow-unmapped overwrite json",
     "data import": "layout from out overwrite json quiet",
+    "embeddings": "",
+    "embeddings info": "embeddings verify json quiet",
+    "embeddings export": "embeddings to out tokens overwrite json quiet",
+    "embeddings merge": "embeddings out overwrite json quiet",
+    "embeddings select": "embeddings out where rows image-column skip-missing overwrite json quiet",
 }
 
 
@@ -351,7 +360,7 @@ SAME = {
     "split": ({"progress"}, split),
     "artefacts": ({"progress"}, flag_artefacts),
     "export": (
-        {"name", "precision", "device", "compile", "download", "progress", "probe"},
+        {"name", "precision", "engine", "device", "compile", "download", "progress", "probe"},
         load_encoder,
         export,
     ),
@@ -361,6 +370,10 @@ SAME = {
     "data prepare": ({"folder", "progress"}, prepare),
     "data map": ({"taxonomy"}, map_table),
     "data import": ({"folder", "progress"}, import_images),
+    "embeddings info": ({"progress"}, describe_embeddings),
+    "embeddings export": ({"progress"}, export_embeddings),
+    "embeddings merge": ({"progress"}, merge_embeddings),
+    "embeddings select": ({"progress"}, select_embeddings),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {

@@ -5,6 +5,7 @@ from panderm.cli.check import check as _check
 from panderm.cli.data import data as _data
 from panderm.cli.data_import import import_ as _import
 from panderm.cli.data_map import map_ as _map
+from panderm.cli.embeddings import embeddings as _embeddings
 from panderm.cli.export import export as _export
 from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
@@ -20,5 +21,6 @@ app.add_typer(_models, name="models")
 _data.command(name="map")(_map)
 _data.command(name="import")(_import)
 app.add_typer(_data, name="data")
+app.add_typer(_embeddings, name="embeddings")
 
 __all__ = ["app", "main"]

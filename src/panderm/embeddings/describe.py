@@ -1,4 +1,4 @@
-"""What is inside an embeddings folder: encoder, table, files, numbers; and whether all is as the card says."""
+"""What is inside an embeddings folder: encoder, table, files, numbers; whether all is as written."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 
 from panderm.data.images import ImageError, read_bytes
 from panderm.embeddings.card import EmbeddingsCard, Part
+from panderm.embeddings.made import shards
 from panderm.embeddings.numbers import Numbers, numbers_of
-from panderm.embeddings.opened import Embeddings, open_embeddings, unreadable
+from panderm.embeddings.opened import Embeddings, open_embeddings
+from panderm.embeddings.parts import unreadable
 from panderm.errors import ArtifactError, plural
 from panderm.progress import Progress, in_threads
 from panderm.provenance import read_card
@@ -92,8 +94,7 @@ def describe_embeddings(embeddings: Path | str, *, verify: bool = False, progres
     """
     folder = Path(embeddings)
     card = read_card(folder, EmbeddingsCard, "embeddings")
-    shards = _shards(folder)
-    waiting = sum(_rows_of(shard) for shard in shards)
+    waiting = sum(_rows_of(shard) for shard in shards(folder))
     if not card.complete:
         stopped = (f"{folder} is not finished: {waiting:,} of {plural(card.rows, 'row')}",) * verify
         size = sum(shard.stat().st_size for shard in folder.glob("made/*.parquet"))
@@ -118,11 +119,6 @@ def describe_embeddings(embeddings: Path | str, *, verify: bool = False, progres
         )
     size = sum(part.bytes for part in (*card.parts, *card.token_parts))
     return Described(folder, card, card.rows, waiting, size, numbers, verify, tuple(findings))
-
-
-def _shards(folder: Path) -> list[Path]:
-    """Return the shards in the making that hold vectors, those of all ranks."""
-    return sorted(p for p in folder.glob("made/*.parquet") if not p.name.endswith(".tokens.parquet"))
 
 
 def _rows_of(shard: Path) -> int:
@@ -161,7 +157,8 @@ def _images_that_differ(emb: Embeddings, *, progress: bool) -> list[str]:
         except ImageError as error:
             return "; ".join(error.found)
         if now != rows.sha256[i]:
-            return f"{rows.path[i]}: another file than was embedded (sha256 {rows.sha256[i][:12]}, now {now[:12]})"
+            was = rows.sha256[i][:12]
+            return f"{rows.path[i]}: another file than was embedded (sha256 {was}, now {now[:12]})"
         return None
 
     workers = min(8, os.cpu_count() or 1)

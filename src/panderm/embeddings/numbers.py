@@ -50,7 +50,7 @@ def numbers_of(emb: Embeddings, *, progress: bool = True) -> Numbers:
     with Progress(n, "looking at vectors", "vectors", shown=progress) as bar:
         for start, block in blocks_of(emb.vectors, _BYTES):
             at = slice(start, start + len(block))
-            # A vector of large numbers would overflow in float32, and one with a NaN have no norm: that is told.
+            # In float32 the square of a large number would overflow.
             norms[at] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
             keys[at] = (block.view(np.uint32) * odd).sum(axis=1, dtype=np.uint64)
             bar.advance(len(block))

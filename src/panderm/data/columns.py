@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from panderm.errors import TableError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Column = npt.NDArray[np.object_]
 
@@ -87,6 +91,13 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise TableError("the table must exist.", f"found no file {path}") from None
     except (OSError, pa.ArrowException) as error:
         raise TableError("a table must be a CSV or Parquet file.", f"{path}: {error}") from None
+    return cells_of(table, str(path))
+
+
+def cells_of(table: pa.Table, path: str) -> pd.DataFrame:
+    """Return the scalar columns of an Arrow table as strings, as :func:`read_parquet` does."""
+    import pyarrow as pa
+
     cells: dict[str, list[str]] = {}
     left_out: dict[str, str] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):

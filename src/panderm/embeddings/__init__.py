@@ -12,5 +12,6 @@ from panderm.embeddings.opened import Embeddings as Embeddings
 from panderm.embeddings.opened import open_embeddings as open_embeddings
 from panderm.embeddings.opened import require_same_encoder as require_same_encoder
 from panderm.embeddings.opened import require_same_table as require_same_table
-from panderm.embeddings.opened import unreadable as unreadable
+from panderm.embeddings.parts import unreadable as unreadable
+from panderm.embeddings.vectors import MappedVectors as MappedVectors
 from panderm.embeddings.writer import EmbeddingsWriter as EmbeddingsWriter

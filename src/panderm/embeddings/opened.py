@@ -1,34 +1,36 @@
-"""Embeddings on disk: ``X.emb/`` holds Parquet shards, one row per image, and ``card.json``.
-
-A shard is written whole or not at all, so that a killed run keeps what it had and goes on from there.
-"""
+"""Embeddings on disk, opened: vectors joined to the rows of the table they came from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from panderm.data.table import Table, TableCard
-from panderm.embeddings.card import EmbeddingsCard, EncoderRecord
+from panderm.embeddings.card import EmbeddingsCard, EncoderRecord, Part
+from panderm.embeddings.known import Known, open_part
+from panderm.embeddings.parts import COLUMNS, KEYS, ROWS, PartFile, token_layout, vector_layout
+from panderm.embeddings.vectors import MappedVectors
 from panderm.errors import ArtifactError, ParentsError, plural
 from panderm.provenance import read_card
 
-_COLUMNS = ("image", "path", "sha256", "split", "label", "patient", "group")
 
-
-@dataclass(frozen=True)
 class Embeddings:
     """N vectors of D numbers, joined to the rows of the table they came from.
 
     Attributes:
-        vectors: float32 (n, D).
-        rows: the n rows, in the table's order: image, path, sha256, split, label, patient, group.
+        vectors: float32 (n, D). Of a folder of one part an array in memory; of more parts a
+            :class:`panderm.embeddings.MappedVectors`, which is indexed and computed with as an array is, and
+            read where it is asked for.
+        rows: the n rows, in the table's order: image, path, sha256, split, label, patient, group; read when
+            they are first asked for.
+        tokens: patch tokens, float16 (n, h, w, D), mapped as vectors are; None where there are none.
         card: what made them.
         path: the folder, or None where they were never written.
 
@@ -37,13 +39,40 @@ class Embeddings:
         >>> X, y = emb.vectors, emb.rows.label  # doctest: +SKIP
     """
 
-    vectors: npt.NDArray[np.float32]
-    rows: Table
-    card: EmbeddingsCard
-    path: Path | None = None
+    def __init__(
+        self,
+        vectors: npt.NDArray[np.float32] | MappedVectors,
+        rows: Table | Callable[[], Table],
+        card: EmbeddingsCard,
+        path: Path | None = None,
+        *,
+        tokens: npt.NDArray[np.float16] | MappedVectors | Callable[[], MappedVectors] | None = None,
+    ) -> None:
+        # Whoever computes with them need not know which of the two they are.
+        self.vectors = cast("npt.NDArray[np.float32]", vectors)
+        self.card = card
+        self.path = path
+        self._rows = rows
+        self._tokens = tokens
+
+    @cached_property
+    def rows(self) -> Table:
+        """The n rows, in the table's order."""
+        return self._rows if isinstance(self._rows, Table) else self._rows()
+
+    @cached_property
+    def tokens(self) -> npt.NDArray[np.float16] | None:
+        """Patch tokens, float16 (n, h, w, D), mapped; None where there are none."""
+        mapped = isinstance(self._tokens, MappedVectors)
+        found = self._tokens() if callable(self._tokens) and not mapped else self._tokens
+        return cast("npt.NDArray[np.float16] | None", found)
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def __repr__(self) -> str:
+        tokens = "" if self._tokens is None else ", with patch tokens"
+        return f"Embeddings({len(self):,} images × {self.dim} by {self.card.encoder.name}{tokens})"
 
     @property
     def dim(self) -> int:
@@ -51,8 +80,22 @@ class Embeddings:
         return int(self.vectors.shape[1])
 
     def select(self, chosen: npt.NDArray[Any]) -> Embeddings:
-        """Return the chosen rows (boolean mask or positions) under the same card."""
-        return Embeddings(self.vectors[chosen], self.rows.select(chosen), self.card, self.path)
+        """Return the chosen rows (boolean mask or positions) under the same card.
+
+        Of mapped vectors only the chosen rows are read; tokens stay unread.
+        """
+
+        def rows() -> Table:
+            return self.rows.select(chosen)
+
+        def tokens() -> Any:
+            held: Any = self.tokens
+            return held.select(chosen) if isinstance(held, MappedVectors) else held[chosen]
+
+        vectors = self.vectors[chosen]
+        return Embeddings(
+            vectors, rows, self.card, self.path, tokens=None if self._tokens is None else tokens
+        )
 
 
 def open_embeddings(
@@ -60,11 +103,14 @@ def open_embeddings(
 ) -> Embeddings:
     """Open an embeddings folder.
 
+    A folder of one part (128 MiB of vectors) is read and compared with the sha256 on its card; one of more
+    parts is mapped, and opened without reading it, however large.
+
     Args:
         path: the folder, ``X.emb``.
         encoder: where given, an :class:`panderm.Encoder`: the folder must hold its embeddings.
         table: where given, a :class:`panderm.Table`: the folder must hold the embeddings of its rows.
-        partial: accept a folder whose run was stopped before its end.
+        partial: accept a folder whose first run was stopped before its end: the rows it has so far.
 
     Raises:
         ArtifactError: not such a folder, unfinished, damaged, or of another encoder or table.
@@ -86,56 +132,80 @@ def open_embeddings(
             f"{folder} was stopped before its end",
             "run the same panderm embed command again; it goes on where it stopped",
         )
-    shards = read_shards(folder, card)
-    if shards.num_rows > card.rows or (shards.num_rows < card.rows and not partial):
+    return _finished(folder, card) if card.complete else _unfinished(folder, card)
+
+
+def _finished(folder: Path, card: EmbeddingsCard) -> Embeddings:
+    held = sum(part.rows for part in card.parts if (folder / part.name).exists())
+    if held != card.rows:
         raise ArtifactError(
             "an embeddings folder must hold every row its card names.",
-            f"{folder} holds {shards.num_rows:,} of {plural(card.rows, 'row')}",
-            "run panderm embed again; it makes only what is missing"
-            if shards.num_rows < card.rows
-            else "embed again with --overwrite",
+            f"{folder} holds {held:,} of {plural(card.rows, 'row')}",
+            "run panderm embed again; it makes only what is missing",
         )
-    order = np.argsort(shards["row"].to_numpy(), kind="stable")
-    columns = {name: np.array(shards[name].to_pylist(), dtype=object)[order] for name in _COLUMNS}
-    rows = Table(row=shards["row"].to_numpy()[order], card=card.table, **columns)
-    return Embeddings(_vectors(shards)[order], rows, card, folder)
+    layout = vector_layout(card.encoder.dim)
+    files = [open_part(folder, part, layout) for part in card.parts]
+    blocks = [block for file in files for block in file.blocks()]
+    vectors: npt.NDArray[np.float32] | MappedVectors = MappedVectors(blocks, layout.tail, layout.dtype)
+    if len(files) == 1:
+        _require_as_written(files[0], card.parts[0])
+        vectors = np.asarray(vectors)
+    tokens: Callable[[], MappedVectors] | None = None
+    if card.tokens is not None:
+        of_tokens = token_layout(card.tokens)
+
+        def tokens() -> MappedVectors:
+            beside = [open_part(folder, part, of_tokens) for part in card.token_parts]
+            _require_same_rows(files, beside, card)
+            blocks = [block for file in beside for block in file.blocks()]
+            return MappedVectors(blocks, of_tokens.tail, of_tokens.dtype)
+
+    return Embeddings(vectors, lambda: _table(files, card), card, folder, tokens=tokens)
 
 
-def read_shards(folder: Path, card: EmbeddingsCard) -> pa.Table:
-    """Read all shards of a folder as one Arrow table, checking each against the card."""
-    wanted = pa.list_(pa.float32(), card.encoder.dim)
-    schema = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in _COLUMNS), ("vector", wanted)])
-    shards = []
-    for part in _parts(folder):
-        try:
-            shard = pq.read_table(part)
-            shards.append(shard.select(schema.names).cast(schema))
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise ArtifactError(
-                "every shard of an embeddings folder must be readable.",
-                unreadable(part, error),
-                "remove this shard and run panderm embed again; it makes only what is missing",
-            ) from None
-    return pa.concat_tables(shards) if shards else schema.empty_table()
+def _unfinished(folder: Path, card: EmbeddingsCard) -> Embeddings:
+    """Return what the shards of an unfinished first run hold."""
+    known = Known(folder, card)
+    rows, vectors, tokens = known.made()
+    return Embeddings(vectors, as_table(rows, card), card, folder, tokens=tokens)
 
 
-def unreadable(path: Path, error: Exception) -> str:
-    """Say of a Parquet file why it cannot be read; pyarrow's own words are for programmers."""
-    if isinstance(error, FileNotFoundError):
-        return f"{path} is not there"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{path}: {error.strerror}"
-    return f"{path} is damaged"
+def _table(files: list[PartFile], card: EmbeddingsCard) -> Table:
+    return as_table(pa.concat_tables([ROWS.empty_table(), *(file.read_rows(ROWS) for file in files)]), card)
 
 
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"part-{'[0-9]' * 5}.parquet"))
+def as_table(rows: pa.Table, card: EmbeddingsCard) -> Table:
+    """Return Arrow columns as rows of the card's table."""
+    columns = {name: np.array(rows[name].to_pylist(), dtype=object) for name in COLUMNS}
+    return Table(row=rows["row"].to_numpy(), card=card.table, **columns)
 
 
-def _vectors(shards: pa.Table) -> npt.NDArray[np.float32]:
-    vectors = shards["vector"].combine_chunks()
-    flat = vectors.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(len(vectors), vectors.type.list_size)
+def _require_as_written(file: PartFile, part: Part) -> None:
+    """Raise where a part of the card's size is not of its sha256; another tool makes another size."""
+    if file.path.stat().st_size != part.bytes:
+        return
+    with file.path.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found != part.sha256:
+        raise file.damaged(f"{file.path} is damaged: it is not what was written")
+
+
+def _require_same_rows(files: list[PartFile], beside: list[PartFile], card: EmbeddingsCard) -> None:
+    """Raise where tokens lie in another order than vectors: a tool may have sorted one of them."""
+    pairs = ((files, card.parts), (beside, card.token_parts))
+    if all(
+        file.path.stat().st_size == part.bytes
+        for held, parts in pairs
+        for file, part in zip(held, parts, strict=True)
+    ):
+        return
+    ours, theirs = (pa.concat_tables([file.read_rows(KEYS) for file in held]) for held in (files, beside))
+    if not ours.equals(theirs):
+        raise ArtifactError(
+            "patch tokens must lie in the order of their vectors.",
+            f"{files[0].path.parent}: another tool has written its files again, in another order",
+            "embed again with --overwrite",
+        )
 
 
 def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderRecord) -> None:
@@ -152,6 +222,27 @@ def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderReco
             ],
             "choose another --out, or add --overwrite to replace the folder",
         )
+
+
+def require_same_making(folder: Path, holds: EmbeddingsCard, wanted: EmbeddingsCard) -> None:
+    """Raise :class:`ParentsError` where a folder's encoder, decoding or tokens are not those wanted."""
+    require_same_encoder(folder, holds.encoder, wanted.encoder)
+    ours, theirs = (_making(card) for card in (holds, wanted))
+    if ours != theirs:
+        raise ParentsError(
+            "embeddings of one folder must be made in one way.",
+            [f"{folder} was made {ours}", f"this is {theirs}"],
+            "choose another --out, or add --overwrite to replace the folder",
+        )
+
+
+def _making(card: EmbeddingsCard) -> str:
+    decoding = "with --exact" if card.decoding.exact else "without --exact"
+    tokens = "without tokens"
+    if card.tokens is not None:
+        rows, columns = card.tokens.grid
+        tokens = f"with tokens ({rows} × {columns} × {card.tokens.dim})"
+    return f"{decoding}, {tokens}"
 
 
 def require_same_table(folder: Path, holds: TableCard, wanted: TableCard) -> None:

@@ -208,6 +208,7 @@ class Encoder:
                 "leave --engine out, or --tokens",
             )
         both = self._torch.run_with_tokens(rgb, self._precision())
+        both = both or self._views().with_vectors(normalised(rgb.to(self.device), self.preprocess))
         if both is not None:
             return self._as_vectors(both[0], len(rgb)), both[1].to(torch.float16).clone()
         maps = self._views().tokens(normalised(rgb, self.preprocess), (-1,), norm=True)[0]
@@ -423,17 +424,16 @@ class Encoder:
             rows=len(table),
             drift=self.drift,
         )
-        writer = None if out is None else EmbeddingsWriter(Path(out), card, overwrite=overwrite)
-        if writer is not None and writer.card.complete:
+        writer = None if out is None else EmbeddingsWriter(Path(out), card, table, overwrite=overwrite)
+        if writer is not None and writer.complete:
             return open_embeddings(writer.folder)
-        done = writer.done if writer is not None else set()
-        todo = table.select(np.array([image not in done for image in table.image], dtype=bool))
+        todo = table if writer is None else table.select(writer.todo)
         size = batch_size or self.batch_size
         kept: list[npt.NDArray[np.float32]] = []
         saved = 0  # rows of todo that are on the disk
         started = saved_at = time.monotonic()
         with Progress(len(table), f"embedding with {self.name}", "images", shown=progress) as bar:
-            bar.advance(len(done))
+            bar.advance(len(table) - len(todo))
             position = 0
             for pixels in batches(todo, self.preprocess, batch_size=size, workers=workers or 2):
                 rows = todo.select(slice(position, position + len(pixels)))
@@ -447,7 +447,7 @@ class Encoder:
         seconds = time.monotonic() - started
         rate = len(todo) / seconds if len(todo) else None
         if writer is not None:
-            writer.finish(seconds=seconds, images_per_second=rate)
+            writer.finish(table=table, seconds=seconds, images_per_second=rate)
             return open_embeddings(writer.folder)
         whole = {"complete": True, "images_per_second": rate, "provenance": Provenance.now(seconds=seconds)}
         return Embeddings(np.concatenate(kept), table, card.model_copy(update=whole))

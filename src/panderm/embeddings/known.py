@@ -1,0 +1,225 @@
+"""All rows that a store has vectors of, wherever they lie, known by image and sha256."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from panderm.data.table import Table
+from panderm.embeddings.card import EmbeddingsCard, Part
+from panderm.embeddings.made import open_shard, shards, tokens_beside
+from panderm.embeddings.parts import KEYS, ROWS, Layout, PartFile, token_layout, vector_layout
+from panderm.embeddings.vectors import Array, Block, MappedVectors
+from panderm.errors import ArtifactError
+
+_SHIFT = 40  # a place is the number of its source and the row there, in one integer
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or all the parts of the card: rows that lie together.
+
+    Attributes:
+        kind: ``parts`` of the card, a shard just ``made``, or rows ``removed`` from the table and kept aside.
+        files: of the vectors.
+        starts: the row at which each of them begins.
+        vectors: their numbers.
+        tokens: their patch tokens, where the store has them.
+    """
+
+    kind: Literal["parts", "made", "removed"]
+    files: tuple[PartFile, ...]
+    starts: tuple[int, ...]
+    vectors: MappedVectors
+    tokens: MappedVectors | None
+
+    def read_rows(self, at: npt.NDArray[np.int64], schema: pa.Schema) -> pa.Table:
+        """Read the columns beside the vectors, of some rows in ascending order."""
+        pieces = [schema.empty_table()]
+        for file, start in zip(self.files, self.starts, strict=True):
+            here = at[(at >= start) & (at < start + file.rows)] - start
+            if len(here):
+                pieces.append(file.read_rows(schema).take(pa.array(here)))
+        return pa.concat_tables(pieces).combine_chunks()
+
+
+class Known:
+    """The rows of a store: of its card's parts, in the making, and kept aside.
+
+    Attributes:
+        sources: where they lie.
+        images: the names of those that are not kept aside.
+        aside: which rows are kept aside.
+        twice: images that were made more than once; the first counts.
+
+    Raises:
+        ArtifactError: a part of the card cannot be read. One that is gone is made again.
+    """
+
+    def __init__(self, folder: Path, card: EmbeddingsCard) -> None:
+        self._vectors = vector_layout(card.encoder.dim)
+        self._tokens = None if card.tokens is None else token_layout(card.tokens)
+        self.sources: list[Source] = []
+        self.images: set[str] = set()
+        self.aside: set[str] = set()
+        self.twice: list[str] = []
+        self._places: dict[str, int] = {}
+        if card.parts:
+            self._add_parts(folder, card)
+        for path in shards(folder):
+            opened = open_shard(path, self._vectors, self._tokens)
+            if opened is not None:
+                self._add_file("made", *opened)
+        for path in sorted(folder.glob("removed-*.parquet")):
+            if not path.name.endswith(".tokens.parquet"):
+                self._add_removed(path)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def locate(self, table: Table) -> Places:
+        """Return the place of each row of a table, -1 where there is none."""
+        found = (self._places.get(_key(*row), -1) for row in zip(table.image, table.sha256, strict=True))
+        return np.fromiter(found, np.int64, len(table))
+
+    def left_over(self, used: Places) -> Places:
+        """Return the places of rows that are neither used nor kept aside already."""
+        there = np.array([p for key, p in self._places.items() if key not in self.aside], dtype=np.int64)
+        return np.setdiff1d(there, used)
+
+    def numbers(self, places: Places, layout: Layout) -> Array:
+        """Return the vectors or tokens at some places."""
+        rows = np.empty((len(places), *layout.tail), layout.dtype)
+        for number, source, here in self.by_source(places):
+            held = source.vectors if layout.column == "vector" else source.tokens
+            assert held is not None, number
+            rows[here] = held[_row(places[here])]
+        return rows
+
+    def by_source(self, places: Places) -> list[tuple[int, Source, npt.NDArray[np.int64]]]:
+        """Return, for each source that some places lie in, which of them lie there."""
+        numbers = places >> _SHIFT
+        return [(int(n), self.sources[n], np.flatnonzero(numbers == n)) for n in np.unique(numbers)]
+
+    def rows_at(self, places: Places, schema: pa.Schema) -> pa.Table:
+        """Read the columns beside the numbers at some places that are in ascending order."""
+        pieces = [source.read_rows(_row(places[here]), schema) for _, source, here in self.by_source(places)]
+        return pa.concat_tables([schema.empty_table(), *pieces]).combine_chunks()
+
+    def made(self) -> tuple[pa.Table, MappedVectors, MappedVectors | None]:
+        """Return what lies in shards, each row once, in the table's order: rows, vectors, tokens."""
+        there = np.array(list(self._places.values()), np.int64)
+        kinds = np.array([source.kind == "made" for source in self.sources], bool)
+        places = np.sort(there[kinds[there >> _SHIFT]] if len(kinds) else there)
+        rows = self.rows_at(places, ROWS)
+        held = [source for source in self.sources if source.kind == "made"]
+        vectors = _joined(self._vectors, [source.vectors for source in held])
+        tokens = None
+        if self._tokens is not None:
+            tokens = _joined(self._tokens, [source.tokens for source in held if source.tokens is not None])
+        starts = np.cumsum([0, *(len(source.vectors) for source in held)])
+        at = np.array([starts[number] for number, _, here in self.by_source(places) for _ in here], np.int64)
+        order = np.argsort(rows["row"].to_numpy(), kind="stable")
+        at = (at + _row(places))[order]
+        return rows.take(pa.array(order)), vectors.select(at), None if tokens is None else tokens.select(at)
+
+    def _add_parts(self, folder: Path, card: EmbeddingsCard) -> None:
+        files, starts, blocks, there = [], [], [], np.ones(card.rows, dtype=bool)
+        for part, start in zip(card.parts, starts_of(card.parts), strict=True):
+            stop = start + part.rows
+            if not (folder / part.name).exists():
+                there[start:stop] = False
+                blocks.append(Block(part.rows, lambda: np.empty(0)))
+                continue
+            file = open_part(folder, part, self._vectors)
+            files.append(file)
+            starts.append(start)
+            blocks += file.blocks()
+        tokens = None
+        if self._tokens is not None:
+            held = []
+            for part, start in zip(card.token_parts, starts_of(card.token_parts), strict=True):
+                if not (folder / part.name).exists():
+                    there[start : start + part.rows] = False
+                    held.append(Block(part.rows, lambda: np.empty(0)))
+                    continue
+                held += open_part(folder, part, self._tokens).blocks()
+            tokens = MappedVectors(held, self._tokens.tail, self._tokens.dtype)
+        vectors = MappedVectors(blocks, self._vectors.tail, self._vectors.dtype)
+        self.sources.append(Source("parts", tuple(files), tuple(starts), vectors, tokens))
+        for file, start in zip(files, starts, strict=True):
+            self._add(file, start, there[start : start + file.rows])
+
+    def _add_file(self, kind: Literal["made", "removed"], file: PartFile, beside: PartFile | None) -> None:
+        vectors = MappedVectors(file.blocks(), self._vectors.tail, self._vectors.dtype)
+        tokens = None
+        if beside is not None:
+            tokens = MappedVectors(beside.blocks(), beside.layout.tail, beside.layout.dtype)
+        self.sources.append(Source(kind, (file,), (0,), vectors, tokens))
+        self._add(file, 0, np.ones(file.rows, dtype=bool))
+
+    def _add_removed(self, path: Path) -> None:
+        """Take in rows kept aside; what cannot be used is left alone."""
+        beside = tokens_beside(path)
+        try:
+            file = PartFile(path, self._vectors)
+            tokens = None if self._tokens is None else PartFile(beside, self._tokens)
+        except ArtifactError:
+            return
+        if file.sound() and (tokens is None or tokens.rows == file.rows):
+            self._add_file("removed", file, tokens)
+
+    def _add(self, file: PartFile, start: int, there: npt.NDArray[np.bool_]) -> None:
+        number = len(self.sources) - 1
+        kind = self.sources[number].kind
+        rows = file.read_rows(KEYS)
+        names, hashes = rows["image"].to_pylist(), rows["sha256"].to_pylist()
+        for i in np.flatnonzero(there).tolist():
+            key = _key(names[i], hashes[i])
+            place = (number << _SHIFT) + start + i
+            if kind == "removed":
+                self.aside.add(key)
+            else:
+                self.images.add(names[i])
+            if self._places.setdefault(key, place) != place and kind == "made":
+                self.twice.append(names[i])
+
+
+def _joined(layout: Layout, held: list[MappedVectors]) -> MappedVectors:
+    return MappedVectors([block for one in held for block in one.held], layout.tail, layout.dtype)
+
+
+def starts_of(parts: tuple[Part, ...]) -> list[int]:
+    """Return the row at which each part begins."""
+    return list(accumulate((part.rows for part in parts[:-1]), initial=0)) if parts else []
+
+
+def open_part(folder: Path, part: Part, layout: Layout) -> PartFile:
+    """Open a part that the card names, and see that it holds the rows that the card says.
+
+    Raises:
+        ArtifactError: it is not there, cannot be read, or holds another number of rows.
+    """
+    file = PartFile(folder / part.name, layout)
+    if file.rows != part.rows:
+        raise ArtifactError(
+            "an embeddings folder must hold every row its card names.",
+            f"{file.path} holds {file.rows:,} of {part.rows:,} rows",
+            "remove this file and run panderm embed again; it makes only what is missing",
+        )
+    return file
+
+
+def _row(places: Places) -> npt.NDArray[np.int64]:
+    return places & ((1 << _SHIFT) - 1)
+
+
+def _key(image: str, sha256: str) -> str:
+    return sha256 + image

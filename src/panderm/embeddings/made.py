@@ -1,0 +1,77 @@
+"""Shards in the making: ``made/<rank>-<number>.parquet``, whole or absent, each of some rows of the table."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+from panderm.data.table import Table
+from panderm.embeddings.parts import KEYS, Layout, PartFile, rows_of, write_part
+from panderm.embeddings.vectors import Array
+from panderm.errors import ArtifactError, PandermWarning
+from panderm.storage import new_file
+
+MADE = "made"
+_SHARD = re.compile(r"(\d+)-(\d+)(\.tokens)?\.parquet")
+
+
+def write_shard(
+    folder: Path, rank: int, rows: Table, vectors: tuple[Layout, Array], tokens: tuple[Layout, Array] | None
+) -> Path:
+    """Write the vectors of some rows, and their tokens before them; return the shard's path."""
+    made = folder / MADE
+    number = 1 + max((int(m[2]) for m in _matches(made) if int(m[1]) == rank), default=-1)
+    path = made / f"{rank}-{number:05d}.parquet"
+    if tokens is not None:
+        with new_file(tokens_beside(path)) as temporary:
+            write_part(temporary, tokens[0], [(rows_of(rows, KEYS), tokens[1])])
+    with new_file(path) as temporary:
+        write_part(temporary, vectors[0], [(rows_of(rows), vectors[1])])
+    return path
+
+
+def shards(folder: Path) -> list[Path]:
+    """Return the shards of all ranks, in order; tokens without their vectors are none."""
+    found = [m for m in _matches(folder / MADE) if not m[3]]
+    return [folder / MADE / m[0] for m in sorted(found, key=lambda m: (int(m[1]), int(m[2])))]
+
+
+def tokens_beside(path: Path) -> Path:
+    """Return where the tokens of a shard's rows lie."""
+    return path.with_name(f"{path.name.removesuffix('.parquet')}.tokens.parquet")
+
+
+def open_shard(path: Path, vectors: Layout, tokens: Layout | None) -> tuple[PartFile, PartFile | None] | None:
+    """Open a shard; one that is damaged is set aside, and its rows count as not made."""
+    try:
+        opened = PartFile(path, vectors)
+        if not opened.sound():
+            raise opened.damaged(f"{path} is damaged")
+        if tokens is None:
+            return opened, None
+        beside = PartFile(tokens_beside(path), tokens)
+        if beside.rows != opened.rows:
+            raise opened.damaged(f"{beside.path} holds other rows than {path.name}")
+    except ArtifactError as error:
+        set_aside(path, error)
+        return None
+    return opened, beside
+
+
+def set_aside(path: Path, error: ArtifactError) -> None:
+    """Rename a damaged shard, so that its rows are made again, and say so."""
+    for one in (path, tokens_beside(path)):
+        if one.exists():
+            one.replace(one.with_name(f"{one.name}.damaged"))
+    warnings.warn(
+        f"{'; '.join(error.found)}: set aside as {path.name}.damaged, its rows are made again",
+        PandermWarning,
+        stacklevel=2,
+    )
+
+
+def _matches(made: Path) -> list[re.Match[str]]:
+    if not made.is_dir():
+        return []
+    return [m for p in made.iterdir() if (m := _SHARD.fullmatch(p.name))]

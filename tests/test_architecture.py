@@ -35,6 +35,7 @@ from panderm.models.load import load_encoder
 from panderm.models.pulling import pull
 from panderm.pipeline import demo, run
 from panderm.report import Report
+from panderm.report.embedding_map import EmbeddingMap, map_embeddings
 from panderm.scores import evaluate
 from panderm.tasks.probe import probe
 
@@ -44,6 +45,7 @@ FLOORS = [
     *(
         "weights",
         "models",
+        "cluster",
         "training",
         "gate",
         "tasks",
@@ -292,6 +294,8 @@ OPTIONS = {
     "keep-test embeddings no-images skip-bad max-megapixels verify overwrite json quiet",
     "artefacts": "table out images image-column masks mask-column max-megapixels workers overwrite json "
     "quiet",
+    "map": "embeddings out color columns image-column only-color method n-neighbors min-dist metric pca seed "
+    "thumbnails no-thumbnails png csv workers overwrite json quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
     "convert": "source out encoder card pool to overwrite json",
     "models": "json",
@@ -359,6 +363,7 @@ SAME = {
     "check": ({"progress"}, check),
     "split": ({"progress"}, split),
     "artefacts": ({"progress"}, flag_artefacts),
+    "map": ({"path", "progress"}, map_embeddings, EmbeddingMap.save),
     "export": (
         {"name", "precision", "engine", "device", "compile", "download", "progress", "probe"},
         load_encoder,
@@ -381,6 +386,7 @@ WRITES = {
     "evaluate": {"out", "published-csv"},
     "report": {"out"},
     "embed": {"table", "encoder"},
+    "map": {"out", "png", "csv", "no-thumbnails"},
     "export": {"with"},
     "check": {"out"},
     "split": {"verify"},

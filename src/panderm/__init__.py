@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from panderm.predictions import open_predictions as open_predictions
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
+    from panderm.report.embedding_map import EmbeddingMap as EmbeddingMap
+    from panderm.report.embedding_map import map_embeddings as map_embeddings
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
     from panderm.tasks.probe import probe as probe
@@ -91,6 +93,8 @@ _HOMES = {
     "open_predictions": "panderm.predictions",
     "Report": "panderm.report",
     "CheckPage": "panderm.report.check_page",
+    "EmbeddingMap": "panderm.report.embedding_map",
+    "map_embeddings": "panderm.report.embedding_map",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",
     "LinearProbe": "panderm.training.linear_probe",

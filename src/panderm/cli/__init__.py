@@ -7,6 +7,7 @@ from panderm.cli.data_import import import_ as _import
 from panderm.cli.data_map import map_ as _map
 from panderm.cli.embeddings import embeddings as _embeddings
 from panderm.cli.export import export as _export
+from panderm.cli.map import map_ as _embedding_map
 from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
 from panderm.cli.split import split as _split
@@ -15,6 +16,7 @@ from panderm.cli.verbs import app, main
 app.command(name="check")(_check)
 app.command(name="split")(_split)
 app.command(name="artefacts")(_artefacts)
+app.command(name="map")(_embedding_map)
 app.command(name="export")(_export)
 app.command(name="convert")(_convert)
 app.add_typer(_models, name="models")

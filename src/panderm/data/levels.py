@@ -69,7 +69,7 @@ def cut_into_levels(
     """
     full = np.array([cell is not None for cell in cells], dtype=bool)
     known = cells[full]
-    words = sorted({cell for cell in known if not _is_number(cell)})
+    words = sorted({cell for cell in known if not is_number(cell)})
     if edges is not None and words:
         raise TableError(
             "only a column of numbers can be cut into bands.",
@@ -81,7 +81,7 @@ def cut_into_levels(
         names, codes, cut = (*_as_they_are(known), None)
     else:
         known = whole_numbers(known)
-        numbers = {float(cell) for cell in everywhere if _is_number(cell)}
+        numbers = {float(cell) for cell in everywhere if is_number(cell)}
         names, codes, cut = _numbers(known, column, edges, as_they_are=len(numbers) <= MOST_NUMBERS)
     if len(names) > MOST_LEVELS:
         hint = "merge them in a column of their own, and name that one"
@@ -98,7 +98,8 @@ def cut_into_levels(
     return Levels(names if full.all() else (*names, EMPTY), all_codes, cut, unseen)
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Say whether a cell is a finite number, ``12``, ``-0.5``, ``1e3``."""
     return _NUMBER.fullmatch(cell) is not None and bool(np.isfinite(float(cell)))
 
 
@@ -110,9 +111,9 @@ def _as_they_are(known: Column) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]
 
 def _unseen(everywhere: set[str], names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the values that no name stands for: "1.0" and "1" are the same."""
-    seen = set(names) | {float(name) for name in names if _is_number(name)}
-    left = sorted(x for x in everywhere if x not in seen and not (_is_number(x) and float(x) in seen))
-    if all(_is_number(x) for x in left):
+    seen = set(names) | {float(name) for name in names if is_number(name)}
+    left = sorted(x for x in everywhere if x not in seen and not (is_number(x) and float(x) in seen))
+    if all(is_number(x) for x in left):
         left.sort(key=float)
     return tuple(whole_numbers(np.array(left, dtype=object)))
 

@@ -245,5 +245,6 @@ def template(name: str) -> Template:
     environment.globals["css"] = Markup(read("page.css"))
     environment.globals["comparison_css"] = Markup(read("comparison.css"))
     environment.globals["check_css"] = Markup(read("check.css"))
+    environment.globals["map_css"] = Markup(read("map.css"))
     environment.filters["drawn"] = Markup
     return environment.get_template(name)

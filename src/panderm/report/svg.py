@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
 import matplotlib.style
@@ -77,9 +78,7 @@ def to_svg(draw: Callable[[], Figure], *, name: str, title: str, description: st
         SVG whose text stays text, which is as wide as the page lets it (``--natural`` holds its own width),
         and whose colours follow the page's variables (``--ink``, ``--series-1`` …) where it sets them.
     """
-    with _lock, matplotlib.style.context(_STYLE, after_reset=True), warnings.catch_warnings():
-        # The browser has the glyphs that matplotlib's font lacks; only widths are measured here.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with house_style():
         target = io.StringIO()
         draw().savefig(target, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(target.getvalue())
@@ -90,6 +89,15 @@ def to_svg(draw: Callable[[], Figure], *, name: str, title: str, description: st
     _describe(root, name, title, description)
     ElementTree.indent(root, space="")
     return ElementTree.tostring(root, encoding="unicode")
+
+
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """Draw under this module's style, whatever the user's own is, one thread at a time."""
+    with _lock, matplotlib.style.context(_STYLE, after_reset=True), warnings.catch_warnings():
+        # A browser has the glyphs that matplotlib's font lacks; only widths are measured here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def _forget_namespaces(root: ElementTree.Element) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,31 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from panderm.data.images import decode, read_bytes
-from panderm.data.loader import batches
 from panderm.data.preprocess import Preprocess
 from panderm.data.table import Table
-from panderm.embeddings import (
-    Embeddings,
-    EmbeddingsCard,
-    EmbeddingsWriter,
-    EncoderRecord,
-    Precision,
-    TokensRecord,
-    open_embeddings,
-)
-from panderm.errors import DataError, PandermWarning, UsageError, some
+from panderm.embeddings import Embeddings, EncoderRecord, Precision, TokensRecord
+from panderm.embeddings.loop import extract
+from panderm.errors import DataError, PandermWarning, UsageError
 from panderm.models.inference import TorchEngine, normalised
 from panderm.models.precision import CHECKED, FEWEST, LEAST, autocast, likeness
 from panderm.models.views import Views
-from panderm.progress import Progress
-from panderm.provenance import Provenance
 from panderm.weights.account import Account
 
 _Pixels = TypeVar("_Pixels", torch.Tensor, npt.NDArray[np.float32])
-# Rows per shard: at most this much work is lost when a run is killed.
-_SHARD_ROWS = 512
-_SHARD_SECONDS = 60.0
 
 
 def pick_device(name: str) -> torch.device:
@@ -351,6 +336,18 @@ class Encoder:
             self.record = self.record.model_copy(update={"precision": "fp32"})
             self._settled = True
 
+    def adopt(self, record: EncoderRecord, drift: float | None) -> None:
+        """Take over what was settled before, in an earlier run or by another process: nothing is measured.
+
+        Args:
+            record: this encoder's, with the precision that was found to do.
+            drift: what was measured then.
+        """
+        settled = {"precision": record.precision, "engine_sha256": record.engine_sha256}
+        self.record = self.record.model_copy(update=settled)
+        self.drift = drift
+        self._settled = True
+
     def _compare(self, given: torch.Tensor) -> None:
         """Compare the precision asked for with fp32 on the first images; keep fp32 where it drifts."""
         reduced = self._engine.run(given, self.record.precision, check=True).cpu()
@@ -402,68 +399,23 @@ class Encoder:
             progress: show progress on standard error.
 
         Raises:
-            ArtifactError: ``out`` holds embeddings of another encoder or table, or cannot be written.
+            ArtifactError: ``out`` holds embeddings of another encoder, or of a table that shares no row with
+                this one, or cannot be written.
+            TableError: images that cannot be decoded, all of them; the others are embedded and kept.
             ImageError: an image changed since the table was checked.
 
         Example:
             >>> emb = encoder.embed(table, "ham.emb")  # doctest: +SKIP
         """
-        del exact, tokens, skip_bad
-        if batch_size is not None and batch_size < 1:
-            raise UsageError("the batch size must be at least 1.", f"found {batch_size}")
-        if first := self.first_images:
-            # Of the table's first rows, whatever is done already: the same each time it is resumed.
-            some_rows = table.select(slice(0, first))
-            most = table.card.max_megapixels
-            images = [decode(read_bytes(path), path, max_megapixels=most) for path in some_rows.path]
-            self.settle(torch.from_numpy(np.stack([_resized(image, self.preprocess) for image in images])))
-        card = EmbeddingsCard(
-            provenance=Provenance.now(),
-            encoder=self.record,
-            table=table.card,
-            rows=len(table),
-            drift=self.drift,
-        )
-        writer = None if out is None else EmbeddingsWriter(Path(out), card, table, overwrite=overwrite)
-        if writer is not None and writer.complete:
-            return open_embeddings(writer.folder)
-        todo = table if writer is None else table.select(writer.todo)
-        size = batch_size or self.batch_size
-        kept: list[npt.NDArray[np.float32]] = []
-        saved = 0  # rows of todo that are on the disk
-        started = saved_at = time.monotonic()
-        with Progress(len(table), f"embedding with {self.name}", "images", shown=progress) as bar:
-            bar.advance(len(table) - len(todo))
-            position = 0
-            for pixels in batches(todo, self.preprocess, batch_size=size, workers=workers or 2):
-                rows = todo.select(slice(position, position + len(pixels)))
-                kept.append(_require_finite(rows, self.encode(pixels).numpy()))
-                position += len(pixels)
-                bar.advance(len(pixels))
-                due = position - saved >= _SHARD_ROWS or time.monotonic() - saved_at > _SHARD_SECONDS
-                if writer is not None and (due or position == len(todo)):
-                    writer.write(todo.select(slice(saved, position)), np.concatenate(kept))
-                    kept, saved, saved_at = [], position, time.monotonic()
-        seconds = time.monotonic() - started
-        rate = len(todo) / seconds if len(todo) else None
-        if writer is not None:
-            writer.finish(table=table, seconds=seconds, images_per_second=rate)
-            return open_embeddings(writer.folder)
-        whole = {"complete": True, "images_per_second": rate, "provenance": Provenance.now(seconds=seconds)}
-        return Embeddings(np.concatenate(kept), table, card.model_copy(update=whole))
-
-
-def _resized(rgb: npt.NDArray[np.uint8], preprocess: Preprocess) -> npt.NDArray[np.uint8]:
-    bare = preprocess.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
-    return np.asarray((bare(rgb) * 255).round().to(torch.uint8).permute(1, 2, 0))
-
-
-def _require_finite(rows: Table, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    bad = ~np.isfinite(vectors).all(axis=1)
-    if bad.any():
-        raise DataError(
-            "every embedding must be finite.",
-            f"{some(rows.image[bad].tolist())}: NaN or infinite numbers came out",
-            "use --precision fp32; if it stays so, the weights are damaged",
-        )
-    return vectors
+        return extract(
+            self,
+            table,
+            out,
+            batch_size=batch_size,
+            workers=workers,
+            exact=exact,
+            tokens=tokens,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+            progress=progress,
+        ).embeddings

@@ -1,0 +1,139 @@
+"""Ray itself: started for one run and ended with it, or joined where a cluster runs already."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from panderm.errors import PandermError, UsageError
+
+# What Ray reads from the environment when it starts: no report of its use, and no word that is not ours.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+# Of an instance of our own: it listens to this machine only, and to nobody without the token of this run.
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+# Decoded images that wait for an actor, all in all. They lie in shared memory.
+_STORE_BYTES = 2 << 30
+
+
+def require_ray() -> Any:
+    """Return Ray's module.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UsageError(
+            "--engine ray needs Ray.",
+            str(error).splitlines()[0],
+            "install it with: pip install 'panderm[ray]'",
+        ) from None
+    return ray
+
+
+@contextlib.contextmanager
+def session(address: str | None) -> Iterator[Any]:
+    """Yield Ray, started here or joined at an address; one that this process has already is left running.
+
+    Raises:
+        UsageError: not installed, or no cluster at that address.
+    """
+    started = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    with _environment(
+        _QUIET | ({} if address or started else {**_ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+    ):
+        ray = require_ray()
+        with warnings.catch_warnings(), _hushed():
+            # Ray's complaints about itself are not for our users.
+            warnings.filterwarnings("ignore", module=r"ray\b")
+            warnings.filterwarnings("ignore", category=ResourceWarning)
+            if started:
+                yield ray
+                return
+            temporary = None if address else Path(tempfile.mkdtemp(prefix="panderm-ray-", dir=_short()))
+            try:
+                _start(ray, address, temporary)
+                yield ray
+            finally:
+                ray.shutdown()
+                if temporary is not None:
+                    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _start(ray: Any, address: str | None, temporary: Path | None) -> None:
+    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "error"}
+    if address:
+        try:
+            ray.init(address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                "--ray-address must be that of a Ray cluster.",
+                f"{address}: {(str(error).splitlines() or [type(error).__name__])[0]}",
+                "ray status says whether it is up; leave --ray-address out to start Ray on this machine",
+            ) from None
+        return
+    try:
+        ray.init(
+            include_dashboard=False,
+            object_store_memory=_store_bytes(),
+            _temp_dir=str(temporary),
+            **quiet,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise PandermError(
+            "Ray must start on this machine.", (str(error).splitlines() or [type(error).__name__])[0]
+        ) from None
+
+
+def _store_bytes() -> int:
+    """Return how much shared memory Ray may take: never more than half of what is free."""
+    shared = Path("/dev/shm")
+    free = shutil.disk_usage(shared).free if shared.is_dir() else 2 * _STORE_BYTES
+    return max(100 << 20, min(_STORE_BYTES, free // 2))
+
+
+def _short() -> str | None:
+    """Return a folder of a short name: the sockets in it must be named in 107 letters."""
+    return "/tmp" if os.access("/tmp", os.W_OK) else None
+
+
+@contextlib.contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    """Set what Ray reads from the environment, where the user has not; put it back in the end."""
+    mine = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(mine)
+    try:
+        yield
+    finally:
+        for name in mine:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep Ray's loggers to errors."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -18,6 +18,7 @@ from panderm.embeddings.parts import KEYS, ROWS, Layout, PartFile, token_layout,
 from panderm.embeddings.vectors import Array, Block, MappedVectors
 from panderm.errors import ArtifactError
 
+_DIGEST = 64  # letters of a sha256
 _SHIFT = 40  # a place is the number of its source and the row there, in one integer
 Places = npt.NDArray[np.int64]
 
@@ -84,10 +85,18 @@ class Known:
     def __len__(self) -> int:
         return len(self._places)
 
+    def names(self) -> set[str]:
+        """Return the images that there are vectors of, of whatever file of that name, kept aside or not."""
+        return {key[_DIGEST:] for key in self._places}
+
     def locate(self, table: Table) -> Places:
         """Return the place of each row of a table, -1 where there is none."""
         found = (self._places.get(_key(*row), -1) for row in zip(table.image, table.sha256, strict=True))
         return np.fromiter(found, np.int64, len(table))
+
+    def in_shards(self) -> bool:
+        """Say whether rows are in shards that are nowhere else."""
+        return any(self.sources[place >> _SHIFT].kind == "made" for place in self._places.values())
 
     def left_over(self, used: Places) -> Places:
         """Return the places of rows that are neither used nor kept aside already."""
@@ -124,14 +133,18 @@ class Known:
         tokens = None
         if self._tokens is not None:
             tokens = _joined(self._tokens, [source.tokens for source in held if source.tokens is not None])
-        starts = np.cumsum([0, *(len(source.vectors) for source in held)])
-        at = np.array([starts[number] for number, _, here in self.by_source(places) for _ in here], np.int64)
+        starts, at, begun = np.zeros(len(self.sources), np.int64), _row(places), 0
+        for number, source in enumerate(self.sources):
+            if source.kind == "made":
+                starts[number] = begun
+                begun += len(source.vectors)
         order = np.argsort(rows["row"].to_numpy(), kind="stable")
-        at = (at + _row(places))[order]
+        at = (at + starts[places >> _SHIFT])[order] if len(at) else at
         return rows.take(pa.array(order)), vectors.select(at), None if tokens is None else tokens.select(at)
 
     def _add_parts(self, folder: Path, card: EmbeddingsCard) -> None:
-        files, starts, blocks, there = [], [], [], np.ones(card.rows, dtype=bool)
+        files, starts, blocks = [], [], []
+        there = np.ones(sum(part.rows for part in card.parts), dtype=bool)
         for part, start in zip(card.parts, starts_of(card.parts), strict=True):
             stop = start + part.rows
             if not (folder / part.name).exists():

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from panderm.cli import options as opt
 from panderm.cli.frame import Finding, verb
-from panderm.errors import in_bytes, plural
+from panderm.errors import in_bytes, plural, some
 
 if TYPE_CHECKING:
     from panderm.embeddings.card import Source
@@ -214,18 +214,20 @@ def _counts(counts: dict[str, dict[str, int]]) -> str:
     """Return ``train 390 (benign 300, malignant 90); test …``."""
     told = []
     for split, classes in counts.items():
-        each = ", ".join(f"{name} {n:,}" for name, n in classes.items() if name)
-        told.append(f"{split} {sum(classes.values()):,}{f' ({each})' if each else ''}")
+        each = [f"{name} {n:,}" for name, n in classes.items() if name]
+        told.append(f"{split} {sum(classes.values()):,}{f' ({some(each, 12)})' if each else ''}")
     return "; ".join(told)
 
 
 def _pixels(preprocess: dict[str, Any], size: int) -> str:
-    kept = {k: v for k, v in preprocess.items() if k not in ("mean", "std")}
-    told = ", ".join(f"{name} {value}" for name, value in kept.items())
-    by = "; ".join(
-        f"{k} {', '.join(f'{x:g}' for x in preprocess[k])}" for k in ("mean", "std") if k in preprocess
+    resized = preprocess["resize"]
+    to = (
+        " × ".join(str(n) for n in resized)
+        if isinstance(resized, (list, tuple))
+        else f"shorter side {resized}"
     )
-    return f"{size} × {size} ({told}); {by}"
+    mean, std = (", ".join(f"{x:g}" for x in preprocess[k]) for k in ("mean", "std"))
+    return f"{size} × {size} cut from {to}, {preprocess['interpolation']}; mean {mean}; std {std}"
 
 
 def _decoding(decoding: Any) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from panderm.embeddings.vectors import Array
 from panderm.storage import explain_write_errors, flush, new_file, sha256_of_file, sha256_of_json
 
 _PART = re.compile(r"(part|tokens)-\d{5,}-[0-9a-f]{12}\.parquet")
-_TEMPORARY = re.compile(r"\..+\.(tmp|old)")
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_parts(
@@ -36,8 +36,29 @@ def write_parts(
         chosen = slice(start, start + layout.part_rows)
         rows, at = table.select(chosen), places[chosen]
         kept = _unchanged(folder, layout, rows, known, at, number, before)
-        parts.append(kept or _write(folder, layout, rows, known, at, number))
+        if kept is None:
+            groups = _groups(layout, rows_of(rows, layout.rows), known, at)
+            kept = write_one(folder, layout, number, groups)
+        parts.append(kept)
     return tuple(parts)
+
+
+def write_one(folder: Path, layout: Layout, number: int, groups: Iterable[tuple[pa.Table, Array]]) -> Part:
+    """Write one part, whole or not at all, under a name that says its number and its content."""
+    stem = f"{_stem(layout)}-{number:05d}"
+    with explain_write_errors(folder / f"{stem}.parquet"):
+        temporary = folder / f".{stem}.{os.getpid()}.tmp"
+        try:
+            rows = write_part(temporary, layout, groups)
+            flush(temporary)
+            sha256 = sha256_of_file(temporary)
+            size = temporary.stat().st_size
+            name = f"{stem}-{sha256[:12]}.parquet"
+            temporary.replace(folder / name)  # of the same name is of the same content
+            flush(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return Part(name=name, rows=rows, bytes=size, sha256=sha256)
 
 
 def keep_aside(folder: Path, vectors: Layout, tokens: Layout | None, known: Known, places: Places) -> None:
@@ -54,14 +75,22 @@ def keep_aside(folder: Path, vectors: Layout, tokens: Layout | None, known: Know
             write_part(temporary, layout, _groups(layout, known.rows_at(places, layout.rows), known, places))
 
 
-def tidy(folder: Path, card: EmbeddingsCard) -> None:
-    """Remove what is of no account once a card is written: shards, and parts that it does not name."""
-    named = {part.name for part in (*card.parts, *card.token_parts)}
+def tidy(folder: Path, card: EmbeddingsCard, *, made: bool = True) -> None:
+    """Remove what is of no account once a card is written: parts that it does not name, and shards."""
     with contextlib.suppress(OSError):  # what stays is of no account, and goes another time
-        shutil.rmtree(folder / MADE, ignore_errors=True)
-        for path in folder.iterdir():
-            if (_PART.fullmatch(path.name) and path.name not in named) or _TEMPORARY.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        for path in unnamed(folder, card):
+            path.unlink(missing_ok=True)
+        if made:
+            shutil.rmtree(folder / MADE, ignore_errors=True)
+
+
+def unnamed(folder: Path, card: EmbeddingsCard) -> list[Path]:
+    """Return the parts that a card does not name, and what is half-written; never a user's own files."""
+    named = {part.name for part in (*card.parts, *card.token_parts)}
+    ours = (
+        path for path in folder.iterdir() if _PART.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name)
+    )
+    return [path for path in ours if path.name not in named and path.is_file()]
 
 
 def sweep(folder: Path) -> None:
@@ -69,7 +98,8 @@ def sweep(folder: Path) -> None:
     for where in (folder, folder / MADE):
         for path in where.iterdir() if where.is_dir() else ():
             if _TEMPORARY.fullmatch(path.name) and path.is_file():
-                path.unlink(missing_ok=True)
+                with explain_write_errors(path):
+                    path.unlink(missing_ok=True)
 
 
 def _groups(
@@ -78,23 +108,6 @@ def _groups(
     for start in range(0, len(places), layout.group_rows):
         chosen = places[start : start + layout.group_rows]
         yield beside.slice(start, len(chosen)), known.numbers(chosen, layout)
-
-
-def _write(folder: Path, layout: Layout, rows: Table, known: Known, places: Places, number: int) -> Part:
-    stem = f"{_stem(layout)}-{number:05d}"
-    with explain_write_errors(folder / f"{stem}.parquet"):
-        temporary = folder / f".{stem}.{os.getpid()}.tmp"
-        try:
-            write_part(temporary, layout, _groups(layout, rows_of(rows, layout.rows), known, places))
-            flush(temporary)
-            sha256 = sha256_of_file(temporary)
-            size = temporary.stat().st_size
-            name = f"{stem}-{sha256[:12]}.parquet"
-            temporary.replace(folder / name)  # of the same name is of the same content
-            flush(folder)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return Part(name=name, rows=len(rows), bytes=size, sha256=sha256)
 
 
 def _unchanged(

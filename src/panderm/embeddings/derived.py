@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from panderm.data.images import ImageFacts
 from panderm.data.lock import LockRecord
 from panderm.data.table import Rows, Table, check_rows
 from panderm.embeddings.card import Decoding, EmbeddingsCard, Part, Source
+from panderm.embeddings.commit import write_one
+from panderm.embeddings.lock import Hold
 from panderm.embeddings.opened import Embeddings, open_embeddings
 from panderm.embeddings.own_table import OWN_TABLE, own_table
-from panderm.embeddings.parts import Layout, rows_of, token_layout, vector_layout, write_part
+from panderm.embeddings.parts import Layout, rows_of, token_layout, vector_layout
 from panderm.errors import UsageError
 from panderm.progress import Progress
-from panderm.provenance import Provenance
+from panderm.provenance import CARD_NAME, Provenance
 from panderm.storage import new_folder, sha256_of_file
 
 
@@ -75,6 +78,8 @@ def write_taken(
     """
     first = taken[0].emb.card
     cards = [one.emb.card for one in taken]
+    if overwrite and (out / CARD_NAME).is_file():
+        Hold(out).release()  # not under the hands of a run that writes it
     with new_folder(out, overwrite=overwrite) as temporary:
         table = _table(taken, temporary / OWN_TABLE, out, classes=classes, lock=lock)
         if first.tokens is not None and all(card.tokens == first.tokens for card in cards):
@@ -158,30 +163,20 @@ def _decoding(all_of_them: Sequence[Decoding]) -> Decoding:
 def _write(
     folder: Path, layout: Layout, table: Table, taken: Sequence[Taken], *, progress: bool
 ) -> tuple[Part, ...]:
-    """Write the canonical parts of a table's vectors or tokens."""
-    parts: list[Part] = []
+    """Write the parts of a table's vectors or tokens, as a run that has made them does."""
     numbers = _Numbers(taken, layout)
     what = "vectors" if layout.column == "vector" else "patch tokens"
     with Progress(len(table), f"writing {what}", "rows", shown=progress) as bar:
-        for start in range(0, len(table), layout.part_rows):
-            stop = min(start + layout.part_rows, len(table))
-            temporary = folder / f".{layout.column}.parquet"
 
-            def groups(start: int = start, stop: int = stop) -> Iterator[tuple[Any, npt.NDArray[Any]]]:
-                for low in range(start, stop, layout.group_rows):
-                    high = min(low + layout.group_rows, stop)
-                    beside = rows_of(table.select(slice(low, high)), layout.rows)
-                    yield beside, numbers.between(low, high)
-                    bar.advance(high - low)
+        def groups(start: int) -> Iterator[tuple[pa.Table, npt.NDArray[Any]]]:
+            end = min(start + layout.part_rows, len(table))
+            for low in range(start, end, layout.group_rows):
+                chosen = slice(low, min(low + layout.group_rows, end))
+                yield rows_of(table.select(chosen), layout.rows), numbers.between(chosen.start, chosen.stop)
+                bar.advance(chosen.stop - chosen.start)
 
-            rows = write_part(temporary, layout, groups())
-            digest = sha256_of_file(temporary)
-            kind = "part" if layout.column == "vector" else "tokens"
-            name = f"{kind}-{len(parts):05d}-{digest[:12]}.parquet"
-            size = temporary.stat().st_size
-            temporary.replace(folder / name)
-            parts.append(Part(name=name, rows=rows, bytes=size, sha256=digest))
-    return tuple(parts)
+        starts = range(0, len(table), layout.part_rows)
+        return tuple(write_one(folder, layout, k, groups(start)) for k, start in enumerate(starts))
 
 
 class _Numbers:

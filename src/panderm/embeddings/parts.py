@@ -14,7 +14,7 @@ import mmap
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ KEYS = pa.schema([("row", pa.int64()), ("image", pa.string()), ("sha256", pa.str
 CLAIM = b"panderm.mapped"
 _ALIGNED = 64  # bytes: what the widest instructions want
 _PART_BYTES = {"vector": 128 << 20, "tokens": 256 << 20}
-_GROUP_BYTES = 16 << 20
+_GROUP_BYTES = 8 << 20
 _HINT = "remove this file and run panderm embed again; it makes only what is missing"
 
 
@@ -64,7 +64,7 @@ class Layout:
 
     @property
     def group_rows(self) -> int:
-        """Rows of a row group: the largest power of two of at most 16 MiB."""
+        """Rows of a row group: the largest power of two of at most 8 MiB."""
         return min(self.part_rows, self._power_of_two(_GROUP_BYTES))
 
     @property
@@ -115,7 +115,8 @@ def write_part(path: Path, layout: Layout, groups: Iterable[tuple[pa.Table, Arra
             place = sink.tell() + before
             file.write_table(_with_numbers(layout, beside, values), row_group_size=max(1, len(values)))
             back = np.fromfile(path, layout.dtype, values.size, offset=place)
-            places.append(place if back.tobytes() == values.tobytes() else -1)
+            same = np.array_equal(back.view(np.uint8), values.reshape(-1).view(np.uint8))
+            places.append(place if same else -1)
             sums.append(zlib.crc32(values.data.cast("B") if values.size else b""))
             rows += len(values)
         if min(places, default=0) >= 0 and hasattr(file, "add_key_value_metadata"):
@@ -184,6 +185,12 @@ class PartFile:
             with self.path.open("rb") as file:
                 length = at - start + count * self.layout.dtype.itemsize
                 held = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
+        except FileNotFoundError:
+            raise ArtifactError(
+                "an embeddings folder must stay as it is while it is read.",
+                f"{self.path} is no longer there: the folder was written again",
+                "open it again",
+            ) from None
         except (OSError, ValueError) as error:  # ValueError: the file is shorter than it was
             raise self.damaged(unreadable(self.path, error)) from None
         return np.frombuffer(held, self.layout.dtype, count, at - start).reshape(rows, *self.layout.tail)
@@ -240,21 +247,38 @@ def _fits(kind: pa.DataType, layout: Layout) -> bool:
 
 
 def _with_numbers(layout: Layout, beside: pa.Table, values: npt.NDArray[Any]) -> pa.Table:
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(values.reshape(-1)), type=layout.schema.field(layout.column).type
+    return pa.table(
+        [*beside.select(layout.rows.names).columns, _numbers(layout, values)], schema=layout.schema
     )
-    return pa.table([*beside.select(layout.rows.names).columns, column], schema=layout.schema)
+
+
+def _numbers(layout: Layout, values: npt.NDArray[Any]) -> pa.Array:
+    kind = layout.schema.field(layout.column).type
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=kind)
 
 
 def _values_at(layout: Layout, beside: pa.Table) -> int:
-    """Return how far behind the start of its row group the numbers will lie: all but they decide it."""
+    """Return how far behind the start of its row group the numbers will lie."""
+    before = _bytes_of_a_group(layout.rows, beside.select(layout.rows.names), layout)
+    return before + _head(layout, len(beside))
+
+
+@lru_cache(maxsize=8)
+def _head(layout: Layout, rows: int) -> int:
+    """Return the bytes in front of the numbers in their column chunk: they depend on how many there are."""
+    schema = pa.schema([layout.schema.field(layout.column)])
+    zeros = np.zeros((rows, layout.width), layout.dtype)
+    table = pa.table([_numbers(layout, zeros)], schema=schema)
+    return _bytes_of_a_group(schema, table, layout) - zeros.nbytes
+
+
+def _bytes_of_a_group(schema: pa.Schema, table: pa.Table, layout: Layout) -> int:
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, layout.schema, **_options(layout)) as file:
+    with pq.ParquetWriter(sink, schema, **_options(layout)) as file:
         start: int = sink.tell()
-        zeros = np.zeros((len(beside), layout.width), layout.dtype)
-        file.write_table(_with_numbers(layout, beside, zeros), row_group_size=max(1, len(beside)))
+        file.write_table(table, row_group_size=max(1, len(table)))
         end: int = sink.tell()
-        return end - start - zeros.nbytes
+    return end - start
 
 
 def _options(layout: Layout) -> dict[str, Any]:

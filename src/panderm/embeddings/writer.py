@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from panderm.data.table import Table
 from panderm.embeddings.card import EmbeddingsCard
-from panderm.embeddings.commit import keep_aside, sweep, tidy, write_parts
+from panderm.embeddings.commit import keep_aside, sweep, tidy, unnamed, write_parts
 from panderm.embeddings.known import Known
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.made import MADE, write_shard
@@ -167,12 +168,14 @@ class EmbeddingsWriter:
         old = None
         if overwrite and (self.folder / CARD_NAME).is_file():
             old = Hold(self.folder)  # not under the hands of another
+            if os.name != "posix":  # where a folder with an open file cannot be renamed
+                old.release()
         try:
             with new_folder(self.folder, overwrite=overwrite) as temporary:
                 self.card.write(temporary)
         finally:
             if old is not None:
-                old.release(tidy=False)
+                old.release()
         self._hold = Hold(self.folder)
 
     def _go_on(self, table: Table) -> None:
@@ -204,11 +207,12 @@ class EmbeddingsWriter:
         self.complete = True
         self.todo[:] = False
         self.new = 0
-        if (self.folder / MADE).exists():  # a run was killed after its card was written
-            with contextlib.suppress(ArtifactError):
-                hold = Hold(self.folder)
-                tidy(self.folder, card)
-                hold.release()
+        if (self.folder / MADE).exists() or unnamed(self.folder, card):
+            # A run was killed after its card was written; or one of another table was, before its own was.
+            with contextlib.suppress(ArtifactError):  # of no account: another time will do
+                self._hold = Hold(self.folder)
+                tidy(self.folder, card, made=not Known(self.folder, card).in_shards())
+            self.close()
 
     def _compare(self, before: EmbeddingsCard, table: Table) -> None:
         known = Known(self.folder, before)

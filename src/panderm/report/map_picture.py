@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 MARKERS = ("o", "s", "^", "D")  # with six colours these tell 24 classes apart
 MOST_PANELS = 6
-_PLOT, _LEGEND, _TITLE, _EDGE = 4.4, 2.0, 0.78, 0.3  # inches
-_WIDE = 72  # characters of a line beneath the title, for each panel
-_SCALE = "cividis"  # even in lightness, and the same to every eye
+_PLOT, _LEGEND, _TITLE, _EDGE = 4.4, 2.0, 0.6, 0.3  # inches
+_WIDE = 94  # characters of a line beneath the title, for each panel
+_SCALE = "viridis"  # even in lightness, the same to every eye, and never grey as empty cells are
 
 
 def draw_map(given: EmbeddingMap, *, dpi: int = 300) -> bytes:
@@ -76,10 +76,11 @@ def _figure(given: EmbeddingMap, columns: tuple[Colouring | None, ...]) -> Figur
 def _heading(given: EmbeddingMap, across: int) -> tuple[str, str]:
     table, encoder = given.card.table.name, given.card.encoder.name
     kept = f"trustworthiness {number(given.trustworthiness)} (k = {given.kept.k})"
-    told = f"n = {plural(len(given), 'image')}; {NAMES[given.method]}: {settings_in_words(given)}; {kept}"
+    told = f"n = {plural(len(given), 'image')}; {NAMES[given.method]} ({settings_in_words(given)}); {kept}"
+    told = told.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
     if given.card.encoder.random:
         told += "; the encoder's weights are random numbers"
-    lines = textwrap.wrap(told, _WIDE + 8 if across == 1 else 2 * _WIDE + 20)
+    lines = textwrap.wrap(told, across * _WIDE)
     return short(f"{table} by {encoder}", 60 * across), "\n".join(lines)
 
 

@@ -90,10 +90,16 @@ function tabulate() {
   }
   const counts = new Uint32Array(styles.length), share = (part, all) => (all ? `${(part / all * 100).toFixed(1)} %` : "–");
   for (const i of chosen) counts[look[i]]++;
-  row([column.header, "selected", "share of the selection", "share of all images", "part of its own"], head, "col");
+  row([column.header, "selected", "share of the selection", "share of all images", "share of that value"], head, "col");
   styles.forEach((one, s) => {
     if (counts[s]) row([one.name, counts[s].toLocaleString("en"), share(counts[s], chosen.length), share(one.count, n), share(counts[s], one.count)], body, "row");
   });
+}
+function toPoint(i) { // the map moves until the point lies in its middle
+  view.x = W / 2 - U[i] * view.s;
+  view.y = H / 2 - V[i] * view.s;
+  stage.scrollIntoView({ block: "nearest" });
+  redraw();
 }
 function lay() { // the contact sheet
   const sheet = at("sheet"), upTo = Math.min(chosen.length, 120 * pages);
@@ -102,11 +108,12 @@ function lay() { // the contact sheet
     button.type = "button";
     const told = column ? value(column, i) || "(empty)" : "";
     button.append(picture(i), make("span", told, "value"), make("span", data.image[i], "name"));
-    button.title = `${data.image[i]}${told ? `, ${told}` : ""}`;
+    button.title = `${data.image[i]}${told ? `, ${told}` : ""}: show it on the map`;
     const ring = () => { ringed = i; renderOver(); };
-    button.addEventListener("mouseenter", ring);
-    button.addEventListener("focus", ring);
-    button.addEventListener("click", ring);
+    const unring = () => { ringed = -1; renderOver(); };
+    for (const kind of ["mouseenter", "focus"]) button.addEventListener(kind, ring);
+    for (const kind of ["mouseleave", "blur"]) button.addEventListener(kind, unring);
+    button.addEventListener("click", () => { ring(); toPoint(i); });
     item.append(button);
     return item;
   }));

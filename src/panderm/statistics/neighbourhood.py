@@ -80,7 +80,7 @@ def neighbourhood_kept(
     each = 1 - penalty * 2 / (k * (2 * n - 3 * k - 1))
     value, low, high = float(each.mean()), None, None
     if n > most:
-        half = _Z * float(each.std(ddof=1)) / np.sqrt(len(each))
+        half = _Z * float(each.std(ddof=1)) / len(each) ** 0.5
         low, high = value - half, min(1.0, value + half)
     return Kept(value, low, high, float(shared.mean()), k, len(asked), n)
 

@@ -282,7 +282,8 @@ EYE = "encoder weights card pool image-size precision compile device"
 OPTIONS = {
     "run": f"table {EYE} {ROLES} out batch-size workers recipe test percent-data draws seed "
     "image-free image-free-columns published-csv overwrite json quiet",
-    "embed": f"table {EYE} {ROLES} out batch-size workers overwrite json quiet",
+    "embed": f"table {EYE} {ROLES} out engine batch-size workers actors ray-address exact tokens overwrite "
+    "json quiet",
     "probe": "embeddings out recipe train val test percent-data C calibrate seed overwrite json",
     "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
@@ -355,7 +356,7 @@ def parameters(*functions: object) -> set[str]:
 ONLY_CLI = {"json", "quiet", "overwrite"}
 SAME = {
     "run": ({"note", "progress"}, run),
-    "embed": ({"name", "path", "note", "progress"}, read_table, load_encoder, Encoder.embed),
+    "embed": ({"name", "path", "note", "progress", "decode"}, read_table, load_encoder, Encoder.embed),
     "probe": (set(), probe),
     "evaluate": ({"progress"}, evaluate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
@@ -385,7 +386,7 @@ WRITES = {
     "artefacts": {"out"},
     "evaluate": {"out", "published-csv"},
     "report": {"out"},
-    "embed": {"table", "encoder"},
+    "embed": {"table", "encoder", "actors", "ray-address"},
     "map": {"out", "png", "csv", "no-thumbnails"},
     "export": {"with"},
     "check": {"out"},

@@ -71,8 +71,15 @@ ImageSize = Annotated[
     Option(help="Side of the input in pixels; of PanDerm a multiple of 16.", min=14, show_default=False),
 ]
 PrecisionName = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    Option(help="auto: what the hardware has, checked against fp32 on the first images."),
+    Literal["auto", "fp32", "bf16", "fp16", "int8"],
+    Option(
+        help="auto: what the hardware has; int8: with OpenVINO. Fewer bits are checked against fp32 on the "
+        "first images."
+    ),
+]
+EngineName = Annotated[
+    Literal["torch", "openvino"],
+    Option("--engine", help="What runs the network; openvino, the fastest on a CPU, is an extra."),
 ]
 Compile = Annotated[
     bool, Option("--compile", help="Compile the network: up to a minute at first, then faster on a GPU.")
@@ -83,6 +90,22 @@ BatchSize = Annotated[
     Option(help="Images encoded at once; default: 8 on a CPU, 64 on a GPU.", min=1, show_default=False),
 ]
 Workers = Annotated[int, Option(help="Threads that decode images.", min=1)]
+DecodeWorkers = Annotated[
+    int | None,
+    Option(
+        "--workers",
+        help="Threads or processes that decode images; default: what keeps the network busy, by measurement.",
+        min=1,
+        show_default=False,
+    ),
+]
+Exact = Annotated[
+    bool,
+    Option(
+        "--exact",
+        help="Decode every image as the reference does; default: JPEG faster, compared on the first images.",
+    ),
+]
 RecipeName = Annotated[
     Literal["tuned", "paper"],
     Option(help="tuned: squared L2, strength chosen on val; paper: the published probe exactly."),

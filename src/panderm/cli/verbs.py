@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from panderm.cli import options as opt
+from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate, read_bands
 from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.errors import plural
@@ -165,94 +166,7 @@ def _told_of_part(part: Any) -> dict[str, Any]:
     }
 
 
-@app.command()
-@verb
-def embed(
-    table: opt.TableFile,
-    out: Annotated[Path, Option(help="Folder to write, X.emb.", show_default=False)],
-    encoder: opt.EncoderName = None,
-    weights: opt.Weights = None,
-    card: opt.CardFile = None,
-    images: opt.Images = None,
-    image_column: opt.ImageColumn = "image",
-    label: opt.Label = None,
-    split_column: opt.SplitColumn = "split",
-    patient: opt.Patient = None,
-    group: opt.Group = None,
-    classes: opt.Classes = None,
-    skip_bad: opt.SkipBad = False,
-    max_megapixels: opt.MaxMegapixels = opt.MAX_MEGAPIXELS,
-    pool: opt.PoolWay = None,
-    image_size: opt.ImageSize = None,
-    precision: opt.PrecisionName = "fp32",
-    compile: opt.Compile = False,  # noqa: A002 (the option's name)
-    device: opt.Device = "auto",
-    batch_size: opt.BatchSize = None,
-    workers: opt.Workers = 2,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
-) -> dict[str, Any]:
-    """Turn a CSV of images into embeddings; run again after a stop, it goes on.
-
-    Example: panderm embed ham_clean.csv --images images/ --encoder timm:vit_small_patch14_dinov2
-    --weights dinov2_vits14.safetensors --out ham.emb
-    """
-    from panderm.data.table import read_table
-    from panderm.models.load import load_encoder
-
-    eye = load_encoder(
-        encoder,
-        weights=weights,
-        card=card,
-        pool=pool,
-        image_size=image_size,
-        precision=precision,
-        compile=compile,
-        device=device,
-    )
-    rows = read_table(
-        table,
-        images=images,
-        image_column=image_column,
-        label=label,
-        split_column=split_column,
-        patient=patient,
-        group=group,
-        classes=opt.listed(classes),
-        skip_bad=skip_bad,
-        max_megapixels=max_megapixels,
-        progress=not quiet,
-    )
-    made = eye.embed(
-        rows, out, batch_size=batch_size, workers=workers, overwrite=overwrite, progress=not quiet
-    )
-    told = made.card
-    if not as_json:
-        random = " (weights drawn at random)" if told.encoder.random else ""
-        typer.echo(f"{out}: {plural(len(made), 'image')} × {made.dim} by {told.encoder.name}{random}")
-        typer.echo(f"weights: {told.encoder.account}")
-        if told.drift is not None:
-            checked = f"centred cosine to fp32 {told.drift:.4f} on the first images"
-            typer.echo(f"precision: {told.encoder.precision}; {checked}")
-        if told.table.skipped:
-            typer.echo(f"left out: {plural(len(told.table.skipped), 'row')}, listed in {out}/card.json")
-    return {
-        "embeddings": str(out),
-        "rows": len(made),
-        "dim": made.dim,
-        "encoder": told.encoder.name,
-        "random": told.encoder.random,
-        "weights_sha256": told.encoder.weights_sha256,
-        "account": told.encoder.account,
-        "precision": told.encoder.precision,
-        "drift": told.drift,
-        "identity": told.identity,
-        "images_per_second": told.images_per_second,
-        "seconds": told.provenance.seconds,
-        "skipped": [bad.model_dump() for bad in told.table.skipped],
-        "warnings": list(told.table.warnings),
-    }
+app.command()(embed)
 
 
 @app.command()

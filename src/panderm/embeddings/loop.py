@@ -115,16 +115,14 @@ def extract(
         def plan() -> dict[str, Any]:
             begun = None if overwrite else folder
             settled = settle(encoder, table, begun, batch_size=batch_size, exact=exact, tokens=tokens)
+            if overwrite or not folder.exists():
+                # Before a folder is made that would keep the tokens on its card.
+                told["tokens"] = _cost(settled, len(table), len(table), folder, shown=progress)
             writer = EmbeddingsWriter(folder, settled.card(table), table, overwrite=overwrite)
             closing.callback(writer.close)
             writers.append(writer)
-            if settled.tokens is not None:
-                todo, dim = int(writer.todo.sum()), settled.encoder.dim
-                cost = tokens_cost(
-                    settled.tokens, images=len(table), todo=todo, vector_dim=dim, folder=folder
-                )
-                tell_cost(cost, folder, shown=progress)
-                told["tokens"] = cost.as_dict()
+            if "tokens" not in told:
+                told["tokens"] = _cost(settled, len(table), int(writer.todo.sum()), folder, shown=progress)
             told.update(new=writer.new, changed=tuple(writer.changed), removed=tuple(writer.removed))
             return {
                 "settled": settled.model_dump(mode="json"),
@@ -162,6 +160,16 @@ def extract(
 
         ranks.agree(finish)
     return Extraction(open_embeddings(folder), Told(**told))
+
+
+def _cost(settled: Settled, images: int, todo: int, folder: Path, *, shown: bool) -> dict[str, Any] | None:
+    """Say what patch tokens cost, where they are made, and refuse a disk that has no room for them."""
+    if settled.tokens is None:
+        return None
+    dim = settled.encoder.dim
+    cost = tokens_cost(settled.tokens, images=images, todo=todo, vector_dim=dim, folder=folder)
+    tell_cost(cost, folder, shown=shown)
+    return cost.as_dict()
 
 
 def _follow(

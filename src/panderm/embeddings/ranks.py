@@ -19,12 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from panderm import errors
 from panderm.errors import PandermError, UsageError
 
 _Value = TypeVar("_Value")
 # Reading a table of millions may take hours, and the others wait. One that died is noticed without this.
 _PATIENCE = timedelta(days=30)
+_MEETING = timedelta(minutes=5)
 # Seconds that the others have to come out of the batch they are in, after one has failed.
 _GRACE = 60.0
 _POLL = 0.05
@@ -51,11 +51,14 @@ class Ranks:
 
     _joined: ClassVar[Ranks | None] = None
 
-    def __init__(self, rank: int = 0, world: int = 1, local: int = 0, store: Any = None) -> None:
+    def __init__(
+        self, rank: int = 0, world: int = 1, local: int = 0, store: Any = None, group: Any = None
+    ) -> None:
         self.rank = rank
         self.world = world
         self.local = local
         self._store = store
+        self._group = group  # None: torch's own
         self._work = 0  # pieces of work shared out so far: each has its own counters
         self._next = 0
         self._done = 0
@@ -85,23 +88,29 @@ class Ranks:
 
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ["WORLD_SIZE"])
         try:
-            store, rank, world = next(dist.rendezvous("env://", rank, world, timeout=timedelta(minutes=5)))
-            dist.init_process_group(
-                "gloo",
-                store=dist.PrefixStore("panderm/group", store),
-                rank=rank,
-                world_size=world,
-                timeout=_PATIENCE,
-            )
+            if dist.is_initialized():  # by a script that uses processes of its own
+                group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+                store = dist.distributed_c10d._get_default_store()
+            else:
+                group = None
+                store, rank, world = next(dist.rendezvous("env://", rank, world, timeout=_MEETING))
+                dist.init_process_group(
+                    "gloo",
+                    store=dist.PrefixStore("panderm/group", store),
+                    rank=rank,
+                    world_size=world,
+                    timeout=_PATIENCE,
+                )
         except (RuntimeError, ValueError, OSError) as error:
             raise UsageError(
                 "the processes of a run must reach each other.",
                 f"process {rank} of {world}: {str(error).splitlines()[0]}",
                 "start them with torchrun or accelerate launch, which say where they meet",
             ) from None
-        ours = dist.PrefixStore("panderm/run", store)
-        joined = cls(rank, world, int(os.environ.get("LOCAL_RANK", rank)), ours)
-        atexit.register(joined._part)
+        store = dist.PrefixStore("panderm/run", store)
+        joined = cls(rank, world, int(os.environ.get("LOCAL_RANK", rank)), store, group)
+        if group is None:
+            atexit.register(joined._part)
         return joined
 
     def _part(self) -> None:
@@ -238,11 +247,11 @@ class Ranks:
         for other in range(1, self.world):
             # One by one, so that the dead keep nothing from the living.
             with contextlib.suppress(RuntimeError):
-                _send(failed, body, to=other, tag=_FROM_LEAD)
+                self._send(failed, body, to=other, tag=_FROM_LEAD)
 
     def _hear(self) -> bytes:
         try:
-            failed, body = _receive(of=0, tag=_FROM_LEAD)
+            failed, body = self._receive(of=0, tag=_FROM_LEAD)
         except RuntimeError:
             raise _gone(0, self.world) from None
         if failed:
@@ -255,14 +264,14 @@ class Ranks:
         self._reported = True
         failed, body = _packed(value if isinstance(value, PandermError) else as_json(value))
         try:
-            _send(failed, body, to=0, tag=self._work)
+            self._send(failed, body, to=0, tag=self._work)
         except RuntimeError:
             raise _gone(0, self.world) from None
 
     def _listen(self, other: int) -> None:
         """Wait for another process's report; that its connection closes is a report as well."""
         try:
-            failed, body = _receive(of=other, tag=self._work)
+            failed, body = self._receive(of=other, tag=self._work)
         except RuntimeError:
             self._failure = self._failure or _gone(other, self.world)
             self._reports[other] = None
@@ -279,6 +288,25 @@ class Ranks:
             while len(self._reports) < self.world - 1 and time.monotonic() < until:
                 time.sleep(_POLL)
             self._say(error)
+
+    def _send(self, failed: int, body: bytes, *, to: int, tag: int) -> None:
+        import torch
+
+        _dist().send(torch.tensor([failed, len(body)]), dst=to, group=self._group, tag=tag)
+        if body:
+            content = torch.frombuffer(bytearray(body), dtype=torch.uint8)
+            _dist().send(content, dst=to, group=self._group, tag=tag)
+
+    def _receive(self, *, of: int, tag: int) -> tuple[int, bytes]:
+        import torch
+
+        head = torch.zeros(2, dtype=torch.int64)
+        _dist().recv(head, src=of, group=self._group, tag=tag)
+        failed, length = head.tolist()
+        body = torch.zeros(length, dtype=torch.uint8)
+        if length:
+            _dist().recv(body, src=of, group=self._group, tag=tag)
+        return failed, body.numpy().tobytes()
 
 
 _GONE = "every process of a run must live to its end."
@@ -309,9 +337,17 @@ def _packed(value: bytes | PandermError) -> tuple[int, bytes]:
 
 def _rebuilt(parts: dict[str, Any]) -> PandermError:
     # An ImageError and the like are made otherwise: of those only the name and the words are kept.
-    kind = getattr(errors, parts["type"], None) or type(parts["type"], (PandermError,), {})
-    error: PandermError = kind(parts["must"], parts["found"], parts["hint"])
-    return error
+    ours = [kind for kind in _kinds(PandermError) if kind.__module__ == PandermError.__module__]
+    kind: type[PandermError] = next(
+        (kind for kind in ours if kind.__name__ == parts["type"]), type(parts["type"], (PandermError,), {})
+    )
+    return kind(parts["must"], parts["found"], parts["hint"])
+
+
+def _kinds(kind: type[PandermError]) -> Iterator[type[PandermError]]:
+    yield kind
+    for one in kind.__subclasses__():
+        yield from _kinds(one)
 
 
 def _dist() -> Any:
@@ -319,23 +355,3 @@ def _dist() -> Any:
     import torch.distributed
 
     return torch.distributed
-
-
-def _send(failed: int, body: bytes, *, to: int, tag: int) -> None:
-    import torch
-
-    _dist().send(torch.tensor([failed, len(body)]), dst=to, tag=tag)
-    if body:
-        _dist().send(torch.frombuffer(bytearray(body), dtype=torch.uint8), dst=to, tag=tag)
-
-
-def _receive(*, of: int, tag: int) -> tuple[int, bytes]:
-    import torch
-
-    head = torch.zeros(2, dtype=torch.int64)
-    _dist().recv(head, src=of, tag=tag)
-    failed, length = head.tolist()
-    body = torch.zeros(length, dtype=torch.uint8)
-    if length:
-        _dist().recv(body, src=of, tag=tag)
-    return failed, body.numpy().tobytes()

@@ -40,8 +40,8 @@ class Layout:
 
     @property
     def decode_options(self) -> dict[str, Any]:
-        """Ray's arguments for what reads and decodes; a file that crashes a decoder does so four times."""
-        return {"num_cpus": self.decoder_cpus, "max_retries": 3}
+        """Ray's arguments for what reads and decodes."""
+        return {"num_cpus": self.decoder_cpus}
 
     def of(self, found: str) -> Layout:
         """Return the layout once the encoder says where it runs: of Apple's GPU there is one."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def embed_with_ray(
     with session(address) as ray:
         try:
             run.start(ray, known, actors, overwrite=overwrite)
+            run.here = address is None and not run.layout.gpus
             return run.embed(batch_size, exact=exact, tokens=tokens, skip_bad=skip_bad, overwrite=overwrite)
         except PandermError:
             raise
@@ -114,15 +116,19 @@ class _Run:
         self.sha256 = np.full(n, "", dtype=object)
         self.problem = np.full(n, None, dtype=object)
         self.warned: tuple[str, ...] = ()
+        self.here = False
 
     def check(self, facts: list[ImageFacts] | None = None, *, skip_bad: bool, told: bool = False) -> Table:
         """Return the table of the rows as far as their files are known."""
         if facts is None:
             both = zip(self.sha256, self.problem, strict=True)
             facts = [ImageFacts(sha256=digest, problem=problem) for digest, problem in both]
+        rows = self.given.rows
+        if not all(fact.sha256 or fact.problem for fact in facts):
+            rows = replace(rows, lock=None)  # it holds hashes that are not known yet
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            table = check_rows(self.given.rows, facts, skip_bad=skip_bad, **self.asked)
+            table = check_rows(rows, facts, skip_bad=skip_bad, **self.asked)
         if told:  # once each: some are known from the cells alone
             for one in caught:
                 if str(one.message) not in self.warned:
@@ -149,8 +155,7 @@ class _Run:
         task = Task(self._share(every), self.given.bytes_in, most)
         before = None if overwrite else self.folder
         card = self.check(skip_bad=True).card
-        begun: Begun = self._once(
-            begin,
+        begun: Begun = self._begin(
             self.load,
             task,
             card,
@@ -211,7 +216,9 @@ class _Run:
         task = Task(self._share(held), task.bytes_in, task.max_megapixels)
         units = units_of(held, batch_size=1, image_bytes=1, actors=self.layout.decoders)
         data = self._units(units).map_batches(
-            partial(hash_unit, task=task), **_whole, **self.layout.decode_options
+            partial(hash_unit, task=task),
+            **_whole,
+            **self.layout.decode_options,
         )
         with Progress(len(held), "checking images", "images", shown=self.progress) as bar:
             for start, stop in self._hear(data, held):
@@ -233,7 +240,11 @@ class _Run:
         ours = (task, self.load, settled, card, str(self.folder), _next_rank(self.folder), layout.threads)
         data = (
             self._units(units)
-            .map_batches(partial(decode_unit, task=task), **_whole, **layout.decode_options)
+            .map_batches(
+                partial(decode_unit, task=task),
+                **_whole,
+                **layout.decode_options,
+            )
             .map_batches(
                 Eye,
                 fn_constructor_args=ours,
@@ -278,10 +289,13 @@ class _Run:
                 self.problem[rows] = [problem or None for problem in unit["problem"]]
                 yield start, stop
 
-    def _once(self, function: Any, *args: Any, **options: Any) -> Any:
-        """Have one call made where encoders run."""
-        remote = self.ray.remote(**self.layout.encode_options, max_retries=2)(function)
-        return self.ray.get(remote.remote(*args, **options))
+    def _begin(self, *args: Any, **options: Any) -> Begun:
+        """Settle what the first images decide, where an encoder will run."""
+        if self.here:
+            return begin(*args, **options)  # a process more would load all libraries once more
+        remote = self.ray.remote(**self.layout.encode_options, max_retries=2)(begin)
+        begun: Begun = self.ray.get(remote.remote(*args, **options))
+        return begun
 
 
 # A unit is one row, one block and one batch: Ray neither parts nor joins it.

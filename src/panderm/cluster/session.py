@@ -77,6 +77,11 @@ def session(address: str | None) -> Iterator[Any]:
 
 
 def _start(ray: Any, address: str | None, temporary: Path | None) -> None:
+    with _silence():
+        _init(ray, address, temporary)
+
+
+def _init(ray: Any, address: str | None, temporary: Path | None) -> None:
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "error"}
     if address:
         try:
@@ -123,6 +128,20 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
     finally:
         for name in mine:
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep off the terminal what Ray's core writes there by itself as it starts; what fails is raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

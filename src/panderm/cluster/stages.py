@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 import time
@@ -27,8 +28,11 @@ from panderm.embeddings.settled import Settled, settle
 from panderm.embeddings.tokens import require_half
 from panderm.errors import ArtifactError, DataError, PandermError, PandermWarning, some
 from panderm.provenance import CARD_NAME
+from panderm.storage import explain_write_errors
 
 ROLES = ("image", "split", "label", "patient", "group")
+# Ray repeats what was killed, for ever; what kills its process each time is given up.
+_TRIES = 5
 # As many as any engine wants to see before it begins.
 FIRST = 48
 
@@ -135,8 +139,11 @@ def begin(
     """
     from panderm.models.load import load_encoder
 
-    _use(threads)
-    with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as here:
+    with (
+        _threads(threads),
+        warnings.catch_warnings(record=True) as caught,
+        tempfile.TemporaryDirectory() as here,
+    ):
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", PandermWarning)
         encoder = load_encoder(**load)
@@ -183,9 +190,12 @@ class Eye:
         first_rank: int,
         threads: int | None,
     ) -> None:
+        import torch
+
         from panderm.models.load import load_encoder
 
-        _use(threads)
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._task, self._settled, self._card = task, settled, card
         self._folder, self._first_rank = Path(folder), first_rank
         if not (self._folder / CARD_NAME).is_file():
@@ -211,6 +221,7 @@ class Eye:
         kept = (self._folder / MADE / f"{rank}-00000.parquet").exists()
         good = np.array([not problem for problem in problems], dtype=bool)
         if good.any() and not kept:
+            tried = self._try(rank)
             rows = self._task.slice(start, stop).filter(pa.array(good))
             table = as_table(rows, np.array(hashes, dtype=object)[good], self._card.table)
             vectors, tokens = self._encode(unit["rgb"][0].as_buffer(), rows["position"].to_numpy())
@@ -219,8 +230,24 @@ class Eye:
                 tokens = require_half(table, tokens)
             writer = EmbeddingsWriter(self._folder, self._card, table, rank=rank, lead=False)
             writer.write(table, vectors, tokens)
+            tried.unlink(missing_ok=True)
         told = _told(unit, hashes, problems)
         return told.append_column("seconds", pa.array([time.monotonic() - begun]))
+
+    def _try(self, rank: int) -> Path:
+        """Count how often a unit was begun, in a file: who counted before may be dead."""
+        tried = self._folder / MADE / f"{rank}.tried"
+        with explain_write_errors(tried):
+            tried.parent.mkdir(exist_ok=True)
+            with tried.open("ab") as file:
+                if file.tell() >= _TRIES:
+                    raise PandermError(
+                        "an encoder must not be killed by the images it is given.",
+                        f"{_TRIES} processes ended while they encoded the same images",
+                        "most likely memory is too small: use fewer --actors, or a smaller --batch-size",
+                    )
+                file.write(b".")
+        return tried
 
     def _encode(
         self, cell: Any, positions: npt.NDArray[np.int64]
@@ -252,11 +279,17 @@ def as_table(rows: pa.Table, sha256: npt.NDArray[np.object_], card: TableCard) -
     return Table(row=rows["row"].to_numpy(), sha256=sha256, card=card, **columns)
 
 
-def _use(threads: int | None) -> None:
+@contextlib.contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Have PyTorch compute with so many threads, as the encoders will; then as before."""
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _require_finite(table: Table, vectors: npt.NDArray[np.float32]) -> None:

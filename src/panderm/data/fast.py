@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Levels of 255 between fast and exact: of pictures that are not scaled while decoding, and of those that are.
 UNSCALED, SCALED = 1, 2
 # A picture that is scaled while it is decoded keeps at least so many times the resized size, on both axes.
-_LEAST = 2
+_LEAST = 5.5
 # Behind torch.nn.functional.interpolate(antialias=True), which cannot be told size and scale at once.
 _BY_TORCH = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
@@ -148,26 +148,25 @@ def _square(
     side = preprocess.crop
     top, left = max(cut.top, 0), max(cut.left, 0)
     bottom, right = min(cut.top + side, cut.height), min(cut.left + side, cut.width)
-    if rgb.shape[0] == bottom != cut.height:
-        bottom += 1  # as many rows as there are would be taken for rows that need no resizing
-    if rgb.shape[1] == right != cut.width:
-        right += 1
     if not rgb.flags.writeable:
         rgb = rgb.copy()  # a tensor cannot be read-only
+    # As many rows as there are would be taken for rows that need no resizing, and likewise columns.
+    rows = bottom + (bottom == rgb.shape[0] != cut.height)
+    columns = right + (right == rgb.shape[1] != cut.width)
     # What lies right of the square and below it is not computed. 601 pixels halved are 301, which cover a
     # little more than the picture: the true scale is told.
     resized = _BY_TORCH[preprocess.interpolation](
         torch.from_numpy(rgb).permute(2, 0, 1)[None],
-        [bottom, right],
+        [rows, columns],
         False,
         cut.height * by / height,
         cut.width * by / width,
     )
-    seen = resized[0].permute(1, 2, 0).numpy()[top : cut.top + side, left : cut.left + side]
+    seen = resized[0].permute(1, 2, 0).numpy()[top:bottom, left:right]
     if seen.shape[:2] == (side, side):
         return np.ascontiguousarray(seen)
     square = np.zeros((side, side, 3), np.uint8)
-    square[top - cut.top :, left - cut.left :][: seen.shape[0], : seen.shape[1]] = seen
+    square[top - cut.top :, left - cut.left :][: bottom - top, : right - left] = seen
     return square
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from panderm.data.apart import decode_apart
 from panderm.data.dicom import is_dicom, is_for_gdcm, open_dicom
 from panderm.data.heic import is_heic, require_libheif
-from panderm.data.pillow import open_picture
+from panderm.data.pillow import open_picture, size_of_whole
 from panderm.data.stored import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 from panderm.data.stored import ImageError as ImageError
 from panderm.data.stored import Stored as Stored
@@ -123,19 +123,37 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def inspect(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> ImageFacts:
-    """Decode one file fully and say what it is; a bad file is a fact, not an exception."""
+def inspect(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS, decode: bool = True) -> ImageFacts:
+    """Hash one file and decode it; a bad file is a fact, not an exception.
+
+    With ``decode=False`` only the header is read of a JPEG or PNG that has its end, and every other file is
+    decoded all the same: damage between header and end is not found, a file that was cut off is.
+    """
     try:
         content = read_bytes(path)
-        height, width, _ = decode(content, path, max_megapixels=max_megapixels).shape
+        height, width = (None if decode else _size_of_whole(content, max_megapixels)) or open_stored(
+            content, path, max_megapixels=max_megapixels
+        )[0].shape[:2]
     except ImageError as error:
         return ImageFacts(problem=error.reason)
     return ImageFacts(hashlib.sha256(content).hexdigest(), height, width)
 
 
+def _size_of_whole(content: bytes, max_megapixels: float) -> tuple[int, int] | None:
+    try:
+        return size_of_whole(content, max_megapixels)
+    except Exception:
+        return None  # decoding it says why
+
+
 def inspect_all(
-    paths: Sequence[Path], *, workers: int, progress: bool = True, max_megapixels: float = MAX_MEGAPIXELS
+    paths: Sequence[Path],
+    *,
+    workers: int,
+    progress: bool = True,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    decode: bool = True,
 ) -> Iterator[ImageFacts]:
     """Return the facts of every file, in order; decoding runs in threads (Pillow frees the lock)."""
-    look = partial(inspect, max_megapixels=max_megapixels)
+    look = partial(inspect, max_megapixels=max_megapixels, decode=decode)
     return in_threads(look, paths, "checking images", "images", workers=workers, shown=progress)

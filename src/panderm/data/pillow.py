@@ -54,6 +54,9 @@ _TURN_BACK: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] 
     8: lambda a: a[::-1].transpose(1, 0, 2),
 }
 _INVERSE = {6: 8, 8: 6}
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 # Pixels that are converted at once.
 _WHOLE = 4_000_000
 # What Pillow's own door takes for "not this format".
@@ -67,10 +70,7 @@ def open_picture(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.
         Unreadable: not an image, several frames, too many pixels; other exceptions mean damage.
     """
     with open_header(content, max_megapixels) as opened:
-        # Phones write MPO: a JPEG with a second picture behind it. The first is the photograph.
-        frames = int(getattr(opened, "n_frames", 1))
-        if frames > 1 and opened.format != "MPO":
-            raise Unreadable(f"holds {frames} frames, not one picture")
+        frames = _frames(opened)
         mode, bits = opened.mode, _bits(opened, content)
         # Pillow turns a TIFF while it loads it, and forgets the tag; a PNG may have its tag at the end.
         turned = opened.format == "TIFF"
@@ -125,7 +125,7 @@ def plain_jpeg(content: bytes, max_megapixels: float) -> tuple[int, int, int] | 
     Of 8 bits, grey or YCbCr by the common marks, without an ICC profile that moves colours. None for any
     other file, and for one whose header is refused.
     """
-    if content[:3] != b"\xff\xd8\xff":
+    if content[:3] != _JPEG or content[128:132] == b"DICM":
         return None
     try:
         opened = open_header(content, max_megapixels)
@@ -143,6 +143,39 @@ def plain_jpeg(content: bytes, max_megapixels: float) -> tuple[int, int, int] | 
             return None
         width, height = opened.size
         return height, width, _orientation(opened)
+
+
+def size_of_whole(content: bytes, max_megapixels: float) -> tuple[int, int] | None:
+    """Return height and width, upright, of a JPEG or PNG that has its end; None where it must be decoded.
+
+    What lies between header and end is not looked at. A file that was cut off has no end.
+
+    Raises:
+        Unreadable: as :func:`open_picture`, where the header says so; other exceptions mean damage.
+    """
+    if content[:3] == _JPEG and content[128:132] != b"DICM":
+        whole = (content if content[-1] else content.rstrip(b"\0")).endswith(b"\xff\xd9")
+    elif content.startswith(_PNG):
+        # An orientation may lie behind the pixels, and Pillow decodes them on the way there.
+        whole = content.endswith(_PNG_END) and not any(mark in content for mark in _PNG_EXIF)
+    else:
+        return None
+    if not whole:
+        return None
+    with open_header(content, max_megapixels) as opened:
+        _frames(opened)
+        width, height = opened.size
+        turned = opened.format != "PNG" and _orientation(opened) > 4
+        return (width, height) if turned else (height, width)
+
+
+def _frames(opened: ImageFile.ImageFile) -> int:
+    """Return how many pictures a file holds, more than one only in an MPO."""
+    # Phones write MPO: a JPEG with a second picture behind it. The first is the photograph.
+    frames = int(getattr(opened, "n_frames", 1))
+    if frames > 1 and opened.format != "MPO":
+        raise Unreadable(f"holds {frames} frames, not one picture")
+    return frames
 
 
 def upright(stored: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:

@@ -137,6 +137,7 @@ def read_table(
     skip_bad: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     note: str | None = None,
+    decode: bool = True,
     progress: bool = True,
 ) -> Table:
     """Read and check a CSV of images; nothing is checked again later.
@@ -160,6 +161,8 @@ def read_table(
         skip_bad: leave out rows whose image cannot be read or whose label is empty, and say so on the card.
         max_megapixels: an image of more millions of pixels counts as bad.
         note: a sentence that travels with the table to the report.
+        decode: decode every file; without it only those that are no JPEG or PNG with a header and an end,
+            and damage between the two is found by who decodes them.
         progress: show progress on standard error.
 
     Returns:
@@ -183,7 +186,10 @@ def read_table(
     )
     paths = [Path(file) for file in rows.path]
     workers = min(8, os.cpu_count() or 1)
-    facts = list(inspect_all(paths, workers=workers, progress=progress, max_megapixels=max_megapixels))
+    looked = inspect_all(
+        paths, workers=workers, progress=progress, max_megapixels=max_megapixels, decode=decode
+    )
+    facts = list(looked)
     return check_rows(
         rows, facts, classes=classes, skip_bad=skip_bad, max_megapixels=max_megapixels, note=note
     )

@@ -28,6 +28,8 @@ _MEETING = timedelta(minutes=5)
 # Seconds that the others have to come out of the batch they are in, after one has failed.
 _GRACE = 60.0
 _POLL = 0.05
+_LEAVE = 10.0  # seconds that the lead has to say why it ends
+_NEVER_SENT = 2**31 - 1
 _FROM_LEAD = 0  # tags of what goes between two processes: reports have the number of their work
 
 
@@ -114,11 +116,20 @@ class Ranks:
         return joined
 
     def _part(self) -> None:
-        """Close the connections; threads that still listen must end before the interpreter does."""
+        """Close the connections, the lead first: a launcher ends all once one has ended with an error."""
+        if not self.lead:
+            leaving = threading.Thread(target=self._await_lead, daemon=True)
+            leaving.start()
+            leaving.join(timeout=_LEAVE)
+            self._listeners.append(leaving)
         if _dist().is_initialized():
             _dist().destroy_process_group()
-        for listener in self._listeners:
-            listener.join(timeout=5.0)
+        for listener in self._listeners:  # before the interpreter ends
+            listener.join(timeout=_LEAVE)
+
+    def _await_lead(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._receive(of=0, tag=_NEVER_SENT)
 
     @property
     def lead(self) -> bool:

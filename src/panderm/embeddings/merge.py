@@ -136,17 +136,22 @@ def _require_same_roles(stores: Sequence[Embeddings]) -> None:
 
 def _united(orders: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
     """Return all classes in an order that keeps that of every folder."""
-    every = list(dict.fromkeys(name for _, order in orders for name in order))
+    left = list(dict.fromkeys(name for _, order in orders for name in order))
     if all(order == in_order(set(order)) for _, order in orders):
-        return in_order(set(every))
-    for told, order in orders:
-        if [name for name in every if name in order] != list(order):
+        return in_order(set(left))
+    found: list[str] = []
+    while left:
+        behind = {name for _, order in orders for name in [x for x in order if x in left][1:]}
+        first = next((name for name in left if name not in behind), None)
+        if first is None:
             raise ParentsError(
                 "the classes of all folders must stand in one order.",
-                [f"{orders[0][0]}: {', '.join(orders[0][1])}", f"{told}: {', '.join(order)}"],
+                [f"{told}: {', '.join(order)}" for told, order in orders],
                 "run panderm embed again with --classes for one of them: vectors are kept",
             )
-    return tuple(every)
+        left.remove(first)
+        found.append(first)
+    return tuple(found)
 
 
 def _told_apart(

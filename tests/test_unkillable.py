@@ -10,12 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +25,7 @@ import panderm
 from panderm import pipeline, storage
 from panderm.cli import app
 from panderm.data.images import ImageError
-from panderm.models import encoder as encoders
+from panderm.embeddings import made, shards
 from panderm.models import load
 
 IMAGES = 36
@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, encoder: panderm.Encoder) -> panderm.
     eye = panderm.Encoder(ColourMeans(), encoder.preprocess, encoder.record, encoder.account, encoder.device)
     monkeypatch.setattr(load, "load_encoder", lambda *_, **__: eye)
     monkeypatch.setattr(pipeline, "load_encoder", lambda *_, **__: eye)
-    monkeypatch.setattr(encoders, "_SHARD_ROWS", SHARD)
+    monkeypatch.setattr(shards, "_SHARD_ROWS", SHARD)
     return eye
 
 
@@ -70,13 +70,13 @@ DRIVER = '''
 import json, os, signal, sys, time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 
 torch.set_num_threads(1)  # threads do not survive a fork
 import panderm.data.table
 from panderm import storage
 from panderm.cli import main
+from panderm.embeddings import commit, made, shards
 from panderm.models import encoder, load
 
 class ColourMeans(torch.nn.Module):
@@ -88,7 +88,7 @@ tiny = load.load_encoder("random-tiny")
 network = ColourMeans()
 eye = encoder.Encoder(network, tiny.preprocess, tiny.record, tiny.account, tiny.device)
 load.load_encoder = lambda *_, **__: eye
-encoder._SHARD_ROWS = SHARD
+shards._SHARD_ROWS = SHARD
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -105,18 +105,25 @@ def on_call(n, function):
 
 def sabotage(plan):
     if "flush" in plan:
-        storage.flush = on_call(plan["flush"], storage.flush)
+        storage.flush = commit.flush = on_call(plan["flush"], storage.flush)
+    if "slow" in plan:
+        flush = storage.flush
+        def slowly(path):
+            time.sleep(plan["slow"])
+            flush(path)
+        storage.flush = commit.flush = slowly
     if "replace" in plan:
         Path.replace = on_call(plan["replace"], Path.replace)
     if "half" in plan:
-        left, write = [plan["half"]], pq.write_table
-        def half(table, where, **options):
-            write(table, where, **options)
+        left, write = [plan["half"]], made.write_part
+        def half(where, *what):
+            rows = write(where, *what)
             left[0] -= 1
             if not left[0]:
                 os.truncate(where, os.path.getsize(where) // 2)
                 die()
-        pq.write_table = half
+            return rows
+        made.write_part = commit.write_part = half
 
 def one(plan, words, log):
     child = os.fork()
@@ -146,9 +153,10 @@ def one(plan, words, log):
         out = Path(words[words.index("--out") + 1])
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            if out.exists() and len(list(out.glob("part-*.parquet"))) >= plan["after"]:
+            if out.exists() and len(list(out.glob("made/*.parquet"))) >= plan["after"]:
                 break
             time.sleep(0.002)
+        time.sleep(plan.get("delay", 0))
         os.kill(child, getattr(signal, plan["signal"]))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return {"status": status, "said": Path(log).read_text()}
@@ -182,10 +190,10 @@ def start(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Iterator[Sta
         assert driver.stdin is not None
         assert driver.stdout is not None
 
-        def run(out: Path, *words: str, **plan: Any) -> Ended:
+        def run(out: Path, *words: str, csv: Path | None = None, **plan: Any) -> Ended:
             command = [
                 "embed",
-                str(drawn / "skin.csv"),
+                str(csv or drawn / "skin.csv"),
                 "--encoder",
                 "random-tiny",
                 "-q",
@@ -205,7 +213,6 @@ def start(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Iterator[Sta
 def uninterrupted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> panderm.Embeddings:
     out = tmp_path_factory.mktemp("uninterrupted") / "skin.emb"
     assert start(out).status == 0
-    assert len(list(out.glob("part-*.parquet"))) == 5
     return panderm.open_embeddings(out)
 
 
@@ -214,20 +221,26 @@ def rows_held(out: Path) -> int:
     return len(panderm.open_embeddings(out, partial=True)) if out.exists() else 0
 
 
+def content(out: Path) -> dict[str, object]:
+    """Return the bytes of every file of a folder, and of its card all but when and how fast it was made."""
+    card = json.loads((out / "card.json").read_text())
+    for passing in ("provenance", "images_per_second"):
+        del card[passing]
+    files = {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != "card.json"}
+    return {"card.json": card, **files}
+
+
 def require_same(out: Path, wanted: panderm.Embeddings) -> None:
-    found = panderm.open_embeddings(out)
-    assert found.rows.image.tolist() == wanted.rows.image.tolist()
-    assert found.rows.row.tolist() == wanted.rows.row.tolist()
-    assert found.rows.label.tolist() == wanted.rows.label.tolist()
-    assert found.rows.sha256.tolist() == wanted.rows.sha256.tolist()
-    np.testing.assert_allclose(found.vectors, wanted.vectors, atol=1e-6)
-    assert found.card.identity == wanted.card.identity
+    """Byte for byte what an uninterrupted run makes, and nothing else."""
+    assert wanted.path is not None
+    assert content(out) == content(wanted.path)
     left = [p.name for p in out.parent.rglob("*") if p.name.startswith(".") or p.suffix in (".tmp", ".old")]
     assert not left, "something half-written was left behind"
+    assert not (out / "made").exists()
 
 
-# An embedding puts 15 things on the disk: the first card (4 steps), five shards and the last card (2 each).
-STEPS = 4 + 2 * 5 + 2
+# What an embedding puts on the disk: the first card (4 steps); five shards, part and last card (2 each).
+STEPS = 4 + 2 * 5 + 2 + 2
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
@@ -246,14 +259,14 @@ def test_there_are_no_further_steps(start: Start, tmp_path: Path) -> None:
     assert start(tmp_path / "skin.emb", flush=STEPS + 1).status == 0
 
 
-@pytest.mark.parametrize("shard", [1, 3, 5])
-def test_killed_in_the_middle_of_a_shard(
+@pytest.mark.parametrize("shard", [1, 3, 5, 6])
+def test_killed_in_the_middle_of_a_file(
     shard: int, start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
 ) -> None:
     out = tmp_path / "skin.emb"
     assert start(out, half=shard).status == -signal.SIGKILL
-    assert [p.name for p in out.iterdir() if p.suffix == ".tmp"], "a half-written shard under a hidden name"
-    assert rows_held(out) == SHARD * (shard - 1)
+    assert [p.name for p in out.rglob(".*.tmp")], "a half-written file under a hidden name"
+    assert rows_held(out) == min(IMAGES, SHARD * (shard - 1))
     with pytest.raises(panderm.PandermError, match="must be complete"):
         panderm.open_embeddings(out)
     assert start(out).status == 0
@@ -261,12 +274,12 @@ def test_killed_in_the_middle_of_a_shard(
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
-@pytest.mark.parametrize("after", [0, 2, 4])
+@pytest.mark.parametrize("after", [0, 1, 3])
 def test_killed_from_outside(
     name: str, after: int, start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path
 ) -> None:
     out = tmp_path / "skin.emb"
-    assert start(out, pause=0.05, signal=name, after=after).status == -getattr(signal, name)
+    assert start(out, pause=0.1, signal=name, after=after).status == -getattr(signal, name)
     assert after * SHARD <= rows_held(out) < IMAGES
     assert start(out).status == 0
     require_same(out, uninterrupted)
@@ -278,7 +291,7 @@ def test_killed_again_and_again(start: Start, uninterrupted: panderm.Embeddings,
     held = [0]
     while start(out, flush=4).status == -signal.SIGKILL:
         held.append(rows_held(out))
-        assert held[-1] > held[-2] or len(held) == 2
+        assert held[-1] > held[-2] or held[-1] in (0, IMAGES)
         assert len(held) < 10
     require_same(out, uninterrupted)
     assert len(held) > 3
@@ -362,7 +375,7 @@ def test_an_image_that_changed_between_check_and_load(
         quick.embed(table, tmp_path / "skin.emb", batch_size=4, progress=False)
     assert str(caught.value) == (
         f"an image must be readable.\n  {spoilt}: changed since the table was checked\n"
-        "  hint: run the same command again, with --overwrite"
+        "  hint: run the same command again; it notices what changed"
     )
     spoilt.unlink()
     with pytest.raises(ImageError, match="no such file"):
@@ -370,10 +383,100 @@ def test_an_image_that_changed_between_check_and_load(
     # What the hint promises: the table as it is now, into the same folder.
     Image.new("RGB", (32, 24), "red").save(spoilt)
     words = ["embed", str(csv), "--encoder", "random-tiny", "-q", "--out", str(tmp_path / "skin.emb")]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == 2
-    assert "this is" in result.stderr
-    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
+    assert CliRunner().invoke(app, words).exit_code == 0
+    found = panderm.open_embeddings(tmp_path / "skin.emb")
+    red = panderm.read_table(csv, progress=False).select(np.array([20]))
+    assert found.rows.sha256[20] == red.sha256[0]
+    np.testing.assert_allclose(found.vectors[[20]], quick.embed(red, progress=False).vectors, atol=1e-6)
+
+
+# Really killed, at moments drawn at random
+
+KILLS = 16  # at least, in each of the tests below
+
+
+class Killing:
+    """Starts a command again and again, killed at a random moment each time, until it ends."""
+
+    def __init__(self, start: Start, csv: Path | None = None) -> None:
+        self.start = start
+        self.csv = csv
+        self.rng = np.random.default_rng(0)
+        self.kills = 0
+        self.rounds = 0
+        self.whole = 0.0  # seconds that a run takes which is not killed
+
+    def measure(self, out: Path) -> None:
+        """Run once to the end, as slowly as all others: each step takes as long as its neighbours."""
+        began = time.monotonic()
+        assert self.start(out, csv=self.csv, slow=0.01).status == 0
+        self.whole = time.monotonic() - began
+
+    def until_whole(self, out: Path, seen: Callable[[], None]) -> None:
+        self.rounds += 1
+        for _ in range(100):
+            moment = self.rng.uniform(0, self.whole)
+            plan = {"slow": 0.01, "signal": "SIGKILL", "after": 0, "delay": moment}
+            ended = self.start(out, csv=self.csv, **plan)
+            if ended.status == 0:
+                return
+            assert ended.status == -signal.SIGKILL, ended.said
+            self.kills += 1
+            seen()
+        raise AssertionError("100 kills and no end")
+
+
+def test_killed_at_random_moments(start: Start, uninterrupted: panderm.Embeddings, tmp_path: Path) -> None:
+    killing = Killing(start)
+    killing.measure(tmp_path / "measured/skin.emb")
+    require_same(tmp_path / "measured/skin.emb", uninterrupted)
+    while killing.kills < KILLS:
+        out = tmp_path / f"{killing.rounds}/skin.emb"
+        held = [0]
+
+        def more(out: Path = out, held: list[int] = held) -> None:
+            held.append(rows_held(out))
+            assert held[-1] >= held[-2], "nothing that was made is lost"
+
+        killing.until_whole(out, more)
+        require_same(out, uninterrupted)
+
+
+def test_killed_at_random_moments_while_it_follows_a_table(start: Start, drawn: Path, tmp_path: Path) -> None:
+    """At each moment the folder is the old one or the new one, and the new one is always the same."""
+    shutil.copytree(drawn, tmp_path / "here")
+    csv = tmp_path / "here/skin.csv"
+    assert start(tmp_path / "old/skin.emb", csv=csv).status == 0
+    head, *rows = csv.read_text().splitlines()
+    Image.new("RGB", (32, 24), "red").save(tmp_path / "here/03.png")
+    for i in range(6):
+        Image.new("RGB", (32, 24), (20 * i, 99, 9)).save(tmp_path / f"here/new-{i}.png")
+        rows.insert(5 * i, f"new-{i}.png,train,a")
+    rows[7:10] = reversed(rows[7:10])
+    rows[20] = rows[20][:-1] + ("a" if rows[20].endswith("b") else "b")
+    csv.write_text("\n".join([head, *rows[:30], *rows[33:]]) + "\n")
+    new = tmp_path / "new/skin.emb"
+    shutil.copytree(tmp_path / "old/skin.emb", new)
+    killing = Killing(start, csv)
+    killing.measure(new)
+    wanted = panderm.open_embeddings(new)
+    assert len(wanted) == IMAGES + 6 - 3
+    either = {
+        emb.card.table.sha256: emb for emb in (wanted, panderm.open_embeddings(tmp_path / "old/skin.emb"))
+    }
+    while killing.kills < KILLS:
+        out = tmp_path / f"{killing.rounds}/skin.emb"
+        shutil.copytree(tmp_path / "old/skin.emb", out)
+
+        def whole(out: Path = out) -> None:
+            found = panderm.open_embeddings(out)
+            same = either[found.card.table.sha256]
+            assert found.rows.image.tolist() == same.rows.image.tolist()
+            assert found.rows.label.tolist() == same.rows.label.tolist()
+            np.testing.assert_array_equal(found.vectors, same.vectors)
+
+        killing.until_whole(out, whole)
+        require_same(out, wanted)
 
 
 # A full disk
@@ -444,21 +547,23 @@ def test_a_disk_that_fills_up_while_embedding_keeps_the_shards_that_are_whole(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = f"embed {drawn}/skin.csv --encoder random-tiny -q --batch-size 4 --out skin.emb".split()
-    write = pq.write_table
+    write = made.write_part
 
-    def fills_up(table: Any, where: Path, **options: Any) -> None:
-        write(table, where, **options)
-        if f"part-0000{shard}" in where.name:
+    def fills_up(where: Path, *what: Any) -> int:
+        rows = write(where, *what)
+        if f"0-0000{shard}" in where.name:
             os.truncate(where, 100)
             no_room()
+        return rows
 
     with monkeypatch.context() as patch:
-        patch.setattr(pq, "write_table", fills_up)
+        patch.setattr(made, "write_part", fills_up)
         result = CliRunner().invoke(app, words)
-    assert result.stderr == full(f"skin.emb/part-0000{shard}.parquet")
+    assert result.stderr == full(f"skin.emb/made/0-0000{shard}.parquet")
     assert result.exit_code == 2
-    whole = [f"part-0000{i}.parquet" for i in range(shard)]
-    assert sorted(p.name for p in Path("skin.emb").iterdir()) == ["card.json", *whole]
+    whole = [f"0-0000{i}.parquet" for i in range(shard)]
+    assert sorted(p.name for p in Path("skin.emb").iterdir()) == ["card.json", "made"]
+    assert sorted(p.name for p in Path("skin.emb/made").iterdir()) == whole
     assert rows_held(Path("skin.emb")) == SHARD * shard
     assert CliRunner().invoke(app, words).exit_code == 0
     assert len(panderm.open_embeddings("skin.emb")) == IMAGES
@@ -523,18 +628,14 @@ def test_a_disk_that_is_really_full(verb: str, disk: Disk, desk: Path, drawn: Pa
     assert "Traceback" not in result.output
     left = sorted(p.name for p in disk.path.rglob("*") if p.is_file() and p != filler)
     if verb == "embed":
-        assert left[0] == "card.json"
-        assert all(re_part(name) for name in left[1:])
-        assert rows_held(out) == SHARD * len(left[1:])
+        held = sorted(p.name for p in out.glob("made/*"))
+        assert left == sorted(["card.json", *held])
+        assert 0 < rows_held(out) == SHARD * len(held) < IMAGES
     else:
         assert left == []
     filler.unlink()
     disk.again("size=4m")
     assert CliRunner().invoke(app, words).exit_code == 0
-
-
-def re_part(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
 
 
 def test_a_disk_that_cannot_be_written(disk: Disk, desk: Path, drawn: Path) -> None:

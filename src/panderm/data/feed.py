@@ -132,7 +132,7 @@ class Feed:
         content = read_bytes(path)
         if hashlib.sha256(content).hexdigest() != self._table.sha256[i]:
             raise ImageError(
-                path, "changed since the table was checked", "run the same command again, with --overwrite"
+                path, "changed since the table was checked", "run the same command again; it notices what changed"
             )
         try:
             into[:] = pixels(

@@ -44,6 +44,6 @@ def _load(table: Table, i: int, preprocess: Preprocess) -> torch.Tensor:
     content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != table.sha256[i]:
         raise ImageError(
-            path, "changed since the table was checked", "run the same command again, with --overwrite"
+            path, "changed since the table was checked", "run the same command again; it notices what changed"
         )
     return preprocess(decode(content, path, max_megapixels=table.card.max_megapixels))

@@ -280,7 +280,7 @@ ROLES = "images image-column label split-column patient group classes skip-bad m
 CHECKED = ROLES.replace("skip-bad ", "")  # bad rows are what is looked for
 EYE = "encoder weights card pool image-size precision compile device"
 OPTIONS = {
-    "run": f"table {EYE} {ROLES} out batch-size workers recipe test percent-data draws seed "
+    "run": f"table {EYE} {ROLES} out engine batch-size workers exact recipe test percent-data draws seed "
     "image-free image-free-columns published-csv overwrite json quiet",
     "embed": f"table {EYE} {ROLES} out engine batch-size workers actors ray-address exact tokens overwrite "
     "json quiet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -390,8 +391,13 @@ def test_fewer_bits_that_did_not_do_are_gone_on_with_in_fp32(
     made = run(["coarse", "fine"], precision="bf16", overwrite=overwrite)
     assert [part.embeddings.card.encoder.precision for part in made.parts] == ["fp32", "fp32"]
     assert [shard.stat().st_mtime_ns for shard in shards] == written, "nothing is embedded again"
+    # What was settled stays so, even where another measurement would say otherwise.
     monkeypatch.setattr(encoder_module, "likeness", lambda *_: 1.0)
     made = run(["coarse", "fine"], precision="bf16", overwrite=True)
+    assert [part.embeddings.card.encoder.precision for part in made.parts] == ["fp32", "fp32"]
+    assert [shard.stat().st_mtime_ns for shard in shards] == written, "nothing is embedded again"
+    shutil.rmtree("all")
+    made = run(["coarse", "fine"], precision="bf16")
     assert [part.embeddings.card.encoder.precision for part in made.parts] == ["bf16", "bf16"]
 
 

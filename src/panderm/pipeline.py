@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from panderm.data.drawn import draw_world
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, read_table
-from panderm.embeddings import Embeddings, EncoderRecord, open_embeddings
+from panderm.embeddings import Embeddings, EncoderRecord, Engine, open_embeddings
+from panderm.embeddings.ranks import require_alone
+from panderm.embeddings.settled import require_going_on
 from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
 from panderm.models.cards import Pool
 from panderm.models.encoder import Encoder
@@ -122,10 +124,12 @@ def run(
     pool: Pool | None = None,
     image_size: int | None = None,
     precision: PrecisionChoice = "fp32",
+    engine: Engine = "torch",
     compile: bool = False,  # noqa: A002 - the option's name everywhere
     device: str = "auto",
     batch_size: int | None = None,
-    workers: int = 2,
+    workers: int | None = None,
+    exact: bool = False,
     recipe: Recipe = "tuned",
     test: str = "test",
     percent_data: float = 1.0,
@@ -164,6 +168,7 @@ def run(
         >>> done.scores.scores["balanced_accuracy"].value  # doctest: +SKIP
         0.7966
     """
+    require_alone("run")
     folder = Path(out)
     refuse_existing(folder / PAGE, overwrite=overwrite)
     _require_own_folder(folder)
@@ -176,6 +181,7 @@ def run(
             pool=pool,
             image_size=image_size,
             precision=precision,
+            engine=engine,
             device=device,
             compile=compile,
         )
@@ -206,10 +212,10 @@ def run(
             require_free(Path(published_csv) / name, rows.card, overwrite=overwrite)
     for eye, name in zip(eyes, names, strict=True):
         _require_own_folder(folder / name)
-        _take_over(folder, folder / name, eye, rows)
+        _take_over(folder, folder / name, eye, rows, exact=exact)
         held = folder / name / EMBEDDINGS
-        if held.exists() and not overwrite and not _goes_on(held, eye, rows):
-            open_embeddings(held, encoder=eye, table=rows, partial=True)  # raises, and says why
+        if held.exists() and not overwrite:
+            require_going_on(held, eye.record, rows, exact=exact)
 
     made = []
     for eye, name in zip(eyes, names, strict=True):
@@ -220,6 +226,8 @@ def run(
             own / EMBEDDINGS,
             batch_size=batch_size,
             workers=workers,
+            exact=exact,
+            skip_bad=skip_bad,
             overwrite=overwrite,
             progress=progress,
         )
@@ -278,7 +286,7 @@ def _in_a_path(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.")
 
 
-def _take_over(out: Path, folder: Path, eye: Eye, table: Table) -> None:
+def _take_over(out: Path, folder: Path, eye: Eye, table: Table, *, exact: bool) -> None:
     """Move in what an earlier run in ``out``, with fewer or more encoders, left of this one.
 
     The folders depend on how many encoders there are; hours of embedding must not be lost by adding one.
@@ -286,7 +294,7 @@ def _take_over(out: Path, folder: Path, eye: Eye, table: Table) -> None:
     if (folder / EMBEDDINGS).exists():
         return
     for other in (out, out / _plain_name(eye.record), out / _full_name(eye.record)):
-        if other == folder or not _goes_on(other / EMBEDDINGS, eye, table):
+        if other == folder or not _goes_on(other / EMBEDDINGS, eye, table, exact=exact):
             continue
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -304,11 +312,13 @@ def _embed(
     folder: Path,
     *,
     batch_size: int | None,
-    workers: int,
+    workers: int | None,
+    exact: bool,
+    skip_bad: bool,
     overwrite: bool,
     progress: bool,
 ) -> Embeddings:
-    goes_on = folder.exists() and _goes_on(folder, eye, table)
+    goes_on = folder.exists() and _goes_on(folder, eye, table, exact=exact)
     if goes_on:
         with contextlib.suppress(ArtifactError):  # not whole: what is missing is made
             return open_embeddings(folder, encoder=eye, table=table)
@@ -323,7 +333,14 @@ def _embed(
 
     def embedded(*, replace: bool) -> Embeddings:
         return encoder.embed(
-            table, folder, batch_size=batch_size, workers=workers, overwrite=replace, progress=progress
+            table,
+            folder,
+            batch_size=batch_size,
+            workers=workers,
+            exact=exact,
+            skip_bad=skip_bad,
+            overwrite=replace,
+            progress=progress,
         )
 
     if not (overwrite and goes_on):
@@ -334,16 +351,11 @@ def _embed(
         return embedded(replace=True)
 
 
-def _goes_on(folder: Path, eye: Eye, table: Table) -> bool:
-    """Say whether a folder holds embeddings of this encoder and table, whole or not.
-
-    Whether fewer bits than fp32 will do is seen on the first images only: the folder may hold either.
-    """
-    plain = replace(eye, record=eye.record.model_copy(update={"precision": "fp32"}))
-    for either in (eye, plain):
-        with contextlib.suppress(ArtifactError):
-            open_embeddings(folder, encoder=either, table=table, partial=True)
-            return True
+def _goes_on(folder: Path, eye: Eye, table: Table, *, exact: bool) -> bool:
+    """Say whether a run can go on with a folder."""
+    with contextlib.suppress(ArtifactError):
+        require_going_on(folder, eye.record, table, exact=exact)
+        return True
     return False
 
 

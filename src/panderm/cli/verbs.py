@@ -71,10 +71,12 @@ def run_(
     pool: opt.PoolWay = None,
     image_size: opt.ImageSize = None,
     precision: opt.PrecisionName = "fp32",
+    engine: opt.EngineName = "torch",
     compile: opt.Compile = False,  # noqa: A002 (the option's name)
     device: opt.Device = "auto",
     batch_size: opt.BatchSize = None,
-    workers: opt.Workers = 2,
+    workers: opt.DecodeWorkers = None,
+    exact: opt.Exact = False,
     recipe: opt.RecipeName = "tuned",
     test: opt.Test = "test",
     percent_data: opt.PercentData = 1.0,
@@ -94,8 +96,10 @@ def run_(
     Example: panderm run ham_clean.csv --images images/ --encoder panderm-large
     --weights panderm_ll_data6_checkpoint-499.pth --out ham/
     """
+    from panderm.embeddings.ranks import require_alone
     from panderm.pipeline import run
 
+    require_alone("run", hush=True)
     done = run(
         table,
         encoder=encoder,
@@ -114,10 +118,12 @@ def run_(
         pool=pool,
         image_size=image_size,
         precision=precision,
+        engine=engine,
         compile=compile,
         device=device,
         batch_size=batch_size,
         workers=workers,
+        exact=exact,
         recipe=recipe,
         test=test,
         percent_data=percent_data,

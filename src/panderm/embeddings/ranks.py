@@ -320,6 +320,24 @@ class Ranks:
         return failed, body.numpy().tobytes()
 
 
+def require_alone(verb: str, *, hush: bool = False) -> None:
+    """Raise :class:`UsageError` where several processes were started for what one does.
+
+    Args:
+        verb: what it is.
+        hush: let only the first process say so.
+    """
+    world = int(os.environ.get("WORLD_SIZE") or 1)
+    if world > 1:
+        if hush:
+            Ranks(int(os.environ.get("RANK") or 0), world).hush()
+        raise UsageError(
+            f"panderm {verb} must be one process.",
+            f"{world} were started",
+            f"several processes share panderm embed: start it so first, and then panderm {verb} alone",
+        )
+
+
 _GONE = "every process of a run must live to its end."
 
 

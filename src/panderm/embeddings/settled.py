@@ -14,7 +14,8 @@ from panderm.data.feed import Feed
 from panderm.data.preprocess import Preprocess
 from panderm.data.table import Table
 from panderm.embeddings.card import Decoding, EmbeddingsCard, EncoderRecord, TokensRecord
-from panderm.embeddings.opened import require_same_encoder
+from panderm.embeddings.known import Known
+from panderm.embeddings.opened import require_same_encoder, require_same_making, require_same_table
 from panderm.errors import PandermWarning, plural
 from panderm.provenance import CARD_NAME, Provenance, Record, read_card
 
@@ -84,7 +85,7 @@ def settle(
 
     What a folder's card says is not measured again: other images, or another machine, might say otherwise.
     """
-    before = _begun(folder, encoder) if folder is not None else None
+    before = _begun(folder, encoder.record) if folder is not None else None
     _settle_precision(encoder, table, before)
     if exact:
         decoding = Decoding(exact=True)
@@ -101,15 +102,39 @@ def settle(
     )
 
 
-def _begun(folder: Path, encoder: Eye) -> EmbeddingsCard | None:
-    """Return the card of a folder that this encoder began; None where there is none."""
+def require_going_on(folder: Path, record: EncoderRecord, table: Table, *, exact: bool) -> None:
+    """See that a run can go on with a folder, before any compute.
+
+    Whether fewer bits than fp32 will do is seen on the first images only: the folder may hold either.
+
+    Raises:
+        ParentsError: it is of another encoder or decoding, or of a table that shares no row with this one.
+        ArtifactError: it is no folder of embeddings, or damaged.
+    """
+    before = _begun(folder, record)
+    if before is None:
+        read_card(folder, EmbeddingsCard, "embeddings")  # raises, and says why
+        return
+    if before.encoder.precision not in (record.precision, "fp32"):
+        require_same_encoder(folder, before.encoder, record)
+    # A folder that was to be decoded fast, and went back to the reference, goes on so.
+    decoding = before.decoding if before.decoding.levels is not None and not exact else Decoding(exact=exact)
+    wanted = before.model_copy(update={"decoding": decoding, "table": table.card})
+    require_same_making(folder, before, wanted)
+    if before.table.sha256 != table.card.sha256:
+        known = Known(folder, before)
+        if (known.locate(table) < 0).all() and (len(known) or before.complete):
+            require_same_table(folder, before.table, table.card)
+
+
+def _begun(folder: Path, record: EncoderRecord) -> EmbeddingsCard | None:
+    """Return the card of a folder that an encoder began, whatever precision it settled on; None: no card."""
     if not (folder / CARD_NAME).is_file():
         return None  # what else may be in the way, the writer says
-    before = read_card(
-        folder, EmbeddingsCard, "an --out that exists", "choose another --out, or mend this one"
-    )
+    hint = "choose another --out, or mend this one"
+    before = read_card(folder, EmbeddingsCard, "an --out that exists", hint)
     taken = {name: getattr(before.encoder, name) for name in _SETTLED}
-    require_same_encoder(folder, before.encoder, encoder.record.model_copy(update=taken))
+    require_same_encoder(folder, before.encoder, record.model_copy(update=taken))
     return before
 
 

@@ -217,3 +217,16 @@ def test_the_square_of_a_large_number_does_not_overflow(embeddings: panderm.Embe
 def test_a_bad_folder_in_python(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="embeddings must be a folder that panderm wrote"):
         panderm.describe_embeddings(tmp_path / "none.emb")
+
+
+def test_images_that_are_no_files_here_are_counted_not_missed(
+    embeddings: panderm.Embeddings, table: panderm.Table, tmp_path: Path
+) -> None:
+    """Of an archive in object storage, or in Parquet files, only the parts can be read again."""
+    path = table.path.copy()
+    path[0], path[1] = "s3://bucket/a.jpg", f"{tmp_path}/tiles.parquet#17"
+    away = replace(table, path=path)
+    folder = store(tmp_path / "away.emb", away, np.asarray(embeddings.vectors), embeddings.card)
+    code, said = told(str(folder), "--verify")
+    assert code == 0
+    assert "every part and every image is as it was, but for 2 images not on this machine" in said

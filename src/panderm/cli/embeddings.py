@@ -203,7 +203,8 @@ def _tell(told: Described) -> None:
     if len(told.findings) > _MOST:
         say(f"and {len(told.findings) - _MOST:,} more (--json has all)")
     if told.verified and not told.findings:
-        say("verified:  every part and every image is as it was")
+        unseen = f", but for {plural(told.unseen, 'image')} not on this machine" if told.unseen else ""
+        say(f"verified:  every part and every image is as it was{unseen}")
 
 
 def _source(source: Source) -> str:

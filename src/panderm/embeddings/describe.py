@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,14 @@ from panderm.embeddings.made import shards
 from panderm.embeddings.numbers import Numbers, numbers_of
 from panderm.embeddings.opened import Embeddings, open_embeddings
 from panderm.embeddings.parts import unreadable
-from panderm.errors import ArtifactError, plural
-from panderm.progress import Progress, in_threads
+from panderm.errors import ArtifactError, plural, some
+from panderm.progress import Progress
 from panderm.provenance import read_card
 from panderm.storage import sha256_of_file
+
+_ELSEWHERE = re.compile(r"^[a-z0-9+.-]+://|\.parquet#\d+$")
+"""A path that is an address, or a row of a Parquet file."""
+_AT_ONCE = 4096  # images that wait for a thread
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Described:
         numbers: norms, vectors that are not finite, equal vectors of different images; None where
             the folder is unfinished.
         verified: whether parts and images were read again.
+        unseen: images that were not, because they are no files of this machine: in object storage, or in
+            Parquet files.
         findings: what is not as the card says, by name; empty where all is, or where it was not asked.
     """
 
@@ -46,6 +54,7 @@ class Described:
     bytes: int
     numbers: Numbers | None
     verified: bool = False
+    unseen: int = 0
     findings: tuple[str, ...] = ()
 
     @property
@@ -70,6 +79,7 @@ class Described:
             "token_parts": token_parts,
             "numbers": None if self.numbers is None else asdict(self.numbers),
             "verified": self.verified,
+            "unseen": self.unseen,
             "findings": list(self.findings),
             "card": card,
         }
@@ -98,27 +108,27 @@ def describe_embeddings(embeddings: Path | str, *, verify: bool = False, progres
     if not card.complete:
         stopped = (f"{folder} is not finished: {waiting:,} of {plural(card.rows, 'row')}",) * verify
         size = sum(shard.stat().st_size for shard in folder.glob("made/*.parquet"))
-        return Described(folder, card, waiting, waiting, size, None, verify, stopped)
+        return Described(folder, card, waiting, waiting, size, None, verify, 0, stopped)
     findings: list[str] = []
-    opened: Embeddings | None = None
+    numbers: Numbers | None = None
+    unseen = 0
     if verify:
         findings += _parts_that_differ(folder, (*card.parts, *card.token_parts), progress=progress)
-    if not findings:
-        try:
-            opened = open_embeddings(folder)
-        except ArtifactError as error:
-            if not verify:
-                raise
-            findings += error.found
-    if opened is not None and verify:
-        findings += _images_that_differ(opened, progress=progress)
-    numbers = None if opened is None else numbers_of(opened, progress=progress)
+    try:
+        opened = open_embeddings(folder)
+        if verify:
+            differ, unseen = _images_that_differ(opened, progress=progress)
+            findings += differ
+        numbers = numbers_of(opened, progress=progress)
+    except ArtifactError as error:
+        if not verify:
+            raise
+        findings += [] if findings else error.found  # a part that is damaged has been named
     if verify and numbers is not None and numbers.not_finite:
-        findings.append(
-            f"{plural(numbers.not_finite, 'vector')} not finite: {', '.join(numbers.not_finite_images)}"
-        )
+        names = some(numbers.not_finite_images)
+        findings.append(f"{plural(numbers.not_finite, 'vector')} not finite: {names}")
     size = sum(part.bytes for part in (*card.parts, *card.token_parts))
-    return Described(folder, card, card.rows, waiting, size, numbers, verify, tuple(findings))
+    return Described(folder, card, card.rows, waiting, size, numbers, verify, unseen, tuple(findings))
 
 
 def _rows_of(shard: Path) -> int:
@@ -147,9 +157,10 @@ def _parts_that_differ(folder: Path, parts: tuple[Part, ...], *, progress: bool)
     return found
 
 
-def _images_that_differ(emb: Embeddings, *, progress: bool) -> list[str]:
-    """Name the images whose files are gone, or are others than when they were embedded."""
+def _images_that_differ(emb: Embeddings, *, progress: bool) -> tuple[list[str], int]:
+    """Name the images whose files are gone or others than were embedded; count those that are no files."""
     rows = emb.rows
+    files = [i for i, path in enumerate(rows.path) if not _ELSEWHERE.search(path)]
 
     def problem(i: int) -> str | None:
         try:
@@ -161,6 +172,14 @@ def _images_that_differ(emb: Embeddings, *, progress: bool) -> list[str]:
             return f"{rows.path[i]}: another file than was embedded (sha256 {was}, now {now[:12]})"
         return None
 
-    workers = min(8, os.cpu_count() or 1)
-    told = in_threads(problem, range(len(rows)), "reading images", "images", workers=workers, shown=progress)
-    return [one for one in told if one is not None]
+    found = []
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        with Progress(len(files), "reading images", "images", shown=progress) as bar:
+            for start in range(0, len(files), _AT_ONCE):
+                for told in pool.map(problem, files[start : start + _AT_ONCE]):
+                    found += [] if told is None else [told]
+                    bar.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found, len(rows) - len(files)

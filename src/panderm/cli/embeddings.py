@@ -221,6 +221,8 @@ def _counts(counts: dict[str, dict[str, int]]) -> str:
 
 
 def _pixels(preprocess: dict[str, Any], size: int) -> str:
+    if not {"resize", "interpolation", "mean", "std"} <= set(preprocess):
+        return f"{size} × {size}"
     resized = preprocess["resize"]
     to = (
         " × ".join(str(n) for n in resized)

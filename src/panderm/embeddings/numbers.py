@@ -58,16 +58,20 @@ def numbers_of(emb: Embeddings, *, progress: bool = True) -> Numbers:
     known = norms[finite]
     strange = np.flatnonzero(~finite)
     groups = _equal(emb, keys)
-    names = emb.rows.image
     return Numbers(
         norm_min=float(known.min()) if len(known) else None,
         norm_median=float(np.median(known)) if len(known) else None,
         norm_max=float(known.max()) if len(known) else None,
         not_finite=len(strange),
-        not_finite_images=tuple(str(x) for x in names[strange[:_MOST]]),
+        not_finite_images=_names(emb, strange),
         equal=sum(len(group) for group in groups),
-        equal_images=tuple(tuple(str(x) for x in names[group[:_MOST]]) for group in groups[:_MOST]),
+        equal_images=tuple(_names(emb, group) for group in groups[:_MOST]),
     )
+
+
+def _names(emb: Embeddings, positions: npt.NDArray[np.intp]) -> tuple[str, ...]:
+    """Return the first images; of a large folder the rows are read only where there is something to name."""
+    return tuple(str(x) for x in emb.rows.image[positions[:_MOST]]) if len(positions) else ()
 
 
 def blocks_of(vectors: Any, most: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:

@@ -66,19 +66,24 @@ def _other_columns(table: Table) -> pd.DataFrame:
     nothing = pd.DataFrame(index=range(len(table)))
     source, roles = Path(table.card.csv), table.card.roles
     why = _not_as_it_was(source, table.card.csv_sha256)
+    if why is None and roles.get("image") is None:
+        why = f"{source} has no column of image names"
     if why is None:
         try:
             frame = read_cells(source)
         except TableError as error:
             why = "; ".join(error.found)
+    at: list[int] = []
+    if why is None:
+        place = {name: i for i, name in enumerate(read_column(frame, roles["image"]))}
+        at = [place.get(name, -1) for name in table.image]
+        if min(at, default=0) < 0:
+            why = f"{source} does not name its images as they were embedded"
+        elif frame.columns.duplicated().any():
+            why = f"{source} has two columns of one name"
     if why is not None:
-        warnings.warn(
-            f"only image, split, label, patient and lesion come along: {why}", PandermWarning, stacklevel=4
-        )
-        return nothing
-    place = {name: i for i, name in enumerate(read_column(frame, roles["image"]))}
-    at = [place.get(name, -1) for name in table.image]
-    if min(at, default=0) < 0 or frame.columns.duplicated().any():
+        told = f"only image, split, label, patient and lesion come along: {why}"
+        warnings.warn(told, PandermWarning, stacklevel=4)
         return nothing
     playing = {name for name in roles.values() if name is not None}
     others = frame.loc[:, [name for name in frame.columns if name not in playing]]

@@ -185,7 +185,7 @@ def _bytes_in(file: str, column: str) -> str | None:
 
 
 def _is_bytes(kind: Any) -> bool:
-    return "binary" in str(kind)
+    return str(kind) in ("binary", "large_binary", "binary_view") or str(kind).startswith("fixed_size_binary")
 
 
 def _parquet(file: str) -> Any:

@@ -9,10 +9,11 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from panderm.errors import PandermError, UsageError
 
@@ -48,8 +49,12 @@ def require_ray() -> Any:
 
 
 @contextlib.contextmanager
-def session(address: str | None) -> Iterator[Any]:
+def session(address: str | None, *, cpus: int | None = None) -> Iterator[Any]:
     """Yield Ray, started here or joined at an address; one that this process has already is left running.
+
+    Args:
+        address: of a cluster; None to start Ray on this machine, which nothing outside it can reach.
+        cpus: that Ray may use of this machine; by default all.
 
     Raises:
         UsageError: not installed, or no cluster at that address.
@@ -68,7 +73,7 @@ def session(address: str | None) -> Iterator[Any]:
                 return
             temporary = None if address else Path(tempfile.mkdtemp(prefix="panderm-ray-", dir=_short()))
             try:
-                _start(ray, address, temporary)
+                _start(ray, address, temporary, cpus)
                 yield ray
             finally:
                 ray.shutdown()
@@ -76,12 +81,12 @@ def session(address: str | None) -> Iterator[Any]:
                     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _start(ray: Any, address: str | None, temporary: Path | None) -> None:
+def _start(ray: Any, address: str | None, temporary: Path | None, cpus: int | None) -> None:
     with _silence():
-        _init(ray, address, temporary)
+        _init(ray, address, temporary, cpus)
 
 
-def _init(ray: Any, address: str | None, temporary: Path | None) -> None:
+def _init(ray: Any, address: str | None, temporary: Path | None, cpus: int | None) -> None:
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "error"}
     if address:
         try:
@@ -95,6 +100,7 @@ def _init(ray: Any, address: str | None, temporary: Path | None) -> None:
         return
     try:
         ray.init(
+            num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=_store_bytes(),
             _temp_dir=str(temporary),
@@ -144,15 +150,31 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
+class _Deaf:
+    """Standard output, deaf to Ray's threads: they report there on every process that was repeated."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        return int(self._stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep Ray's loggers to errors."""
+    """Keep Ray's loggers and threads silent."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stdout(cast("Any", _Deaf(sys.stdout))):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

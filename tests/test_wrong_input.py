@@ -140,16 +140,32 @@ def text(name: str, content: str | bytes) -> Callable[[], None]:
     return spoil
 
 
+def the_one(pattern: str) -> Path:
+    """Return the one file of a pattern: the name of a part ends with its hash."""
+    [path] = Path().glob(pattern)
+    return path
+
+
 def cut(name: str, part: float = 0.5) -> Callable[[], None]:
     def spoil() -> None:
-        content = Path(name).read_bytes()
-        Path(name).write_bytes(content[: int(len(content) * part)])
+        path = the_one(name)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * part)])
+
+    return spoil
+
+
+def one_byte_changed(name: str) -> Callable[[], None]:
+    def spoil() -> None:
+        content = bytearray(the_one(name).read_bytes())
+        content[len(content) // 2] ^= 1
+        the_one(name).write_bytes(content)
 
     return spoil
 
 
 def gone(name: str) -> Callable[[], None]:
-    return lambda: shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
+    return lambda: shutil.rmtree(name) if Path(name).is_dir() else the_one(name).unlink()
 
 
 def all_of(*spoils: Callable[[], None]) -> Callable[[], None]:
@@ -166,6 +182,15 @@ def card(name: str, **changes: object) -> Callable[[], None]:
 
 def nothing() -> None:
     pass
+
+
+def of_other_images() -> None:
+    """Write a table that shares no row with the other: the same files under other names."""
+    rows = rows_of_the_world()
+    for row in rows:
+        shutil.copy(f"images/{row['image']}", f"images/other-{row['image']}")
+        row["image"] = f"other-{row['image']}"
+    write(rows, "other.csv")
 
 
 class Case(NamedTuple):
@@ -813,9 +838,9 @@ CASES = [
     Case(
         "a card of a later version",
         PROBE,
-        card("skin.emb", format=2),
+        card("skin.emb", format=3),
         """ArtifactError: embeddings must be a folder that panderm wrote.
-  skin.emb was written by another version of panderm (card.json: format 2)
+  skin.emb was written by another version of panderm (card.json: format 3)
   hint: make it with: panderm embed""",
     ),
     Case(
@@ -827,28 +852,44 @@ CASES = [
   hint: run the same panderm embed command again; it goes on where it stopped""",
     ),
     Case(
-        "a shard deleted",
+        "embedding into a folder of an earlier version",
+        f"embed skin.csv {EYE} --out skin.emb",
+        card("skin.emb", format=1),
+        """ArtifactError: an --out that exists must be a folder that panderm wrote.
+  skin.emb was written by another version of panderm (card.json: format 1)
+  hint: choose another --out, or mend this one""",
+    ),
+    Case(
+        "a part deleted",
         PROBE,
-        gone("skin.emb/part-00000.parquet"),
+        gone("skin.emb/part-*.parquet"),
         """ArtifactError: an embeddings folder must hold every row its card names.
   skin.emb holds 0 of 12 rows
   hint: run panderm embed again; it makes only what is missing""",
     ),
     Case(
-        "a shard twice",
+        "a part cut short",
         PROBE,
-        lambda: shutil.copy("skin.emb/part-00000.parquet", "skin.emb/part-00001.parquet") and None,
-        """ArtifactError: an embeddings folder must hold every row its card names.
-  skin.emb holds 24 of 12 rows
-  hint: embed again with --overwrite""",
+        cut("skin.emb/part-*.parquet"),
+        """ArtifactError: every part of an embeddings folder must be readable.
+  skin.emb/{part} is damaged
+  hint: remove this file and run panderm embed again; it makes only what is missing""",
     ),
     Case(
-        "a corrupt shard",
+        "a part of which one byte changed",
         PROBE,
-        cut("skin.emb/part-00000.parquet"),
-        """ArtifactError: every shard of an embeddings folder must be readable.
-  skin.emb/part-00000.parquet is damaged
-  hint: remove this shard and run panderm embed again; it makes only what is missing""",
+        one_byte_changed("skin.emb/part-*.parquet"),
+        """ArtifactError: every part of an embeddings folder must be readable.
+  skin.emb/{part} is damaged: it is not what was written
+  hint: remove this file and run panderm embed again; it makes only what is missing""",
+    ),
+    Case(
+        "embedding into a folder with a part cut short",
+        f"embed skin.csv {EYE} --out skin.emb",
+        cut("skin.emb/part-*.parquet"),
+        """ArtifactError: every part of an embeddings folder must be readable.
+  skin.emb/{part} is damaged
+  hint: remove this file and run panderm embed again; it makes only what is missing""",
     ),
     Case(
         "predictions cut short",
@@ -880,10 +921,10 @@ CASES = [
     Case(
         "embedding into a folder of another table",
         f"embed other.csv {EYE} --out skin.emb",
-        lambda: write(rows_of_the_world()[:-1], "other.csv"),
+        of_other_images,
         """ParentsError: embeddings of one folder must come from one table.
   skin.emb was made from {made}/skin.csv (12 rows, {table})
-  this is {here}/other.csv (11 rows, {other}): other rows, roles or images
+  this is {here}/other.csv (12 rows, {other}): other rows, roles or images
   hint: choose another --out, or add --overwrite to replace the folder""",
     ),
     Case(
@@ -946,7 +987,8 @@ def identities(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_the_message_is_literal_and_nothing_is_written(case: Case, here: Path, finished: Path) -> None:
     case.before()
-    known = {"here": str(here), "made": str(finished)}
+    part = json.loads((finished / "skin.emb/card.json").read_text())["parts"][0]["name"]
+    known = {"here": str(here), "made": str(finished), "part": part}
     if "{table}" in case.says or ".pred}" in case.says:
         known |= identities(here)
     wanted = functools.reduce(lambda said, name: said.replace(f"{{{name}}}", known[name]), known, case.says)
@@ -1055,24 +1097,26 @@ def test_what_the_hints_promise_comes_true(here: Path) -> None:
     again = f"embed skin.csv {EYE} --out skin.emb"
     whole = panderm.open_embeddings("skin.emb").vectors
 
-    Path("skin.emb/part-00000.parquet").unlink()
+    gone("skin.emb/part-*.parquet")()
     assert invoke(PROBE).exit_code == 2
     assert invoke(again).exit_code == 0
     np.testing.assert_allclose(panderm.open_embeddings("skin.emb").vectors, whole, atol=1e-6)
 
-    cut("skin.emb/part-00000.parquet")()
-    assert invoke(again).exit_code == 2
-    Path("skin.emb/part-00000.parquet").unlink()
-    assert invoke(again).exit_code == 0
+    for spoil in (cut, one_byte_changed):
+        spoil("skin.emb/part-*.parquet")()
+        assert invoke(again).exit_code == 2
+        gone("skin.emb/part-*.parquet")()
+        assert invoke(again).exit_code == 0
+        np.testing.assert_allclose(panderm.open_embeddings("skin.emb").vectors, whole, atol=1e-6)
     assert invoke(PROBE).exit_code == 0
 
-    shutil.copy("skin.emb/part-00000.parquet", "skin.emb/part-00000 (copy).parquet")
-    assert invoke(f"{PROBE} --overwrite").exit_code == 0, "a copy made by a file manager is not read"
+    part = the_one("skin.emb/part-*.parquet")
+    shutil.copy(part, part.with_name("a copy.parquet"))
+    shutil.copy(part, part.with_name("part-00001-0123456789ab.parquet"))
+    assert invoke(f"{PROBE} --overwrite").exit_code == 0, "what the card does not name is not read"
     assert invoke(again).exit_code == 0
-    shutil.copy("skin.emb/part-00000.parquet", "skin.emb/part-00001.parquet")
-    assert invoke(again).exit_code == 2
-    assert invoke(f"{again} --overwrite").exit_code == 0
-    assert invoke(f"{PROBE} --overwrite").exit_code == 0
+    assert part.with_name("a copy.parquet").exists(), "a user's file is left alone"
+    assert not part.with_name("part-00001-0123456789ab.parquet").exists(), "one that a kill left goes"
 
     assert invoke("evaluate new.pred --out skin.json --overwrite").exit_code == 0
     assert invoke("report new.pred --scores skin.json --out skin.html --overwrite").exit_code == 0
@@ -1083,8 +1127,8 @@ def test_overwriting_a_damaged_run(here: Path) -> None:
     for spoil in (
         text("new/probe.pred/card.json", "{"),
         text("new/embeddings.emb/card.json", "{"),
-        cut("new/embeddings.emb/part-00000.parquet"),
-        gone("new/embeddings.emb/part-00000.parquet"),
+        cut("new/embeddings.emb/part-*.parquet"),
+        gone("new/embeddings.emb/part-*.parquet"),
     ):
         spoil()
         assert invoke(f"{RUN} --draws 50").exit_code == 2

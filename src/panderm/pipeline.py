@@ -355,6 +355,7 @@ def _goes_on(folder: Path, eye: Eye, table: Table, *, exact: bool) -> bool:
     """Say whether a run can go on with a folder."""
     with contextlib.suppress(ArtifactError):
         require_going_on(folder, eye.record, table, exact=exact)
+        open_embeddings(folder, partial=True)  # a part may be damaged
         return True
     return False
 

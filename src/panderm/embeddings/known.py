@@ -54,6 +54,11 @@ class Source:
 class Known:
     """The rows of a store: of its card's parts, in the making, and kept aside.
 
+    Args:
+        folder: the store.
+        card: its card.
+        mend: set shards that are damaged aside; only for who holds the folder's lock.
+
     Attributes:
         sources: where they lie.
         images: the names of those that are not kept aside.
@@ -64,7 +69,7 @@ class Known:
         ArtifactError: a part of the card cannot be read. One that is gone is made again.
     """
 
-    def __init__(self, folder: Path, card: EmbeddingsCard) -> None:
+    def __init__(self, folder: Path, card: EmbeddingsCard, *, mend: bool = False) -> None:
         self._vectors = vector_layout(card.encoder.dim)
         self._tokens = None if card.tokens is None else token_layout(card.tokens)
         self.sources: list[Source] = []
@@ -75,7 +80,7 @@ class Known:
         if card.parts:
             self._add_parts(folder, card)
         for path in shards(folder):
-            opened = open_shard(path, self._vectors, self._tokens)
+            opened = open_shard(path, self._vectors, self._tokens, mend=mend)
             if opened is not None:
                 self._add_file("made", *opened)
         for path in sorted(folder.glob("removed-*.parquet")):

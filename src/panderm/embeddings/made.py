@@ -10,7 +10,7 @@ from panderm.data.table import Table
 from panderm.embeddings.parts import KEYS, Layout, PartFile, rows_of, write_part
 from panderm.embeddings.vectors import Array
 from panderm.errors import ArtifactError, PandermWarning
-from panderm.storage import new_file
+from panderm.storage import explain_write_errors, new_file
 
 MADE = "made"
 _SHARD = re.compile(r"(\d+)-(\d+)(\.tokens)?\.parquet")
@@ -42,8 +42,10 @@ def tokens_beside(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.parquet')}.tokens.parquet")
 
 
-def open_shard(path: Path, vectors: Layout, tokens: Layout | None) -> tuple[PartFile, PartFile | None] | None:
-    """Open a shard; one that is damaged is set aside, and its rows count as not made."""
+def open_shard(
+    path: Path, vectors: Layout, tokens: Layout | None, *, mend: bool
+) -> tuple[PartFile, PartFile | None] | None:
+    """Open a shard; the rows of one that is damaged count as not made; to mend is to set it aside by name."""
     try:
         opened = PartFile(path, vectors)
         if not opened.sound():
@@ -54,16 +56,17 @@ def open_shard(path: Path, vectors: Layout, tokens: Layout | None) -> tuple[Part
         if beside.rows != opened.rows:
             raise opened.damaged(f"{beside.path} holds other rows than {path.name}")
     except ArtifactError as error:
-        set_aside(path, error)
+        if mend:
+            _set_aside(path, error)
         return None
     return opened, beside
 
 
-def set_aside(path: Path, error: ArtifactError) -> None:
-    """Rename a damaged shard, so that its rows are made again, and say so."""
+def _set_aside(path: Path, error: ArtifactError) -> None:
     for one in (path, tokens_beside(path)):
         if one.exists():
-            one.replace(one.with_name(f"{one.name}.damaged"))
+            with explain_write_errors(one):
+                one.replace(one.with_name(f"{one.name}.damaged"))
     warnings.warn(
         f"{'; '.join(error.found)}: set aside as {path.name}.damaged, its rows are made again",
         PandermWarning,

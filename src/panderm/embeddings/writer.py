@@ -128,7 +128,7 @@ class EmbeddingsWriter:
         """
         before = self._before.parts if self._before is not None else ()
         tokens_before = self._before.token_parts if self._before is not None else ()
-        known = Known(self.folder, self._before or self.card)
+        known = Known(self.folder, self._before or self.card, mend=True)
         places = known.locate(table)
         self._require_all(table, places >= 0)
         if known.twice:
@@ -215,7 +215,7 @@ class EmbeddingsWriter:
             self.close()
 
     def _compare(self, before: EmbeddingsCard, table: Table) -> None:
-        known = Known(self.folder, before)
+        known = Known(self.folder, before, mend=True)
         self.todo = known.locate(table) < 0
         if self.todo.all() and (len(known) or before.complete):
             require_same_table(self.folder, before.table, table.card)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,49 +17,15 @@ from panderm.data.table import Table
 from panderm.embeddings import Embeddings, EncoderRecord, Precision, TokensRecord
 from panderm.embeddings.loop import extract
 from panderm.errors import DataError, PandermWarning, UsageError
-from panderm.models.inference import TorchEngine, normalised
-from panderm.models.precision import CHECKED, FEWEST, LEAST, autocast, likeness
+from panderm.models.device import pick_device as pick_device
+from panderm.models.inference import TorchEngine
+from panderm.models.openvino_engine import OpenVINOEngine
+from panderm.models.precision import CHECKED, FEWEST, LEAST, LEAST_INT8, SAME, autocast, likeness
+from panderm.models.quantised import CALIBRATION
 from panderm.models.views import Views
 from panderm.weights.account import Account
 
 _Pixels = TypeVar("_Pixels", torch.Tensor, npt.NDArray[np.float32])
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` takes a GPU where there is one.
-
-    Raises:
-        UsageError: no such device on this machine.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r} must exist on this machine.",
-            str(error).splitlines()[0],
-            "--device auto picks one",
-        ) from None
-    return device
-
-
-class Runner(Protocol):
-    """What runs a network: PyTorch, or another engine.
-
-    ``run`` takes uint8 (n, S, S, 3), or normalised float (n, 3, S, S), and gives float32 (n, D) on the
-    device. ``run_with_tokens`` gives normed patch tokens (n, h, w, D) too, or None where that takes a pass of
-    its own.
-    """
-
-    def run(self, given: torch.Tensor, precision: Precision, *, check: bool = False) -> torch.Tensor: ...
-
-    def run_with_tokens(
-        self, given: torch.Tensor, precision: Precision
-    ) -> tuple[torch.Tensor, torch.Tensor] | None: ...
 
 
 class Encoder:
@@ -84,7 +50,7 @@ class Encoder:
         *,
         compile: bool = False,  # noqa: A002 (torch's word)
         fall_back: bool = False,
-        engine: Runner | None = None,
+        engine: OpenVINOEngine | None = None,
     ) -> None:
         self.preprocess = preprocess
         self.record = record
@@ -92,9 +58,9 @@ class Encoder:
         self.device = device
         self._network = network.eval().to(device)
         self._torch = TorchEngine(self._network, preprocess, device, compile=compile)
-        self._engine: Runner = engine or self._torch
-        # Fewer bits are compared with fp32 once, on the first images.
-        self._settled = record.precision == "fp32"
+        self._openvino = engine
+        # Another engine, or fewer bits, are compared with PyTorch's float32 once, on the first images.
+        self._settled = record.precision == "fp32" and engine is None
         self._auto = fall_back
         self.drift: float | None = None
 
@@ -142,8 +108,7 @@ class Encoder:
             torch.Size([2, 1024])
         """
         given = self._checked(pixels)
-        if not self._settled and len(given) >= FEWEST:
-            self._compare(given[:CHECKED])
+        self._settle(given)
         vectors = self._vectors(given).cpu()
         return vectors if isinstance(pixels, torch.Tensor) else np.asarray(vectors)
 
@@ -186,17 +151,17 @@ class Encoder:
             )
         if not tokens:
             return self._vectors(rgb)
-        if self._engine is not self._torch:
+        if self._openvino is not None:
             raise UsageError(
                 "patch tokens need the PyTorch engine.",
                 f"found engine {self.record.engine}",
-                "leave --engine out, or --tokens",
+                "leave out --engine, or --tokens",
             )
         both = self._torch.run_with_tokens(rgb, self._precision())
-        both = both or self._views().with_vectors(normalised(rgb.to(self.device), self.preprocess))
+        both = both or self._views().with_vectors(self.preprocess.normalise(rgb.to(self.device)))
         if both is not None:
             return self._as_vectors(both[0], len(rgb)), both[1].to(torch.float16).clone()
-        maps = self._views().tokens(normalised(rgb, self.preprocess), (-1,), norm=True)[0]
+        maps = self._views().tokens(self.preprocess.normalise(rgb), (-1,), norm=True)[0]
         return self._vectors(rgb), maps.to(self.device, torch.float16)
 
     def token_shape(self) -> TokensRecord:
@@ -292,7 +257,7 @@ class Encoder:
     def _vectors(self, given: torch.Tensor) -> torch.Tensor:
         if not len(given):
             return torch.empty(0, self.dim, device=self.device)
-        return self._as_vectors(self._engine.run(given, self._precision()), len(given))
+        return self._as_vectors(self._run(given, self._precision()), len(given))
 
     def _as_vectors(self, vectors: torch.Tensor, n: int) -> torch.Tensor:
         if vectors.shape != (n, self.dim):
@@ -309,29 +274,43 @@ class Encoder:
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._precision(), self.device)
 
+    def _run(self, given: torch.Tensor, precision: Precision, *, check: bool = False) -> torch.Tensor:
+        if self._openvino is not None:
+            return self._openvino.run(given, precision)
+        return self._torch.run(given, precision, check=check)
+
     @property
     def batch_size(self) -> int:
-        """How many images are encoded at once where nobody says otherwise: 8 on a CPU, 64 on a GPU."""
+        """How many images are encoded at once where nobody says otherwise.
+
+        8 on a CPU; 32 with OpenVINO, which shares them out among its streams; 64 on a GPU.
+        """
+        if self._openvino is not None:
+            return 32
         return 8 if self.device.type == "cpu" else 64
 
     @property
     def first_images(self) -> int:
         """How many of a table's first images :meth:`settle` wants; 0 where nothing is left to be settled."""
-        return 0 if self._settled else CHECKED
+        if self._settled:
+            return 0
+        return CHECKED + (CALIBRATION if self.record.precision == "int8" else 0)
 
     def settle(self, rgb: torch.Tensor) -> None:
         """Settle the precision on a table's first images, before any is embedded.
 
         Fewer bits than float32 are compared with it once; where the vectors drift, float32 is kept, with a
-        warning. Afterwards ``record`` and ``drift`` are final.
+        warning. A network of 8 bits is calibrated on the first two thirds of the images, 32 at most, and
+        compared on the others; it stays, but a drift is told. Afterwards ``record`` and ``drift`` are final.
 
         Args:
             rgb: uint8 (n, S, S, 3), of the table's first rows, :attr:`first_images` of them or all.
+
+        Raises:
+            UsageError: fewer than 18 images for 8 bits.
+            DataError: another engine does not agree with PyTorch.
         """
-        if self._settled:
-            return
-        if len(rgb) >= FEWEST:
-            self._compare(rgb[:CHECKED])
+        self._settle(rgb)
         if not self._settled and self._auto:
             self.record = self.record.model_copy(update={"precision": "fp32"})
             self._settled = True
@@ -342,29 +321,62 @@ class Encoder:
         Args:
             record: this encoder's, with the precision that was found to do.
             drift: what was measured then.
+
+        Raises:
+            ArtifactError: the 8-bit network of then is not in the cache.
         """
+        if self._openvino is not None and record.engine_sha256 is not None:
+            self._openvino.adopt(record.engine_sha256)
         settled = {"precision": record.precision, "engine_sha256": record.engine_sha256}
         self.record = self.record.model_copy(update=settled)
         self.drift = drift
         self._settled = True
 
+    def _settle(self, given: torch.Tensor) -> None:
+        if self._settled:
+            return
+        if self._openvino is not None and self.record.precision == "int8":
+            given = self._calibrate(self._openvino, given)
+        if len(given) >= FEWEST:
+            self._compare(given[:CHECKED])
+
+    def _calibrate(self, engine: OpenVINOEngine, given: torch.Tensor) -> torch.Tensor:
+        """Quantise on the first images, once; return the others, on which it can be compared."""
+        if self.record.engine_sha256 is not None:
+            return given
+        count = min(CALIBRATION, 2 * len(given) // 3)
+        first = given[:count]
+        sha256 = engine.calibrate(self.preprocess.normalise(first) if first.dtype == torch.uint8 else first)
+        self.record = self.record.model_copy(update={"engine_sha256": sha256})
+        return given[count:]
+
     def _compare(self, given: torch.Tensor) -> None:
-        """Compare the precision asked for with fp32 on the first images; keep fp32 where it drifts."""
-        reduced = self._engine.run(given, self.record.precision, check=True).cpu()
+        """Compare the engine and precision asked for with PyTorch's fp32 on the first images."""
+        tried = self.record.precision
+        reduced = self._run(given, tried, check=True).cpu()
         full = self._torch.run(given, "fp32", check=True).cpu()
         if bool((full == full[0]).all()):
             return  # one image many times over: there is nothing to compare yet
         found = likeness(reduced, full)
+        if tried == "fp32" and not found >= SAME:
+            raise DataError(
+                f"{self.record.engine} must give the vectors that PyTorch gives.",
+                f"{self.name}: centred cosine {found:.4f} over {len(given)} images",
+                "leave out --engine",
+            )
         self._settled = True
         self.drift = found
-        if found < LEAST:
-            warnings.warn(
-                f"{self.name}: {self.record.precision} changes the vectors (centred cosine to fp32 "
-                f"{found:.4f} over {len(given)} images, {LEAST} is wanted): going on with fp32",
-                PandermWarning,
-                stacklevel=3,
-            )
+        least = LEAST_INT8 if tried == "int8" else LEAST
+        if found >= least:
+            return
+        words = f"(centred cosine to fp32 {found:.4f} over {len(given)} images, {least} is wanted)"
+        if tried == "int8":
+            advice = "check what it does to your scores before you use it, or take --precision bf16"
+        else:
+            advice = "going on with fp32"
             self.record = self.record.model_copy(update={"precision": "fp32"})
+        told = f"{self.name}: {tried} changes the vectors {words}: {advice}"
+        warnings.warn(told, PandermWarning, stacklevel=4)
 
     def embed(
         self,

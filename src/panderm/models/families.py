@@ -40,7 +40,7 @@ def family_of(card: EncoderCard) -> Family:
     return family  # type: ignore[no-any-return]
 
 
-def require(library: str, extra: str) -> Any:
+def require(library: str, extra: str, *, what: str = "this encoder") -> Any:
     """Import an optional library.
 
     Raises:
@@ -51,5 +51,5 @@ def require(library: str, extra: str) -> Any:
     except ImportError as error:
         why = "it is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
         raise UsageError(
-            f"this encoder needs the library {library}.", why, f"pip install 'panderm[{extra}]'"
+            f"{what} needs the library {library}.", why, f"pip install 'panderm[{extra}]'"
         ) from None

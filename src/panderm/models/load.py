@@ -17,6 +17,7 @@ from panderm.models.families import Family, family_of
 from panderm.models.header import Header, header_of, sha256_of_tensors
 from panderm.models.names import find_card
 from panderm.models.network import draw_weights, pool_of
+from panderm.models.openvino_engine import OpenVINOEngine, require_openvino
 from panderm.models.origins import marked, origins_of
 from panderm.models.precision import PrecisionChoice, choose
 from panderm.storage import sha256_of_file
@@ -72,7 +73,8 @@ def load_encoder(
         compile: compile the network (``torch.compile``): seconds to a minute at first, then faster on a GPU.
 
     Raises:
-        UsageError: unknown name, weights neither given nor downloaded nor drawn, a library not installed.
+        UsageError: unknown name, weights neither given nor downloaded nor drawn, a library not installed, or
+            a precision or device that the engine does not have.
         WeightsError: a file that is not whole, not safe, not of this encoder, or not the one it was.
 
     Example:
@@ -85,8 +87,11 @@ def load_encoder(
     if pool not in (None, "cls", "mean"):
         raise UsageError(f"pool must be cls or mean, not {pool!r}.")
     chosen = _choose(name, weights, card, image_size)
-    where = pick_device(device if engine == "torch" or device != "auto" else "cpu")
+    where = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
     tried = choose(precision, where, engine)
+    if engine == "openvino":
+        _require_cpu(where, compile=compile)
+        require_openvino(tried)  # before a network is built
     described = chosen.card
     pool = pool or (chosen.header.pool if chosen.header is not None else None)
     family = family_of(described)
@@ -122,6 +127,7 @@ def load_encoder(
         source=described.source,
         engine=engine,
     )
+    network.eval()
     encoder = Encoder(
         network,
         described.preprocess,
@@ -130,10 +136,20 @@ def load_encoder(
         where,
         compile=compile,
         fall_back=precision == "auto",
+        engine=OpenVINOEngine(network, described.preprocess, record) if engine == "openvino" else None,
     )
     if not described.random:
         self_test(encoder, described)
     return encoder
+
+
+def _require_cpu(where: torch.device, *, compile: bool) -> None:  # noqa: A002 (torch's word)
+    if where.type != "cpu" or compile:
+        raise UsageError(
+            "the OpenVINO engine runs on the CPU, and compiles by itself.",
+            f"found device {where}{' and compile' if compile else ''}",
+            "leave out --device and --compile, or --engine",
+        )
 
 
 @dataclass(frozen=True)

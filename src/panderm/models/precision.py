@@ -19,6 +19,10 @@ CHECKED = 16
 FEWEST = 4
 # Mean centred cosine to fp32 below which fewer bits are not used. bfloat16 has been seen at .994 to .9995.
 LEAST = 0.99
+# 8 bits are told of below this, and used all the same: who asks for them knows that they move the vectors.
+LEAST_INT8 = 0.95
+# Another engine in float32 must be at least this like PyTorch: sums in another order are off by 1e-6.
+SAME = 0.9999
 
 
 def choose(asked: PrecisionChoice, device: torch.device, engine: Engine = "torch") -> Precision:

@@ -313,14 +313,14 @@ def _who(owner: Path) -> str:
 
 
 @contextlib.contextmanager
-def explain_cache_errors(path: Path) -> Iterator[None]:
+def explain_cache_errors(path: Path, what: str = "the download") -> Iterator[None]:
     """Turn a full disk, a read-only folder and the like into one sentence for the user."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ArtifactError(
-                "the disk must have room for the download.",
+                f"the disk must have room for {what}.",
                 f"no space left while writing {path}; what has arrived is kept",
                 "free some space and run the same command again: it goes on where this one stopped",
             ) from error

@@ -21,8 +21,9 @@ class Layout:
         cpus: logical CPUs of each; less than its threads, so that decoding has room beside it.
         threads: of PyTorch in each; None on a GPU.
         device: as of :func:`panderm.load_encoder`.
-        decoders: tasks that decode, at most.
+        decoders: tasks that decode beside them, at most.
         decoder_cpus: logical CPUs of each of those.
+        readers: tasks that read and hash, where nothing else is done.
     """
 
     actors: int
@@ -32,6 +33,7 @@ class Layout:
     device: str
     decoders: int
     decoder_cpus: float
+    readers: int
 
     @property
     def encode_options(self) -> dict[str, Any]:
@@ -64,8 +66,9 @@ def plan(cpus: list[int], gpus: int, *, device: str, actors: int | None) -> Layo
     """Return who does what on machines of so many CPUs each, and so many GPUs in all.
 
     Example:
-        >>> plan([2], 0, device="auto", actors=None)
-        Layout(actors=2, gpus=0, cpus=0.75, threads=1, device='auto', decoders=2, decoder_cpus=0.25)
+        >>> layout = plan([2], 0, device="auto", actors=None)
+        >>> layout.actors, layout.cpus, layout.threads, layout.decoders, layout.decoder_cpus
+        (2, 0.75, 1, 2, 0.25)
         >>> plan([64, 64], 16, device="auto", actors=None).actors
         16
     """
@@ -77,7 +80,7 @@ def plan(cpus: list[int], gpus: int, *, device: str, actors: int | None) -> Layo
             )
         _require_room(actors, gpus, "GPU")
         count = actors or gpus
-        return Layout(count, 1, 1, None, "cuda", max(1, every - count), 1)
+        return Layout(count, 1, 1, None, "cuda", max(1, every - count), 1, every)
     _require_room(actors, every, "CPU")
     if actors is None:
         threads = max(1, min(n for n in cpus if n) // _MOST_ON_A_CPU)
@@ -89,7 +92,7 @@ def plan(cpus: list[int], gpus: int, *, device: str, actors: int | None) -> Layo
     held = 0.75 if threads == 1 else float(max(1, threads * 3 // 4))
     left = every - actors * held
     decoder = 0.25 if threads == 1 else 1.0
-    return Layout(actors, 0, held, threads, device, max(1, int(left / decoder)), decoder)
+    return Layout(actors, 0, held, threads, device, max(1, int(left / decoder)), decoder, every)
 
 
 def _require_room(actors: int | None, room: int, unit: str) -> None:

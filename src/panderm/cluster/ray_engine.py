@@ -214,11 +214,11 @@ class _Run:
         if not len(held):
             return
         task = Task(self._share(held), task.bytes_in, task.max_megapixels)
-        units = units_of(held, batch_size=1, image_bytes=1, actors=self.layout.decoders)
+        units = units_of(held, batch_size=1, image_bytes=1, actors=self.layout.readers)
         data = self._units(units).map_batches(
             partial(hash_unit, task=task),
             **_whole,
-            **self.layout.decode_options,
+            num_cpus=1,
         )
         with Progress(len(held), "checking images", "images", shown=self.progress) as bar:
             for start, stop in self._hear(data, held):

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,18 @@ import pyarrow as pa
 
 from panderm.cluster.reading import contents
 from panderm.cluster.units import group_starts
-from panderm.data.fast import pixels
 from panderm.data.preprocess import Preprocess
 from panderm.data.stored import ImageError
 from panderm.data.table import Table, TableCard
 from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter
 from panderm.embeddings.made import MADE
-from panderm.embeddings.settled import Settled, settle
 from panderm.embeddings.tokens import require_half
 from panderm.errors import ArtifactError, DataError, PandermError, PandermWarning, some
 from panderm.provenance import CARD_NAME
 from panderm.storage import explain_write_errors
+
+if TYPE_CHECKING:
+    from panderm.embeddings.settled import Settled
 
 ROLES = ("image", "split", "label", "patient", "group")
 # Ray repeats what was killed, for ever; what kills its process each time is given up.
@@ -79,6 +80,8 @@ def hash_unit(unit: pa.Table, *, task: Task) -> pa.Table:
 
 def decode_unit(unit: pa.Table, *, task: Task) -> pa.Table:
     """Read, hash and decode a unit's images: their squares as one cell of bytes, bad ones left out."""
+    from panderm.data.fast import pixels  # with torch: those who only hash do without
+
     assert task.preprocess is not None
     start, stop = _ends(unit)
     rows = task.slice(start, stop)
@@ -137,6 +140,7 @@ def begin(
         exact: decode as the reference does.
         tokens: patch tokens are wanted.
     """
+    from panderm.embeddings.settled import settle
     from panderm.models.load import load_encoder
 
     with (

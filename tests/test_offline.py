@@ -63,6 +63,12 @@ def desk(world: DrawnWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_verb_works_without_a_network(desk: Path) -> None:
     table = f"skin.csv --images {desk} --encoder random-tiny -q"
     panderm(f"embed {table} --out skin.emb")
+    panderm("embeddings info skin.emb --verify -q")
+    for to in ("npz", "csv", "h5", "hf-datasets", "lance", "parquet"):
+        panderm(f"embeddings export skin.emb --to {to} --out vectors.{to} -q")
+    for split in ("train", "test"):
+        panderm(f"embeddings select skin.emb --where split={split} --out {split}.emb -q")
+    panderm("embeddings merge train.emb test.emb --out both.emb -q")
     panderm("probe skin.emb --out skin.pred")
     panderm("evaluate skin.pred --out skin.json --published-csv published --draws 100")
     panderm("report skin.pred --scores skin.json --out skin.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from panderm.data.table import Table
 from panderm.embeddings.card import Decoding, EmbeddingsCard, EncoderRecord, TokensRecord
 from panderm.embeddings.known import Known
 from panderm.embeddings.opened import require_same_encoder, require_same_making, require_same_table
-from panderm.errors import PandermWarning, plural
+from panderm.errors import ArtifactError, PandermWarning, plural
 from panderm.provenance import CARD_NAME, Provenance, Record, read_card
 
 # Images that are decoded both ways.
@@ -144,8 +145,10 @@ def _settle_precision(encoder: Eye, table: Table, before: EmbeddingsCard | None)
         return
     fits = before is not None and before.encoder.precision in (encoder.record.precision, "fp32")
     if before is not None and before.drift is not None and fits:
-        encoder.adopt(before.encoder, before.drift)
-        return
+        # A quantised network that the cache has lost is made again: the folder refuses it if it differs.
+        with contextlib.suppress(ArtifactError):
+            encoder.adopt(before.encoder, before.drift)
+            return
     first = np.arange(min(wanted, len(table)))
     with Feed(table, encoder.preprocess, groups=[first], exact=True) as feed:
         encoder.settle(next(iter(feed)).rgb)

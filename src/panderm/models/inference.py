@@ -284,9 +284,9 @@ class _ClassTokenOnly(nn.Module):
         mask = None
         if own:
             if attention.relative_position_bias_table is not None:
-                mask = attention._get_rel_pos_bias()[:, :, :1]
+                mask = attention._get_rel_pos_bias()[..., :1, :]
             if shared is not None:
-                mask = shared[:, :, :1] if mask is None else mask + shared[:, :, :1]
+                mask = shared[..., :1, :] if mask is None else mask + shared[..., :1, :]
         else:
             q, k = attention.q_norm(q), attention.k_norm(k)
         attended = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=attention.scale)

@@ -161,6 +161,7 @@ def run(
 
     Raises:
         PandermError: before any compute where the input is wrong or the folder holds another run.
+        TableError: images that only decoding shows to be damaged, once all others are embedded.
 
     Example:
         >>> done = panderm.run("ham_clean.csv", images="images/", encoder="panderm-large",
@@ -198,6 +199,7 @@ def run(
         classes=classes,
         skip_bad=skip_bad,
         max_megapixels=max_megapixels,
+        decode=False,  # embedding does, and lists what it cannot
         note=note,
         progress=progress,
     )

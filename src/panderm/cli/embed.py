@@ -133,7 +133,8 @@ def _here(
     with ranks.share():
         eye = load_encoder(**load | {"device": ranks.device(load["device"])})
         ranks.gather(None)
-    read = {"skip_bad": how["skip_bad"], "progress": how["progress"]}
+    # Images are decoded once, by the loop; what is missing or unfinished is found here, before any compute.
+    read = {"skip_bad": how["skip_bad"], "decode": False, "progress": how["progress"]}
     rows = ranks.agree(lambda: read_table(table, **roles, **read), pack=pack_table, unpack=unpack_table)
     return extract(eye, rows, out, workers=workers, ranks=ranks, **how)
 

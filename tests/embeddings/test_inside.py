@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,3 +231,31 @@ def test_images_that_are_no_files_here_are_counted_not_missed(
     code, said = told(str(folder), "--verify")
     assert code == 0
     assert "every part and every image is as it was, but for 2 images not on this machine" in said
+
+
+def test_shards_that_are_in_the_parts_already_do_not_wait(
+    embeddings: panderm.Embeddings, table: panderm.Table, tmp_path: Path
+) -> None:
+    """A run that was killed between its card and its last sweep has left nothing undone."""
+    folder = tmp_path / "left.emb"
+    half = store(folder, table, np.asarray(embeddings.vectors), embeddings.card, finished=False)
+    shutil.copytree(half / "made", tmp_path / "made")
+    shutil.rmtree(half)
+    store(folder, table, np.asarray(embeddings.vectors), embeddings.card)
+    shutil.copytree(tmp_path / "made", folder / "made")
+    found = panderm.describe_embeddings(folder, progress=False)
+    assert (found.finished, found.made, found.waiting) == (True, 90, 0)
+
+
+def test_tokens_and_sources_are_told_and_verified(made: Callable[..., Path], tmp_path: Path) -> None:
+    tokens = np.random.default_rng(0).normal(size=(23, 2, 3, 5)).astype(np.float16)
+    panderm.select_embeddings(made(tokens=tokens), out=tmp_path / "s.emb", where="split=test", progress=False)
+    code, said = told(str(tmp_path / "s.emb"), "--verify")
+    assert code == 0
+    assert "in 1 part, patch tokens 2 × 3 × 5 in 1 part" in said
+    assert f"from:      {tmp_path / 'odd.emb'}: 6 rows: split=test" in said
+    (part,) = (tmp_path / "s.emb").glob("tokens-*.parquet")
+    part.unlink()
+    code, said = told(str(tmp_path / "s.emb"), "--verify")
+    assert code == 1
+    assert f"NOT AS WRITTEN: {part} is not there" in said

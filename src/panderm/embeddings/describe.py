@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def describe_embeddings(embeddings: Path | str, *, verify: bool = False, progres
     """
     folder = Path(embeddings)
     card = read_card(folder, EmbeddingsCard, "embeddings")
-    waiting = sum(_rows_of(shard) for shard in shards(folder))
+    making = shards(folder)
+    waiting = len(_keys(making) - _keys([folder / part.name for part in card.parts])) if making else 0
     if not card.complete:
         stopped = (f"{folder} is not finished: {waiting:,} of {plural(card.rows, 'row')}",) * verify
         size = sum(shard.stat().st_size for shard in folder.glob("made/*.parquet"))
@@ -131,12 +133,16 @@ def describe_embeddings(embeddings: Path | str, *, verify: bool = False, progres
     return Described(folder, card, card.rows, waiting, size, numbers, verify, unseen, tuple(findings))
 
 
-def _rows_of(shard: Path) -> int:
-    """Return how many rows a shard holds; a damaged one counts for none, as for the run that goes on."""
-    try:
-        return int(pq.read_metadata(shard).num_rows)
-    except (pa.ArrowException, OSError):
-        return 0
+def _keys(files: Sequence[Path]) -> set[tuple[str, str]]:
+    """Return image and sha256 of every row; a damaged file counts for none, as for the run that goes on."""
+    found: set[tuple[str, str]] = set()
+    for path in files:
+        try:
+            rows = pq.read_table(path, columns=["image", "sha256"])
+        except (pa.ArrowException, OSError):
+            continue
+        found |= set(zip(rows["image"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+    return found
 
 
 def _parts_that_differ(folder: Path, parts: tuple[Part, ...], *, progress: bool) -> list[str]:

@@ -108,7 +108,7 @@ def require_one_encoder(stores: Sequence[Embeddings]) -> None:
                     for one, two, a, b in [(stores[0], store, first, other)]
                     for key in differ
                 ],
-                "embed the images of one of them again, with the encoder of the other",
+                "embed the images of one of them again, in the way of the other",
             )
 
 

@@ -1,8 +1,8 @@
-"""Draw the pictures of docs/tokens-and-attention.md: drawn lesions, looked at by a real encoder.
+"""Draw the pictures of docs/tokens-and-attention.md and docs/map.md: drawn lesions, seen by a real encoder.
 
     python docs/pictures/make.py --weights dinov2_vits14.safetensors
 
-Two lesions are drawn by panderm; nothing of a patient is shown.
+All lesions are drawn by panderm; nothing of a patient is shown.
 """
 
 from __future__ import annotations
@@ -82,6 +82,18 @@ def pictures(encoder: panderm.Encoder, lesions: Sequence[Image8]) -> dict[str, I
     return {"tokens": stack(tokens), "attention": stack(attention)}
 
 
+def map_of_drawn(weights: str, folder: Path) -> Image8:
+    """Return the map of the demo's 240 drawn lesions, coloured by label."""
+    encoder = panderm.load_encoder(
+        "timm:vit_small_patch14_dinov2", weights=weights, image_size=224, device="cpu"
+    )
+    world = panderm.draw_world(folder / "world", n=240)
+    table = panderm.read_table(world.csv, images=world.images, progress=False)
+    found = panderm.map_embeddings(encoder.embed(table, progress=False), color=["label"])
+    found.save_png(folder / "map.png", dpi=130)
+    return np.asarray(Image.open(folder / "map.png").convert("RGB"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True, help="weights of DINOv2's ViT-S/14")
@@ -99,7 +111,11 @@ def main() -> None:
             table = panderm.read_table(world.csv, images=world.images, progress=False)
             chosen = [list(table.label).index(name) for name in ("melanoma", "keratosis")]
             lesions = [panderm.read_image(table.path[i]) for i in chosen]
-    for name, picture in pictures(encoder, lesions).items():
+    drawn = pictures(encoder, lesions)
+    if not args.images:
+        with tempfile.TemporaryDirectory() as folder:
+            drawn["map"] = map_of_drawn(args.weights, Path(folder))
+    for name, picture in drawn.items():
         path = args.out / f"{name}.png"
         Image.fromarray(picture).quantize(128, kmeans=1).save(path, optimize=True)
         size = f"{picture.shape[1]} × {picture.shape[0]}, {path.stat().st_size // 1000} kB"

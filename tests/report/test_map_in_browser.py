@@ -1,4 +1,4 @@
-"""The map's page in a real browser: what is under the pointer, the lasso, the legend, the CSV, keys and fingers.
+"""The map's page in a real browser: what is under the pointer, lasso, legend, CSV, keys and fingers.
 
 Needs Chromium (apt-get install chromium); skipped, and said, where there is none.
 """
@@ -253,7 +253,8 @@ def test_a_lasso_selects_adds_and_takes_away(
     assert chosen(browser, drawn) == set(names[first])
     assert browser.text("count").startswith(f"{first.sum()} images of 90")
     rows = browser.value(
-        "[...document.querySelectorAll('#classes tbody tr')].map((tr) => [...tr.cells].map((c) => c.textContent))"
+        "[...document.querySelectorAll('#classes tbody tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
     )
     counts = {row[0]: int(row[1]) for row in rows}
     labels = drawn.rows.label[first].tolist()

@@ -19,7 +19,7 @@ from panderm.data.table import Table
 from panderm.progress import in_threads
 
 MOST = 10_000
-# Up to so many pictures, the side of each in pixels and its JPEG quality: 2, 1.5, 1 and 0.7 kB a picture or so.
+# Up to so many pictures, the side of each in pixels and its JPEG quality: some 2, 1.5, 1 and 0.7 kB each.
 _SIZES = ((2_000, 96, 80), (12_000, 80, 70), (30_000, 64, 60), (None, 48, 50))
 CHANGED = "changed since it was embedded"
 

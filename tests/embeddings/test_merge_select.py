@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import panderm
 from panderm.cli import app
+from panderm.data.lock import LockRecord
 from panderm.data.table import read_table
 from panderm.embeddings.card import Decoding, EmbeddingsCard
 from panderm.embeddings.lock import Hold
@@ -455,3 +456,32 @@ def test_errors_in_python_are_of_the_house(a: Path, tmp_path: Path) -> None:
         panderm.select_embeddings(a, out=tmp_path / "c.emb", rows=tmp_path / "no.csv")
     with pytest.raises(ArtifactError):
         panderm.merge_embeddings([a, tmp_path / "no.emb"], out=tmp_path / "c.emb")
+
+
+def test_the_lock_of_the_table_goes_along_where_it_holds_all_rows(
+    a: Path, b: Path, made: Made, tmp_path: Path
+) -> None:
+    lock = LockRecord(
+        file="t.lock.json",
+        sha256="1" * 64,
+        created="2026-01-01T00:00:00+00:00",
+        seed=0,
+        method="groups",
+        column="split",
+        joined_by=("patient",),
+        groups=3,
+        largest=2,
+        images_read=True,
+    )
+    rows = panderm.open_embeddings(a).rows
+    locked = replace(rows, card=rows.card.model_copy(update={"lock": lock}))
+    whole = made("l.emb", table=locked, vectors=vectors(4, 1))
+    halves = [
+        panderm.select_embeddings(whole, out=tmp_path / f"{s}.emb", where=f"split={s}", progress=False)
+        for s in ("train", "test")
+    ]
+    assert [half.card.table.lock for half in halves] == [lock, lock]
+    again = panderm.merge_embeddings(halves, out=tmp_path / "c.emb", progress=False)
+    assert again.card.table.lock == lock
+    mixed = panderm.merge_embeddings([whole, b], out=tmp_path / "d.emb", progress=False)
+    assert mixed.card.table.lock is None

@@ -6,12 +6,13 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import panderm
 from panderm.data.drawn import DrawnWorld
-from panderm.data.left_out import leave_out
+from panderm.data.left_out import as_table, leave_out
 from panderm.data.packed import pack_table, unpack_table
 from panderm.errors import PandermWarning, TableError
 
@@ -72,3 +73,15 @@ def test_a_table_survives_the_way_to_another_process(own: Path) -> None:
     for column in ("row", "image", "path", "sha256", "split", "label", "patient", "group"):
         assert getattr(found, column).tolist() == getattr(table, column).tolist()
     assert found.row.dtype == table.row.dtype
+
+
+def test_chosen_rows_have_a_card_of_their_own(table: panderm.Table) -> None:
+    assert as_table(table) is table
+    choices = [slice(0, 20), slice(1, 21), np.arange(90)[::-1]]
+    cards = [as_table(table.select(chosen)).card for chosen in choices]
+    assert [card.rows for card in cards] == [20, 20, 90]
+    assert len({card.sha256 for card in (*cards, table.card)}) == 4
+    test = as_table(table.in_split("test"))
+    assert list(test.card.counts) == ["test"]
+    assert sum(test.card.counts["test"].values()) == len(test)
+    assert test.classes == table.classes

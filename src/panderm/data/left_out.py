@@ -1,8 +1,9 @@
-"""A table without rows whose images turned out unreadable only when they were needed."""
+"""Fewer rows than a table's card names, and the card that is true of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,29 @@ def leave_out(table: Table, bad: Mapping[int, str], *, skip_bad: bool) -> Table:
     classes = card.classes
     if classes == in_order({x for x in table.label if x is not None}):  # not stated: as found
         classes = in_order({x for x in kept.label if x is not None})
-    new, old = described(_columns(kept), classes), described(_columns(table), card.classes)
-    others = tuple(told for told in card.warnings if told not in old["warnings"])
     skipped = tuple(sorted((*card.skipped, *found), key=lambda one: one.row))
+    new, old = described(_columns(kept), classes), described(_columns(table), card.classes)
+    others = [told for told in card.warnings if told not in old["warnings"]]
     update = {**new, "warnings": (*new["warnings"], *others), "skipped": skipped}
-    return Table(**_columns(kept), row=kept.row, path=kept.path, card=card.model_copy(update=update))
+    return replace(kept, card=card.model_copy(update=update))
+
+
+def as_table(rows: Table) -> Table:
+    """Return chosen rows of a table under a card of their own; a whole table is returned as it is.
+
+    Rows chosen with :meth:`panderm.Table.select` keep the card of the table they come from: two choices of
+    the same table would be taken for the same.
+
+    Example:
+        >>> as_table(table.select(slice(0, 20))).card.rows  # doctest: +SKIP
+        20
+    """
+    in_turn = bool((np.diff(rows.row) > 0).all())
+    if len(rows) == rows.card.rows and in_turn:
+        return rows
+    update = described(_columns(rows), rows.card.classes)
+    update["warnings"] = rows.card.warnings  # they speak of the table that the rows come from
+    return replace(rows, card=rows.card.model_copy(update=update))
 
 
 def _columns(table: Table) -> dict[str, Column]:

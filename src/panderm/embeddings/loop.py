@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from panderm.data.left_out import leave_out
+from panderm.data.left_out import as_table, leave_out
 from panderm.data.table import Table
 from panderm.embeddings.encoding import embed_groups
 from panderm.embeddings.opened import Embeddings, open_embeddings
@@ -98,6 +98,7 @@ def extract(
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError("the batch size must be at least 1.", f"found {batch_size}")
+    table = as_table(table)
     if out is None:
         if tokens:
             raise UsageError(

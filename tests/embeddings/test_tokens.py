@@ -478,6 +478,8 @@ def test_the_command_line_tells_the_cost_first(world: DrawnWorld, tmp_path: Path
         "vector_bytes": 16 * 768,
     }
     assert panderm.open_embeddings(out).tokens.shape == (16, 2, 2, 192)
+    done = CliRunner().invoke(app, [*words.split(), "--tokens"])
+    assert "patch tokens: 2 × 2 × 192 float16 an image, " in done.stdout
     again = CliRunner().invoke(app, [*words.split(), "--json"])
     assert again.exit_code == 2
     assert json.loads(again.stdout)["error"]["type"] == "ParentsError"

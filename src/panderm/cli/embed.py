@@ -10,7 +10,7 @@ from typer import Option
 
 from panderm.cli import options as opt
 from panderm.cli.frame import verb
-from panderm.errors import UsageError, plural, some
+from panderm.errors import UsageError, in_bytes, plural, some
 
 if TYPE_CHECKING:
     from panderm.embeddings import EmbeddingsCard
@@ -172,6 +172,10 @@ def _in_words(out: Path, card: EmbeddingsCard, told: Told) -> list[str]:
     if card.drift is not None:
         checked = f"centred cosine to fp32 {card.drift:.4f} on the first images"
         lines.append(f"precision: {encoder.precision}; {checked}")
+    if card.tokens is not None:
+        shape = " × ".join(str(n) for n in (*card.tokens.grid, card.tokens.dim))
+        held = sum(part.bytes for part in card.token_parts)
+        lines.append(f"patch tokens: {shape} float16 an image, {in_bytes(held)}")
     way = "as the reference" if decoding.exact else "fast"
     seen = ""
     if decoding.levels is not None:

@@ -87,7 +87,7 @@ Compile = Annotated[
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
 BatchSize = Annotated[
     int | None,
-    Option(help="Images encoded at once; default: 8 on a CPU, 64 on a GPU.", min=1, show_default=False),
+    Option(help="Images encoded at once; default: what suits the device.", min=1, show_default=False),
 ]
 Workers = Annotated[int, Option(help="Threads that decode images.", min=1)]
 DecodeWorkers = Annotated[

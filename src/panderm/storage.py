@@ -55,12 +55,17 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; flush and rename it there if the block succeeds."""
+def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; flush and rename it there if the block succeeds.
+
+    What a run that was killed left half-written under this name is removed; not with ``sweep`` off, for that
+    lists the folder, which is slow where there are many files.
+    """
     refuse_existing(path, overwrite=overwrite)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        if sweep:
+            _sweep(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             yield temporary

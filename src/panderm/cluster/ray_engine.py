@@ -32,7 +32,7 @@ from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter, open_embeddings
 from panderm.embeddings.known import Known
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.loop import Extraction, Told
-from panderm.embeddings.made import MADE
+from panderm.embeddings.made import next_rank
 from panderm.embeddings.tokens import tell_cost, tokens_cost
 from panderm.errors import PandermError, PandermWarning, UsageError
 from panderm.progress import Progress
@@ -237,7 +237,7 @@ class _Run:
         if not units:
             return 0
         task = Task(self._share(todo), self.given.bytes_in, most, begun.preprocess, settled.decoding.exact)
-        ours = (task, self.load, settled, card, str(self.folder), _next_rank(self.folder), layout.threads)
+        ours = (task, self.load, settled, card, str(self.folder), next_rank(self.folder), layout.threads)
         data = (
             self._units(units)
             .map_batches(
@@ -300,13 +300,6 @@ class _Run:
 
 # A unit is one row, one block and one batch: Ray neither parts nor joins it.
 _whole: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
-
-
-def _next_rank(folder: Path) -> int:
-    """Return a number above those of all shards in the making: an earlier run counted its units otherwise."""
-    made = folder / MADE
-    names = [path.name.partition("-")[0] for path in made.iterdir()] if made.is_dir() else []
-    return 1 + max((int(name) for name in names if name.isdigit()), default=-1)
 
 
 def _whole_paths(load: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from panderm.data.preprocess import Preprocess
 from panderm.data.stored import ImageError
 from panderm.data.table import Table, TableCard
 from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter
-from panderm.embeddings.made import MADE
+from panderm.embeddings.made import MADE, shard_path
 from panderm.embeddings.tokens import require_half
 from panderm.errors import ArtifactError, DataError, PandermError, PandermWarning, some
 from panderm.provenance import CARD_NAME
@@ -222,7 +222,7 @@ class Eye:
         start, stop = _ends(unit)
         rank = self._first_rank + unit["number"][0].as_py()
         hashes, problems = unit["sha256"][0].as_py(), unit["problem"][0].as_py()
-        kept = (self._folder / MADE / f"{rank}-00000.parquet").exists()
+        kept = shard_path(self._folder, rank, 0).exists()
         good = np.array([not problem for problem in problems], dtype=bool)
         if good.any() and not kept:
             tried = self._try(rank)
@@ -232,7 +232,7 @@ class Eye:
             _require_finite(table, vectors)
             if tokens is not None:
                 tokens = require_half(table, tokens)
-            writer = EmbeddingsWriter(self._folder, self._card, table, rank=rank, lead=False)
+            writer = EmbeddingsWriter(self._folder, self._card, table, rank=rank, lead=False, number=0)
             writer.write(table, vectors, tokens)
             tried.unlink(missing_ok=True)
         told = _told(unit, hashes, problems)

@@ -17,18 +17,32 @@ _SHARD = re.compile(r"(\d+)-(\d+)(\.tokens)?\.parquet")
 
 
 def write_shard(
-    folder: Path, rank: int, rows: Table, vectors: tuple[Layout, Array], tokens: tuple[Layout, Array] | None
-) -> Path:
-    """Write the vectors of some rows, and their tokens before them; return the shard's path."""
-    made = folder / MADE
-    number = 1 + max((int(m[2]) for m in _matches(made) if int(m[1]) == rank), default=-1)
-    path = made / f"{rank}-{number:05d}.parquet"
+    path: Path, rows: Table, vectors: tuple[Layout, Array], tokens: tuple[Layout, Array] | None
+) -> None:
+    """Write the vectors of some rows, and their tokens before them.
+
+    The folder is not listed: it may hold very many, at the other end of a network.
+    """
     if tokens is not None:
-        with new_file(tokens_beside(path)) as temporary:
+        with new_file(tokens_beside(path), sweep=False) as temporary:
             write_part(temporary, tokens[0], [(rows_of(rows, KEYS), tokens[1])])
-    with new_file(path) as temporary:
+    with new_file(path, sweep=False) as temporary:
         write_part(temporary, vectors[0], [(rows_of(rows), vectors[1])])
-    return path
+
+
+def shard_path(folder: Path, rank: int, number: int) -> Path:
+    """Return where a shard lies."""
+    return folder / MADE / f"{rank}-{number:05d}.parquet"
+
+
+def next_number(folder: Path, rank: int) -> int:
+    """Return the number of the next shard of a rank."""
+    return 1 + max((int(m[2]) for m in _matches(folder / MADE) if int(m[1]) == rank), default=-1)
+
+
+def next_rank(folder: Path) -> int:
+    """Return a rank above those of all shards."""
+    return 1 + max((int(m[1]) for m in _matches(folder / MADE)), default=-1)
 
 
 def shards(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from panderm.embeddings.card import EmbeddingsCard
 from panderm.embeddings.commit import keep_aside, sweep, tidy, unnamed, write_parts
 from panderm.embeddings.known import Known
 from panderm.embeddings.lock import Hold
-from panderm.embeddings.made import MADE, write_shard
+from panderm.embeddings.made import MADE, next_number, shard_path, write_shard
 from panderm.embeddings.opened import require_same_making, require_same_table
 from panderm.embeddings.parts import token_layout, vector_layout
 from panderm.errors import ArtifactError, PandermWarning, plural, some
@@ -43,6 +43,7 @@ class EmbeddingsWriter:
         overwrite: replace a folder of embeddings that exists.
         rank: number of this process.
         lead: whether it leads.
+        number: of its first shard; by default the next of this rank in the folder.
 
     Attributes:
         card: the card as it stands.
@@ -66,6 +67,7 @@ class EmbeddingsWriter:
         overwrite: bool = False,
         rank: int = 0,
         lead: bool = True,
+        number: int | None = None,
     ) -> None:
         self.folder = folder
         self.card = card
@@ -79,6 +81,7 @@ class EmbeddingsWriter:
         self._vectors = vector_layout(card.encoder.dim)
         self._tokens = None if card.tokens is None else token_layout(card.tokens)
         self._hold: Hold | None = None
+        self._number = number
         if not lead:
             return
         if folder.exists() and not overwrite:
@@ -111,7 +114,9 @@ class EmbeddingsWriter:
             tokens: float16 (n, h, w, D), where the card has tokens.
         """
         both = None if self._tokens is None or tokens is None else (self._tokens, tokens)
-        write_shard(self.folder, self.rank, rows, (self._vectors, vectors), both)
+        number = next_number(self.folder, self.rank) if self._number is None else self._number
+        write_shard(shard_path(self.folder, self.rank, number), rows, (self._vectors, vectors), both)
+        self._number = number + 1
 
     def finish(
         self, *, table: Table, seconds: float | None, images_per_second: float | None

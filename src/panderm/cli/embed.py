@@ -150,7 +150,9 @@ def _on_ray(
     address: str | None,
 ) -> Extraction:
     from panderm.cluster.ray_engine import embed_with_ray
+    from panderm.embeddings.ranks import require_alone
 
+    require_alone("embed --engine ray", hush=True)
     if workers is not None:
         raise UsageError(
             "--workers must be left out with --engine ray.",
@@ -169,9 +171,10 @@ def _in_words(out: Path, card: EmbeddingsCard, told: Told) -> list[str]:
     lines.append(f"rows: {_rows_in_words(card.rows, told)}")
     if card.table.skipped:
         lines.append(f"left out: {plural(len(card.table.skipped), 'row')}, listed in {out}/card.json")
-    if card.drift is not None:
-        checked = f"centred cosine to fp32 {card.drift:.4f} on the first images"
-        lines.append(f"precision: {encoder.precision}; {checked}")
+    if card.drift is not None or encoder.engine != "torch":
+        by = "" if encoder.engine == "torch" else " by OpenVINO"
+        drift = f"; centred cosine to fp32 {card.drift:.4f} on the first images" if card.drift else ""
+        lines.append(f"precision: {encoder.precision}{by}{drift}")
     if card.tokens is not None:
         shape = " × ".join(str(n) for n in (*card.tokens.grid, card.tokens.dim))
         held = sum(part.bytes for part in card.token_parts)
@@ -186,8 +189,11 @@ def _in_words(out: Path, card: EmbeddingsCard, told: Told) -> list[str]:
     if told.rate is not None:
         waited = ""
         if told.waited is not None:
-            decoded = f" (decoded in {told.workers} {told.kind})" if told.workers else ""
-            waited = f"; the network waited for images {told.waited:.0%} of the time{decoded}"
+            kind = {"threads": "thread", "processes": "process"}.get(told.kind or "", "")
+            decoded = f" (decoded in {plural(told.workers, kind, told.kind)})" if told.workers else ""
+            bound = "the network" if told.waited < 0.5 else "decoding"
+            share = f"the network waited for images {told.waited:.0%} of the time"
+            waited = f"; {share}{decoded}: {bound} is the bound"
         lines.append(f"rate: {told.rate:.3g} images/s for {told.seconds:,.0f} s{waited}")
     if len(told.ranks) > 1:
         shares = ", ".join(f"{n:,}" for n in told.ranks)

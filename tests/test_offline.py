@@ -72,6 +72,7 @@ def test_every_verb_works_without_a_network(desk: Path) -> None:
     panderm("probe skin.emb --out skin.pred")
     panderm("evaluate skin.pred --out skin.json --published-csv published --draws 100")
     panderm("report skin.pred --scores skin.json --out skin.html")
+    panderm("map skin.emb --method pca --out map.html -q")
     done = json.loads(panderm(f"run {table} --out all --recipe paper --draws 100 --json"))
     panderm(f"split skin.csv --images {desk} --val 0.2 -q")
     panderm(f"split skin_split.csv --images {desk} --verify -q")

@@ -170,6 +170,9 @@ def test_a_roles_column_is_its_role(embeddings):
     rows = replace(embeddings.rows, card=card)
     found = read_colourings(rows, ["dx"], only=True)
     assert [one.name for one in found.columns] == ["label (dx)"]
+    # A lesion's number is no number.
+    numbered = replace(rows, group=np.array([str(i) for i in range(90)], dtype=object))
+    assert isinstance(read_colourings(numbered, ["group"], only=True).columns[0], Categories)
 
 
 def test_what_a_column_holds_decides_how_it_is_coloured(embeddings, tmp_path):
@@ -434,6 +437,7 @@ def test_the_verb_writes_page_picture_and_coordinates(folder, tmp_path):
     ("words", "said"),
     [
         (["--out", "map.png"], "different files"),
+        (["--out", "map.html", *(w for c in "abcdefg" for w in ("--color", c))], "at most 6"),
         (["--out", "map.html", "--csv", "map.html"], "different files"),
         (["--out", "map.html", "--color", "siet"], "did you mean"),
         (["--out", "map.html", "--columns", "nowhere.csv", "--color", "x"], "must exist"),

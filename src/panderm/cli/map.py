@@ -81,6 +81,7 @@ def map_(
     """
     from panderm.embeddings import open_embeddings
     from panderm.report.embedding_map import SLOW, map_embeddings
+    from panderm.report.map_picture import require_panels
     from panderm.storage import refuse_existing
 
     picture = png if png is not None else out.with_suffix(".png")
@@ -93,10 +94,12 @@ def map_(
         )
     for path in outputs:
         refuse_existing(path, overwrite=overwrite)
+    require_panels(len(color or ()))
     opened = open_embeddings(embeddings)
     if method == "umap" and not quiet:
-        long = len(opened) >= SLOW
-        told = "this takes minutes; --pca 50 is faster" if long else "the first one waits 10 s for a compiler"
+        told = "numba compiles first, some 10 s"
+        if len(opened) >= SLOW and pca is None:
+            told += "; then it takes minutes, with --pca 50 fewer"
         typer.echo(f"UMAP of {len(opened):,} × {opened.dim:,} numbers: {told}", err=True)
     found = map_embeddings(
         opened,
@@ -111,9 +114,7 @@ def map_(
         pca=pca,
         seed=seed,
     )
-    found.save_png(picture, overwrite=overwrite)
-    if csv is not None:
-        found.save_csv(csv, overwrite=overwrite)
+    # The page first: reading the images takes longest, and a run that is stopped leaves no file behind.
     made = found.save(
         out,
         thumbnails=0 if no_thumbnails else thumbnails,
@@ -121,6 +122,9 @@ def map_(
         workers=workers,
         progress=not quiet,
     )
+    found.save_png(picture, overwrite=overwrite)
+    if csv is not None:
+        found.save_csv(csv, overwrite=overwrite)
     size = out.stat().st_size
     if not as_json:
         from panderm.report.map_page import how_to_read

@@ -106,7 +106,8 @@ def read_colourings(
         if name not in wanted and name not in ROLES and (reason := _tells_nothing(cells)):
             left_out.append(f"{name} ({reason})")
         else:
-            found.append(_colouring(_title(name, rows), cells, rows.classes if name == "label" else None))
+            classes = rows.classes if name == "label" else None
+            found.append(_colouring(_title(name, rows), cells, classes, role=name in ROLES))
     return Colourings(tuple(found), len(wanted), tuple(left_out))
 
 
@@ -194,9 +195,10 @@ def _tells_nothing(cells: Column) -> str | None:
     return None
 
 
-def _colouring(name: str, cells: Column, classes: tuple[str, ...] | None) -> Colouring:
+def _colouring(name: str, cells: Column, classes: tuple[str, ...] | None, *, role: bool) -> Colouring:
     known = {cell for cell in cells if cell is not None}
-    numbers = classes is None and name not in ROLES and bool(known) and all(is_number(cell) for cell in known)
+    # Patients, lesions and classes may be called by numbers, and are none.
+    numbers = not role and bool(known) and all(is_number(cell) for cell in known)
     if numbers and len({float(cell) for cell in known}) > MOST_NUMBERS:
         values = np.array([np.nan if cell is None else float(cell) for cell in cells])
         return Numbers(name, values, *spread(values[~np.isnan(values)]))

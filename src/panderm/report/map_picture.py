@@ -40,17 +40,22 @@ def draw_map(given: EmbeddingMap, *, dpi: int = 300) -> bytes:
         UsageError: more than 6 columns were asked for.
     """
     columns = given.colourings.columns[: given.colourings.asked] or (None,)
-    if len(columns) > MOST_PANELS:
-        raise UsageError(
-            f"--color must name at most {MOST_PANELS} columns.",
-            f"found {len(columns)}",
-            "the page's menu has the others as well",
-        )
+    require_panels(len(columns))
     with house_style():
         figure = _figure(given, columns)
         target = io.BytesIO()
         figure.savefig(target, format="png", dpi=dpi, facecolor="white", metadata={"Software": "panderm"})
     return target.getvalue()
+
+
+def require_panels(asked: int) -> None:
+    """Raise :class:`UsageError` where more columns are asked for than one picture holds."""
+    if asked > MOST_PANELS:
+        raise UsageError(
+            f"--color must name at most {MOST_PANELS} columns.",
+            f"found {asked}",
+            "the page's menu has the others as well",
+        )
 
 
 def _figure(given: EmbeddingMap, columns: tuple[Colouring | None, ...]) -> Figure:

@@ -15,8 +15,7 @@ from PIL import Image
 
 import panderm
 from panderm.data.columns import read_cells
-from panderm.data.images import ImageError
-from panderm.data.loader import batches
+from panderm.data.feed import Feed
 from panderm.errors import PandermWarning, TableError
 
 NAMES = tuple("abcdefgh")
@@ -377,12 +376,13 @@ def test_more_pixels_than_allowed_are_refused_until_more_are_allowed(desk: Path)
     assert read(desk, PLAIN).card.sha256 == table.card.sha256
 
 
-def test_the_limit_of_pixels_reaches_the_loader(desk: Path, encoder: panderm.Encoder) -> None:
+def test_the_limit_of_pixels_reaches_the_feed(desk: Path, encoder: panderm.Encoder) -> None:
     table = read(desk, PLAIN, max_megapixels=0.05)
-    assert len(next(batches(table, encoder.preprocess, batch_size=3, workers=1))) == 3
     small = replace(table, card=table.card.model_copy(update={"max_megapixels": 1e-6}))
-    with pytest.raises(ImageError, match="million pixels"):
-        next(batches(small, encoder.preprocess, batch_size=3, workers=1))
+    for given, bad in ((table, []), (small, [0, 1, 2])):
+        (batch,) = Feed(given, encoder.preprocess, groups=[np.arange(3)], workers=1)
+        assert list(batch.bad) == bad
+        assert all("million pixels" in reason for reason in batch.bad.values())
 
 
 def parquet(desk: Path, **columns: object) -> Path:

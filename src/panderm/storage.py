@@ -65,7 +65,7 @@ def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iter
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if sweep:
-            _sweep(path)
+            remove_leftovers(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             yield temporary
@@ -83,7 +83,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     with explain_write_errors(path):
         _require_ours(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        remove_leftovers(path)
         prefix = f".{path.name}.{os.getpid()}."
         temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=path.parent))
         temporary.chmod(0o777 & ~_umask())
@@ -140,7 +140,7 @@ def _kind(folder: Path) -> str | None:
         return None
 
 
-def _sweep(path: Path) -> None:
+def remove_leftovers(path: Path) -> None:
     """Remove what a run that was killed left beside ``path``: temporary names of no living process."""
     left = re.compile(re.escape(f".{path.name}.") + r"(\d+)(\.[a-z0-9_]{8})?\.(tmp|old)")
     for beside in path.parent.iterdir():

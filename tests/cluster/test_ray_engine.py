@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from PIL import Image
 
 import panderm
 from panderm.cluster.ray_engine import embed_with_ray
-from panderm.cluster.session import session
-from panderm.errors import TableError
+from panderm.cluster.session import require_ray, session
+from panderm.errors import TableError, UsageError
 
 LOAD = {"name": "random-tiny"}
 IMAGES = 24
@@ -131,3 +132,20 @@ def test_killed_resumed_and_with_a_bad_image_it_is_the_store_of_one_process(
     left_out = {"provenance", "images_per_second"}
     assert ours.model_dump(exclude=left_out) == theirs.model_dump(exclude=left_out)
     assert capfd.readouterr().out == "", "what Ray has to say spoils no JSON"
+
+
+def test_ray_is_alone_on_this_machine_and_reports_to_nobody() -> None:
+    import ray
+    from ray._private.usage.usage_lib import usage_stats_enabled
+
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
+    assert not usage_stats_enabled()
+    assert "RAY_AUTH_TOKEN" in os.environ, "nobody without the token of this run"
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError) as caught:
+        require_ray()
+    assert str(caught.value).startswith("--engine ray needs Ray.")
+    assert caught.value.hint == "install it with: pip install 'panderm[ray]'"

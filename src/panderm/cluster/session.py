@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from panderm.errors import PandermError, UsageError
+from panderm.storage import remove_leftovers
 
 # What Ray reads from the environment when it starts: no report of its use, and no word that is not ours.
 _QUIET = {
@@ -26,6 +28,7 @@ _QUIET = {
 }
 # Of an instance of our own: it listens to this machine only, and to nobody without the token of this run.
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+_FOLDER = "panderm"
 # Decoded images that wait for an actor, all in all. They lie in shared memory.
 _STORE_BYTES = 2 << 30
 
@@ -71,10 +74,11 @@ def session(address: str | None, *, cpus: int | None = None) -> Iterator[Any]:
             if started:
                 yield ray
                 return
-            temporary = None if address else Path(tempfile.mkdtemp(prefix="panderm-ray-", dir=_short()))
+            temporary = None if address else _folder()
             try:
                 _start(ray, address, temporary, cpus)
-                yield ray
+                with _ended_by_sigterm():
+                    yield ray
             finally:
                 ray.shutdown()
                 if temporary is not None:
@@ -119,9 +123,26 @@ def _store_bytes() -> int:
     return max(100 << 20, min(_STORE_BYTES, free // 2))
 
 
-def _short() -> str | None:
-    """Return a folder of a short name: the sockets in it must be named in 107 letters."""
-    return "/tmp" if os.access("/tmp", os.W_OK) else None
+def _folder() -> Path:
+    """Make a folder for Ray's sockets and logs; what runs that were killed have left goes first."""
+    # Of a short name: a socket must be named in 107 letters.
+    place = Path("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())
+    with contextlib.suppress(OSError):
+        remove_leftovers(place / _FOLDER)
+    return Path(tempfile.mkdtemp(prefix=f".{_FOLDER}.{os.getpid()}.", suffix=".tmp", dir=place))
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have a scheduler's polite end be one: Ray would abort."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

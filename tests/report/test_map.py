@@ -272,6 +272,26 @@ def test_an_image_that_is_gone_or_changed_is_a_word(embeddings, tmp_path):
     assert blanks(made.words) == {"no such file": 1, "changed since it was embedded": 1}
 
 
+def test_a_large_photograph_is_upright_and_whole(embeddings, tmp_path):
+    """Decoded scaled, and turned as its EXIF orientation says."""
+    rng = np.random.default_rng(0)
+    quarters = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [180, 180, 60]]], np.uint8)
+    stored = np.kron(quarters, np.ones((1000, 1500, 1), np.uint8))
+    stored[::7] = np.clip(stored[::7] + rng.integers(-20, 20, stored[::7].shape), 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    file = tmp_path / "large.jpg"
+    Image.fromarray(stored).save(file, quality=92, exif=exif)
+    rows = embeddings.rows.select(np.array([0]))
+    sha256 = np.array([hashlib.sha256(file.read_bytes()).hexdigest()], dtype=object)
+    rows = replace(rows, path=np.array([str(file)], dtype=object), sha256=sha256)
+    made = make_thumbnails(rows, progress=False)
+    small = np.asarray(Image.open(io.BytesIO(base64.b64decode(made.pictures[0]))), int)
+    assert small.shape == (96, 64, 3)
+    corners = small[[[24, 24], [72, 72]], [[16, 48], [16, 48]]]
+    assert np.abs(corners - np.rot90(quarters, -1).astype(int)).max() < 12
+
+
 def test_no_more_thumbnails_than_asked_for(embeddings):
     made = make_thumbnails(embeddings.rows, 30, progress=False)
     assert made.count == 30

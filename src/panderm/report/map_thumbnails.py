@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 from collections import Counter
@@ -12,9 +13,11 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image
 
 from panderm.data.images import ImageError, decode, read_bytes
+from panderm.data.pillow import plain_jpeg, upright
 from panderm.data.table import Table
 from panderm.progress import in_threads
 
@@ -90,9 +93,23 @@ def _thumbnail(
         content = read_bytes(path)
         if hashlib.sha256(content).hexdigest() != sha256:
             return None, CHANGED
-        return _small_jpeg(decode(content, path, max_megapixels=most), side, quality), None
+        return _small_jpeg(_decoded(content, path, side, most), side, quality), None
     except ImageError as error:
         return None, error.reason
+
+
+def _decoded(content: bytes, path: str, side: int, most: float) -> npt.NDArray[np.uint8]:
+    """Return pixels, upright; a large plain JPEG is decoded scaled, to twice the thumbnail or more."""
+    plain = plain_jpeg(content, most)
+    if plain is not None:
+        height, width, orientation = plain
+        by = next(by for by in (8, 4, 2, 1) if by == 1 or max(height, width) >= 2 * side * by)
+        with contextlib.suppress(ValueError):  # whatever it finds amiss, the decoder of all verbs knows
+            rgb = simplejpeg.decode_jpeg(
+                content, "RGB", min_height=-(-height // by), min_width=-(-width // by), strict=True
+            )
+            return upright(rgb, orientation).copy()
+    return decode(content, path, max_megapixels=most)
 
 
 def _small_jpeg(rgb: npt.NDArray[np.uint8], side: int, quality: int) -> str:

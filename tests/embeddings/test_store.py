@@ -591,6 +591,8 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
         assert EmbeddingsWriter(out, card_of(table), table).complete
         other.kill()
     assert (out / "lock").exists()
+    assert EmbeddingsWriter(out, card_of(table), table).complete
+    assert not (out / "lock").exists(), "what a kill left goes"
     store(out, longer)
     require_whole(out, longer)
 

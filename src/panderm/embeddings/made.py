@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+
+import pyarrow as pa
 
 from panderm.data.table import Table
 from panderm.embeddings.parts import KEYS, Layout, PartFile, rows_of, write_part
@@ -25,9 +28,9 @@ def write_shard(
     """
     if tokens is not None:
         with new_file(tokens_beside(path), sweep=False) as temporary:
-            write_part(temporary, tokens[0], [(rows_of(rows, KEYS), tokens[1])])
+            write_part(temporary, tokens[0], _groups(rows_of(rows, KEYS), *tokens))
     with new_file(path, sweep=False) as temporary:
-        write_part(temporary, vectors[0], [(rows_of(rows), vectors[1])])
+        write_part(temporary, vectors[0], _groups(rows_of(rows), *vectors))
 
 
 def shard_path(folder: Path, rank: int, number: int) -> Path:
@@ -86,6 +89,13 @@ def _set_aside(path: Path, error: ArtifactError) -> None:
         PandermWarning,
         stacklevel=2,
     )
+
+
+def _groups(beside: pa.Table, layout: Layout, numbers: Array) -> Iterator[tuple[pa.Table, Array]]:
+    """Yield row groups: pyarrow needs several times the memory of the one it writes."""
+    step = layout.group_rows
+    for start in range(0, len(numbers), step):
+        yield beside.slice(start, step), numbers[start : start + step]
 
 
 def _matches(made: Path) -> list[re.Match[str]]:

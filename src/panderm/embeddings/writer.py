@@ -16,7 +16,7 @@ from panderm.data.table import Table
 from panderm.embeddings.card import EmbeddingsCard
 from panderm.embeddings.commit import keep_aside, sweep, tidy, unnamed, write_parts
 from panderm.embeddings.known import Known
-from panderm.embeddings.lock import Hold
+from panderm.embeddings.lock import LOCK_NAME, Hold
 from panderm.embeddings.made import MADE, next_number, shard_path, write_shard
 from panderm.embeddings.opened import require_same_making, require_same_table
 from panderm.embeddings.parts import token_layout, vector_layout
@@ -212,7 +212,8 @@ class EmbeddingsWriter:
         self.complete = True
         self.todo[:] = False
         self.new = 0
-        if (self.folder / MADE).exists() or unnamed(self.folder, card):
+        left = (self.folder / MADE).exists() or (self.folder / LOCK_NAME).exists()
+        if left or unnamed(self.folder, card):
             # A run was killed after its card was written; or one of another table was, before its own was.
             with contextlib.suppress(ArtifactError):  # of no account: another time will do
                 self._hold = Hold(self.folder)

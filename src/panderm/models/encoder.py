@@ -21,7 +21,7 @@ from panderm.models.device import pick_device as pick_device
 from panderm.models.inference import TorchEngine
 from panderm.models.openvino_engine import OpenVINOEngine
 from panderm.models.precision import CHECKED, FEWEST, LEAST, LEAST_INT8, SAME, autocast, likeness
-from panderm.models.quantised import CALIBRATION
+from panderm.models.quantised import CALIBRATION, require_enough
 from panderm.models.views import Views
 from panderm.weights.account import Account
 
@@ -307,7 +307,7 @@ class Encoder:
             rgb: uint8 (n, S, S, 3), of the table's first rows, :attr:`first_images` of them or all.
 
         Raises:
-            UsageError: fewer than 18 images for 8 bits.
+            UsageError: fewer than 18 images for 8 bits: 12 to calibrate on.
             DataError: another engine does not agree with PyTorch.
         """
         self._settle(rgb)
@@ -345,6 +345,7 @@ class Encoder:
         if self.record.engine_sha256 is not None:
             return given
         count = min(CALIBRATION, 2 * len(given) // 3)
+        require_enough(count, len(given))
         first = given[:count]
         sha256 = engine.calibrate(self.preprocess.normalise(first) if first.dtype == torch.uint8 else first)
         self.record = self.record.model_copy(update={"engine_sha256": sha256})

@@ -159,19 +159,30 @@ class OpenVINOEngine:
         whole = inference_form(self._network, "fp32", cpu)
         form = class_token_form(whole, self._network, "fp32", cpu)
         example = torch.zeros(1, 3, side, side)
-        try:
-            with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of torch.export, to programmers
-                model = self._openvino.convert_model(torch.export.export(form, (example,), strict=False))
-            model.reshape([1, 3, side, side])
-        except Exception as error:  # whatever the two libraries raise
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise UsageError(
-                f"{self._record.name} must be of a kind that OpenVINO can express.",
-                lines[0],
-                "leave --engine out",
-            ) from None
-        return model
+        told = []
+        # PyTorch's exporter first; timm's networks of any input size can only be traced at this one.
+        for way in (self._exported, self._traced):
+            try:
+                with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # to programmers
+                    model = way(form, example)
+                model.reshape([1, 3, side, side])
+            except Exception as error:  # whatever the two libraries raise
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                told.append(next((line for line in lines if "No conversion rule" in line), lines[0]))
+            else:
+                return model
+        raise UsageError(
+            f"{self._record.name} must be of a kind that OpenVINO can express.",
+            list(dict.fromkeys(told)),
+            "leave --engine out",
+        )
+
+    def _exported(self, form: torch.nn.Module, example: torch.Tensor) -> Any:
+        return self._openvino.convert_model(torch.export.export(form, (example,), strict=False))
+
+    def _traced(self, form: torch.nn.Module, example: torch.Tensor) -> Any:
+        return self._openvino.convert_model(form, example_input=example)
 
     def _with_rgb(self, model: Any) -> Any:
         """Put scaling and normalisation in front: uint8 (1, S, S, 3) comes in."""

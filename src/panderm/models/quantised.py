@@ -72,19 +72,12 @@ def quantise(convert: Callable[[], Any], images: npt.NDArray[np.float32], record
 
     Args:
         convert: gives the float32 network as OpenVINO has it; called only where it is needed.
-        images: normalised float32 (n, 3, S, S), n ≥ 12.
+        images: normalised float32 (n, 3, S, S).
         record: of the encoder.
 
     Raises:
-        UsageError: too few images.
         ArtifactError: the cache cannot be written, or quantising failed.
     """
-    if len(images) < FEWEST:
-        raise UsageError(
-            f"a network of 8 bits must be calibrated on at least {FEWEST} images.",
-            f"found {len(images)} to calibrate on",
-            "--precision bf16",
-        )
     card = {
         "encoder": record.model_dump(mode="json", include=_DECISIVE),
         "images": len(images),
@@ -96,6 +89,16 @@ def quantise(convert: Callable[[], Any], images: npt.NDArray[np.float32], record
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f".{key}.lock"):  # who comes second finds what the first has made
             return _whole(home / key) or _made(convert, images, record, home, key, card)
+
+
+def require_enough(calibration: int, images: int) -> None:
+    """Raise :class:`UsageError` where too few images are to be calibrated on, of all that were given."""
+    if calibration < FEWEST:
+        raise UsageError(
+            f"a network of 8 bits must be calibrated on at least {FEWEST} images.",
+            f"found {images}: {calibration} to calibrate on, the others to compare with float32",
+            "--precision bf16",
+        )
 
 
 def held(sha256: str, record: EncoderRecord) -> Quantised:

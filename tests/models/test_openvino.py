@@ -1,0 +1,285 @@
+"""OpenVINO as the engine: PyTorch's vectors, none depends on its batch; 8 bits are calibrated and told."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import panderm
+from panderm.errors import ArtifactError, DataError, PandermWarning, ParentsError, UsageError
+from panderm.models import encoder as encoders
+from panderm.models import quantised
+from panderm.statistics.similarity import centred_cosines
+
+if find_spec("openvino") is None or find_spec("nncf") is None:
+    pytest.skip("openvino and nncf are not installed", allow_module_level=True)
+# Largest difference of a number of size 1 to 10: sums in another order.
+ROUNDING = 1e-4
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small vision transformer whose weights are drawn."""
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    network = timm.create_model("test_vit", num_classes=0)
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        name: torch.randn(tensor.shape, generator=generator) * 0.1 + ("norm" in name and "weight" in name)
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rgb(table: panderm.Table, weights: Path) -> torch.Tensor:
+    """50 drawn lesions as the encoder takes them, uint8 (50, 160, 160, 3)."""
+    preprocess = panderm.load_encoder("timm:test_vit", weights=weights, device="cpu").preprocess
+    images = [preprocess.pixels(panderm.read_image(path)) for path in table.path[:50]]
+    return torch.stack([torch.from_numpy(image) for image in images])
+
+
+def load(weights: Path, precision: Any = "fp32", engine: Any = "openvino", **options: Any) -> panderm.Encoder:
+    return panderm.load_encoder(
+        "timm:test_vit", weights=weights, precision=precision, engine=engine, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def full(weights: Path, rgb: torch.Tensor) -> torch.Tensor:
+    return load(weights, engine="torch", device="cpu").forward_rgb(rgb)
+
+
+@pytest.fixture(scope="module")
+def int8(weights: Path, rgb: torch.Tensor) -> panderm.Encoder:
+    """Quantised once for all tests: it takes seconds."""
+    encoder = load(weights, "int8")
+    assert encoder.first_images == 48
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PandermWarning)
+        encoder.settle(rgb[:48])
+    return encoder
+
+
+def alike(encoder: panderm.Encoder, rgb: torch.Tensor) -> None:
+    """Alone, among others, backwards, in short batches: the same bits."""
+    together = encoder.forward_rgb(rgb[:7])
+    alone = torch.cat([encoder.forward_rgb(rgb[i : i + 1]) for i in range(7)])
+    assert torch.equal(alone, together)
+    assert torch.equal(encoder.forward_rgb(rgb[:7].flip(0)).flip(0), together)
+    assert torch.equal(encoder.forward_rgb(torch.cat([rgb[:3], 255 - rgb[3:7]]))[:3], together[:3])
+
+
+def test_the_vectors_are_pytorchs(weights: Path, rgb: torch.Tensor, full: torch.Tensor) -> None:
+    encoder = load(weights)
+    assert (encoder.record.engine, encoder.record.precision, encoder.device.type) == (
+        "openvino",
+        "fp32",
+        "cpu",
+    )
+    assert encoder.record.engine_sha256 is None
+    encoder.settle(rgb[: encoder.first_images])
+    assert encoder.first_images == 0
+    assert encoder.drift == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(encoder.forward_rgb(rgb), full, rtol=ROUNDING, atol=ROUNDING)
+    pixels = encoder.preprocess.normalise(rgb[:3])
+    torch.testing.assert_close(encoder.encode(pixels), full[:3], rtol=ROUNDING, atol=ROUNDING)
+    assert encoder.forward_rgb(rgb[:0]).shape == (0, 64)
+    alike(encoder, rgb)
+
+
+def test_bfloat16_is_compared_with_float32(weights: Path, rgb: torch.Tensor, full: torch.Tensor) -> None:
+    encoder = load(weights, "bf16")
+    encoder.settle(rgb[:16])
+    assert encoder.record.precision == "bf16"
+    found = centred_cosines(encoder.forward_rgb(rgb[:16]).numpy(), full[:16].numpy()).mean()
+    assert encoder.drift == pytest.approx(found, abs=1e-6)
+    assert 0.99 < encoder.drift < 1
+    alike(encoder, rgb)
+
+
+def test_bits_that_drift_give_way_to_float32(
+    weights: Path, rgb: torch.Tensor, full: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "likeness", lambda *_: 0.5)
+    encoder = load(weights, "bf16")
+    with pytest.warns(PandermWarning, match="bf16 changes the vectors .* going on with fp32"):
+        encoder.settle(rgb[:16])
+    torch.testing.assert_close(encoder.forward_rgb(rgb[:2]), full[:2], rtol=ROUNDING, atol=ROUNDING)
+    with pytest.raises(DataError) as caught:
+        load(weights).settle(rgb[:16])
+    assert str(caught.value) == (
+        "openvino must give the vectors that PyTorch gives.\n"
+        "  timm:test_vit: centred cosine 0.5000 over 16 images\n"
+        "  hint: leave out --engine"
+    )
+
+
+def test_8_bits_are_calibrated_on_the_first_images_and_compared_on_others(
+    int8: panderm.Encoder, rgb: torch.Tensor, full: torch.Tensor
+) -> None:
+    assert int8.record.precision == "int8"
+    assert int8.record.engine_sha256 is not None
+    vectors = int8.forward_rgb(rgb)
+    others = centred_cosines(vectors[32:48].numpy(), full[32:48].numpy()).mean()
+    assert int8.drift == pytest.approx(others, abs=1e-6)
+    assert 0.8 < int8.drift < 0.99999
+    assert int8.first_images == 0
+    alike(int8, rgb)
+
+
+def test_what_was_quantised_once_is_found_again(
+    int8: panderm.Encoder, weights: Path, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("quantised again")
+
+    monkeypatch.setattr(quantised, "_in_a_child", never)
+    expected = int8.forward_rgb(rgb[:2])
+    again, adopting = load(weights, "int8"), load(weights, "int8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PandermWarning)
+        again.settle(rgb[:48])
+    assert again.record == int8.record
+    assert torch.equal(again.forward_rgb(rgb[:2]), expected)
+    adopting.adopt(int8.record, int8.drift)
+    assert (adopting.record, adopting.drift, adopting.first_images) == (int8.record, int8.drift, 0)
+    assert torch.equal(adopting.forward_rgb(rgb[:2]), expected)
+    with pytest.raises(AssertionError, match="quantised again"):  # other images, other scales
+        load(weights, "int8").settle(rgb[1:49])
+    with pytest.raises(ArtifactError, match=r"the 8-bit network .* must be in the cache") as caught:
+        adopting.adopt(int8.record.model_copy(update={"engine_sha256": "0" * 64}), None)
+    assert "--overwrite" in str(caught.value)
+
+
+def test_a_store_goes_on_with_its_quantisation_and_refuses_another(
+    int8: panderm.Encoder,
+    weights: Path,
+    table: panderm.Table,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(cache / "panderm" / "openvino", tmp_path / "cache" / "panderm" / "openvino")
+    warnings.simplefilter("ignore", PandermWarning)
+    first = load(weights, "int8").embed(table, tmp_path / "x.emb", progress=False)
+    assert first.card.encoder.engine_sha256 == int8.record.engine_sha256
+    assert first.card.drift == pytest.approx(int8.drift)
+    # The cache is lost, and what NNCF makes now is another network.
+    held = quantised.held(int8.record.engine_sha256 or "", int8.record).path
+    xml, weights_of = held.read_bytes(), bytearray(held.with_suffix(".bin").read_bytes())
+    shutil.rmtree(tmp_path / "cache")
+
+    def same(_: str, source: Path, pixels: Path, out: Path) -> None:
+        out.write_bytes(xml)
+        out.with_suffix(".bin").write_bytes(bytes(weights_of))
+
+    monkeypatch.setattr(quantised, "_in_a_child", same)
+    again = load(weights, "int8").embed(table, tmp_path / "x.emb", progress=False)
+    assert again.card.identity == first.card.identity
+    weights_of[-1] ^= 1
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(ParentsError, match="embeddings of one folder must come from one encoder") as caught:
+        load(weights, "int8").embed(table, tmp_path / "x.emb", progress=False)
+    assert "they differ in: engine_sha256" in str(caught.value)
+
+
+def test_a_damaged_network_in_the_cache_is_made_again(
+    int8: panderm.Encoder,
+    weights: Path,
+    rgb: torch.Tensor,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = tmp_path / "cache" / "panderm" / "openvino"
+    shutil.copytree(cache / "panderm" / "openvino", home)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    damaged = quantised.held(int8.record.engine_sha256 or "", int8.record).path.with_suffix(".bin")
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    left = home / ".0123.partial"
+    left.mkdir()  # of a process that was killed
+    asked = []
+
+    def fails(name: str, source: Path, pixels: Path, out: Path) -> None:
+        asked.append((source.is_file(), pixels.is_file()))
+        raise ArtifactError("no.")
+
+    monkeypatch.setattr(quantised, "_in_a_child", fails)
+    with pytest.raises(ArtifactError, match=r"no\."):
+        load(weights, "int8").settle(rgb[:48])
+    assert asked == [(True, True)]
+    assert "quantising timm:test_vit to 8 bits on 32 images" in capsys.readouterr().err
+    assert not list(home.glob(".*.partial"))
+
+
+def test_a_child_that_fails_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        quantised._in_a_child("eye", tmp_path / "none.xml", tmp_path / "none.npy", tmp_path / "out.xml")
+    assert str(caught.value).startswith(
+        "eye must be quantised to 8 bits before it is used so.\n  NNCF did not end well: FileNotFoundError"
+    )
+
+
+def test_what_the_engine_cannot_do_is_refused_before_any_work(
+    weights: Path, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options, must in (
+        ({"precision": "fp16"}, "the OpenVINO engine computes in fp32, bf16 or int8."),
+        ({"precision": "int8", "engine": "torch"}, "precision int8 needs the OpenVINO engine."),
+        ({"compile": True}, "the OpenVINO engine runs on the CPU, and compiles by itself."),
+    ):
+        with pytest.raises(UsageError) as caught:
+            load(weights, **options)
+        assert caught.value.must == must
+    with pytest.raises(UsageError, match="patch tokens need the PyTorch engine"):
+        load(weights).token_shape()
+    fresh = load(weights, "int8")
+    with pytest.raises(UsageError, match="a network of 8 bits must be calibrated on images first"):
+        fresh.forward_rgb(rgb[:2])
+    with pytest.raises(UsageError, match="at least 12 images") as caught:
+        fresh.settle(rgb[:17])
+    assert caught.value.found == ("found 17: 11 to calibrate on, the others to compare with float32",)
+    for missing, must in (("openvino", "this engine needs the library openvino."),):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, missing, None)
+            with pytest.raises(UsageError) as caught:
+                load(weights)
+        assert caught.value.must == must
+        assert caught.value.hint == "pip install 'panderm[openvino]'"
+
+
+def test_nothing_is_reported_to_anyone(weights: Path) -> None:
+    load(weights)
+    assert sys.modules["openvino_telemetry"] is None
+
+
+def test_a_network_that_openvino_cannot_express_is_refused(
+    weights: Path, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load(weights)
+    assert encoder._openvino is not None
+
+    def fails(*_: Any, example_input: Any = None) -> None:
+        raise RuntimeError("Summary:\n-- No conversion rule found for operations: aten.odd")
+
+    monkeypatch.setattr(encoder._openvino._openvino, "convert_model", fails)
+    with pytest.raises(UsageError) as caught:
+        encoder.forward_rgb(rgb[:1])
+    assert str(caught.value) == (
+        "timm:test_vit must be of a kind that OpenVINO can express.\n"
+        "  -- No conversion rule found for operations: aten.odd\n"
+        "  hint: leave --engine out"
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -36,7 +39,7 @@ def verb(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
     @functools.wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         as_json = bool(kwargs.get("as_json"))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ended_as_by_ctrl_c():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             warnings.simplefilter("always", PandermWarning)  # whatever PYTHONWARNINGS says
             try:
@@ -59,6 +62,19 @@ def verb(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
             raise typer.Exit(_FOUND)
 
     return command
+
+
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let the signal by which launchers, schedulers and containers end a process be heard as Ctrl-C is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _out_of_reach(error: OSError) -> PandermError:

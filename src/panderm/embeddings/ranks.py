@@ -209,17 +209,17 @@ class Ranks:
         if self.world == 1:
             self._next += 1
             return self._next - 1
-        return int(self._store.add(f"taken/{self._work}", 1)) - 1
+        return self._count("taken", 1) - 1
 
     def tell(self, n: int) -> None:
         """Count ``n`` more as done."""
         self._done += n
         if self.world > 1:
-            self._store.add(f"done/{self._work}", n)
+            self._count("done", n)
 
     def told(self) -> int:
         """Return how many all processes together have done."""
-        return self._done if self.world == 1 else int(self._store.add(f"done/{self._work}", 0))
+        return self._done if self.world == 1 else self._count("done", 0)
 
     def check(self) -> None:
         """Raise where another process has failed.
@@ -229,7 +229,7 @@ class Ranks:
         """
         if self.lead and self._failure is not None:
             raise self._failure
-        if self.world > 1 and not self.lead and self._store.check([f"failed/{self._work}"]):
+        if self.world > 1 and not self.lead and self._count("failed", 0):
             raise Elsewhere("another process of the run has failed.")
 
     def gather(self, mine: Any, *, waiting: Callable[[], None] = lambda: None) -> list[Any]:
@@ -250,6 +250,17 @@ class Ranks:
             time.sleep(_POLL)
         self.check()
         return [mine, *(self._reports[other] for other in range(1, self.world))]
+
+    def _count(self, what: str, n: int) -> int:
+        """Add to a counter that all processes share."""
+        try:
+            return int(self._store.add(f"{what}/{self._work}", n))
+        except RuntimeError:
+            raise PandermError(
+                _GONE,
+                "the launcher, or the first process, is gone: it kept the count of what is done",
+                _AGAIN,
+            ) from None
 
     # What goes over the wire: 0 and JSON or other bytes, or 1 and an error.
 
@@ -294,7 +305,7 @@ class Ranks:
 
     def _end_for_all(self, error: PandermError) -> None:
         with contextlib.suppress(RuntimeError):
-            self._store.set(f"failed/{self._work}", "1")
+            self._store.add(f"failed/{self._work}", 1)
             until = time.monotonic() + _GRACE
             while len(self._reports) < self.world - 1 and time.monotonic() < until:
                 time.sleep(_POLL)
@@ -339,13 +350,14 @@ def require_alone(verb: str, *, hush: bool = False) -> None:
 
 
 _GONE = "every process of a run must live to its end."
+_AGAIN = "run the same command again: it goes on with what is left, with any number of processes"
 
 
 def _gone(rank: int, world: int) -> PandermError:
     return PandermError(
         _GONE,
         f"process {rank} of {world} is gone: killed, or out of memory",
-        "run the same command again: it goes on with what is left, with any number of processes",
+        _AGAIN,
     )
 
 

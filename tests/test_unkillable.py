@@ -25,7 +25,7 @@ import panderm
 from panderm import pipeline, storage
 from panderm.cli import app
 from panderm.data.images import ImageError
-from panderm.embeddings import made, shards
+from panderm.embeddings import commit, made, shards
 from panderm.models import load
 
 IMAGES = 36
@@ -567,6 +567,42 @@ def test_a_disk_that_fills_up_while_embedding_keeps_the_shards_that_are_whole(
     assert rows_held(Path("skin.emb")) == SHARD * shard
     assert CliRunner().invoke(app, words).exit_code == 0
     assert len(panderm.open_embeddings("skin.emb")) == IMAGES
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_fails_at_the_end_loses_nothing(
+    number: int,
+    drawn: Path,
+    quick: panderm.Encoder,
+    uninterrupted: panderm.Embeddings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All shards are there and the part cannot be written: full, or read-only from one moment to the next."""
+    monkeypatch.chdir(tmp_path)
+    words = f"embed {drawn}/skin.csv --encoder random-tiny -q --batch-size 4 --out skin.emb".split()
+
+    def fails(where: Path, *_: Any) -> int:
+        where.write_bytes(b"PAR1 and no more")
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "write_part", fails)
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        full("skin.emb/part-00000.parquet")
+        if number == errno.ENOSPC
+        else "ArtifactError: the output must be writable.\n"
+        "  skin.emb/part-00000.parquet: Read-only file system\n"
+        "  hint: choose another --out, or mend the permissions of its folder\n"
+    )
+    assert sorted(p.name for p in Path("skin.emb").iterdir()) == ["card.json", "made"]
+    assert rows_held(Path("skin.emb")) == IMAGES
+    with monkeypatch.context() as patch:  # not one image is encoded again
+        patch.setattr(panderm.Encoder, "forward_rgb", None)
+        assert CliRunner().invoke(app, words).exit_code == 0
+    require_same(tmp_path / "skin.emb", uninterrupted)
 
 
 class Disk:

@@ -6,8 +6,8 @@ The plain way is ``Image.open(…).convert("RGB")`` and torchvision's Resize, Ce
 from bytes in memory. Large photographs are made of the images of the folders (or of drawn ones), with what
 cameras and clinics add at full resolution: fine texture, hairs, a ruler, a label in print, sensor noise,
 sharpening. Ways take turns in this one process, on one thread and on two. Levels of difference (of 255) are
-counted on the images of the folders as they are, and on the large photographs; noise of black and white is the
-worst case.
+counted on the images of the folders as they are, and on the large photographs; noise of black and white is
+the worst case.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from PIL import Image
 
 import panderm
 from panderm.cluster.ray_engine import embed_with_ray
-from panderm.cluster.session import require_ray, session
+from panderm.cluster.session import _require_answer, require_ray, session
 from panderm.errors import TableError, UsageError
 
 LOAD = {"name": "random-tiny"}
@@ -136,7 +137,7 @@ def test_killed_resumed_and_with_a_bad_image_it_is_the_store_of_one_process(
 
 def test_ray_is_alone_on_this_machine_and_reports_to_nobody() -> None:
     import ray
-    from ray._private.usage.usage_lib import usage_stats_enabled
+    from ray._common.usage.usage_lib import usage_stats_enabled
 
     assert ray.util.get_node_ip_address() == "127.0.0.1"
     assert not usage_stats_enabled()
@@ -149,3 +150,13 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         require_ray()
     assert str(caught.value).startswith("--engine ray needs Ray.")
     assert caught.value.hint == "install it with: pip install 'panderm[ray]'"
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(UsageError, match="that of a Ray cluster") as caught:
+            _require_answer(address)
+        assert caught.value.found[0].startswith(f"{address}: ")
+    _require_answer("auto")

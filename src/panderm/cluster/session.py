@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -29,6 +30,7 @@ _QUIET = {
 # Of an instance of our own: it listens to this machine only, and to nobody without the token of this run.
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 _FOLDER = "panderm"
+_PATIENCE = 10.0  # seconds for a cluster to answer
 # Decoded images that wait for an actor, all in all. They lie in shared memory.
 _STORE_BYTES = 2 << 30
 
@@ -93,14 +95,11 @@ def _start(ray: Any, address: str | None, temporary: Path | None, cpus: int | No
 def _init(ray: Any, address: str | None, temporary: Path | None, cpus: int | None) -> None:
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "error"}
     if address:
+        _require_answer(address)
         try:
             ray.init(address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                "--ray-address must be that of a Ray cluster.",
-                f"{address}: {(str(error).splitlines() or [type(error).__name__])[0]}",
-                "ray status says whether it is up; leave --ray-address out to start Ray on this machine",
-            ) from None
+            raise _no_cluster(address, error) from None
         return
     try:
         ray.init(
@@ -114,6 +113,25 @@ def _init(ray: Any, address: str | None, temporary: Path | None, cpus: int | Non
         raise PandermError(
             "Ray must start on this machine.", (str(error).splitlines() or [type(error).__name__])[0]
         ) from None
+
+
+def _require_answer(address: str) -> None:
+    """Raise at once where nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return  # auto, and what else Ray may know
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> UsageError:
+    return UsageError(
+        "--ray-address must be that of a Ray cluster.",
+        f"{address}: {(str(error).splitlines() or [type(error).__name__])[0]}",
+        "ray status says whether it is up; leave --ray-address out to start Ray on this machine",
+    )
 
 
 def _store_bytes() -> int:

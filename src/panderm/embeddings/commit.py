@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,17 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_parts(
-    folder: Path, layout: Layout, table: Table, known: Known, places: Places, before: Sequence[Part]
+    folder: Path,
+    layout: Layout,
+    table: Table,
+    known: Known,
+    places: Places,
+    before: Sequence[Part],
+    seen: Callable[[int], None],
 ) -> tuple[Part, ...]:
     """Write the parts of one layout, each of a fixed number of rows; those that would be the same are kept.
 
-    At most a row group's numbers are in memory at a time.
+    At most a row group's numbers are in memory at a time. ``seen`` is told how many rows each part holds.
     """
     parts = []
     for number, start in enumerate(range(0, len(table), layout.part_rows)):
@@ -40,6 +46,7 @@ def write_parts(
             groups = _groups(layout, rows_of(rows, layout.rows), known, at)
             kept = write_one(folder, layout, number, groups)
         parts.append(kept)
+        seen(len(rows))
     return tuple(parts)
 
 

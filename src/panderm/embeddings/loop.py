@@ -157,7 +157,8 @@ def extract(
             told.update(embedded=sum(counts), ranks=counts, workers=work.workers, kind=work.kind)
             told.update(seconds=seconds, waited=_share(done))
             whole = _without(table, bad, skip_bad=skip_bad)
-            writers[0].finish(table=whole, seconds=seconds, images_per_second=Told(**told).rate)
+            rate = Told(**told).rate
+            writers[0].finish(table=whole, seconds=seconds, images_per_second=rate, progress=progress)
 
         ranks.agree(finish)
     return Extraction(open_embeddings(folder), Told(**told))

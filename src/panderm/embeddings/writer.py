@@ -21,6 +21,7 @@ from panderm.embeddings.made import MADE, next_number, shard_path, write_shard
 from panderm.embeddings.opened import require_same_making, require_same_table
 from panderm.embeddings.parts import token_layout, vector_layout
 from panderm.errors import ArtifactError, PandermWarning, plural, some
+from panderm.progress import Progress
 from panderm.provenance import CARD_NAME, Provenance, read_card
 from panderm.storage import new_folder
 
@@ -119,7 +120,12 @@ class EmbeddingsWriter:
         self._number = number + 1
 
     def finish(
-        self, *, table: Table, seconds: float | None, images_per_second: float | None
+        self,
+        *,
+        table: Table,
+        seconds: float | None,
+        images_per_second: float | None,
+        progress: bool = False,
     ) -> EmbeddingsCard:
         """Put all rows of a table in parts, and write the card that names them.
 
@@ -127,6 +133,7 @@ class EmbeddingsWriter:
             table: the rows that were asked for, or fewer, where some turned out to be unreadable.
             seconds: what the work took.
             images_per_second: how fast it was; None where nothing was encoded.
+            progress: show progress on standard error.
 
         Raises:
             ArtifactError: a row has no vectors, or the disk is full.
@@ -142,12 +149,12 @@ class EmbeddingsWriter:
                 PandermWarning,
                 stacklevel=2,
             )
-        parts = write_parts(self.folder, self._vectors, table, known, places, before)
-        token_parts = (
-            ()
-            if self._tokens is None
-            else write_parts(self.folder, self._tokens, table, known, places, tokens_before)
-        )
+        layouts = [self._vectors] if self._tokens is None else [self._vectors, self._tokens]
+        with Progress(len(table) * len(layouts), "putting rows in order", "rows", shown=progress) as bar:
+            parts, token_parts = (
+                write_parts(self.folder, layout, table, known, places, held, bar.advance) if layout else ()
+                for layout, held in ((self._vectors, before), (self._tokens, tokens_before))
+            )
         assert sum(part.rows for part in parts) == len(table) == len(set(places.tolist()))
         keep_aside(self.folder, self._vectors, self._tokens, known, known.left_over(places))
         rate = images_per_second

@@ -194,7 +194,7 @@ class _Run:
             seconds = time.monotonic() - started
             whole = self.check(skip_bad=skip_bad, told=True)
             done = Told(**told, embedded=made, seconds=seconds, ranks=())
-            writer.finish(table=whole, seconds=seconds, images_per_second=done.rate)
+            writer.finish(table=whole, seconds=seconds, images_per_second=done.rate, progress=self.progress)
         return Extraction(open_embeddings(self.folder), done)
 
     def _bad(self) -> bool:

@@ -5,8 +5,9 @@
 
 PanDerm's weights are drawn unless a file is named: speed does not depend on them, drift does. In each round
 every way encodes the same batch of drawn lesions, in an order that rotates. Rates are medians over rounds, as
-are ratios to "fp32 eager" in the same round; drift is against "fp32 fused". The last row is a large matrix
-product, timed in the same rounds: what the hardware can do. onnx, onnxruntime, openvino, nncf are optional.
+are ratios to "fp32 eager" in the same round; drift is against "fp32 fused". "ours" is what panderm embed
+runs, from 8-bit RGB on. The last row is a large matrix product, timed in the same rounds: what the hardware
+can do. onnx, onnxruntime, openvino, nncf are optional.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ from torch.utils.flop_counter import FlopCounterMode
 import panderm
 from panderm.data.drawn import CLASSES, TONES, draw_lesion
 from panderm.data.preprocess import Preprocess
-from panderm.embeddings import Precision
+from panderm.embeddings import EncoderRecord, Precision
 from panderm.errors import PandermError
 from panderm.exported.parity import resized
 from panderm.models.encoder import pick_device
 from panderm.models.families import family_of
+from panderm.models.inference import TorchEngine
 from panderm.models.names import find_card
 from panderm.models.network import draw_weights
+from panderm.models.openvino_engine import OpenVINOEngine
 from panderm.models.precision import autocast, choose
+from panderm.models.quantised import CALIBRATION
 from panderm.statistics.similarity import centred_cosines, cosines
 
 # These libraries report to their makers as soon as they are opened. OpenVINO and NNCF stay silent without the
@@ -58,6 +62,10 @@ WAYS: dict[str, tuple[str, Precision, str, str]] = {
     "bf16": ("bf16", "bf16", "", ""),
     "fp16": ("fp16", "fp16", "", ""),
     "compiled": ("bf16 compiled", "bf16", "", ""),
+    "ours-fp32": ("ours fp32", "fp32", "", ""),
+    "ours": ("ours bf16", "bf16", "", ""),
+    "ours-openvino": ("ours, OpenVINO bf16", "bf16", "", "openvino"),
+    "ours-int8": ("ours, OpenVINO int8", "int8", "", "openvino nncf"),
     "onnx": ("ONNX Runtime fp32", "fp32", "fp32.onnx", "onnx onnxscript onnxruntime"),
     "onnx-int8": ("ONNX Runtime int8", "fp32", "int8.onnx", "onnx onnxscript onnxruntime"),
     "openvino": ("OpenVINO fp32", "fp32", "fp32.onnx", "onnx onnxscript openvino"),
@@ -143,6 +151,8 @@ def quantise(source: Path, out: Path, rgb: RGB) -> None:
 
 def make(name: str, eye: Eye, pixels: torch.Tensor, rgb: RGB, batch: int, folder: Path) -> Encode:
     network, (_, precision, file, libraries) = eye.network, WAYS[name]
+    if name.startswith("ours"):
+        return of_ours(eye, precision, rgb, pixels.device, "openvino" in libraries, folder)
     if "openvino" in libraries:
         return of_openvino(folder / file, rgb, batch, "bf16" if precision == "bf16" else "f32")
     if file:
@@ -155,6 +165,30 @@ def make(name: str, eye: Eye, pixels: torch.Tensor, rgb: RGB, batch: int, folder
     def encode(rows: npt.NDArray[np.int64]) -> Vectors:
         with torch.inference_mode(), autocast(precision, pixels.device):
             return np.asarray(run(pixels[torch.from_numpy(rows)]).float().cpu().numpy())
+
+    return encode
+
+
+def of_ours(
+    eye: Eye, precision: Precision, rgb: RGB, device: torch.device, openvino: bool, folder: Path
+) -> Encode:
+    images = torch.from_numpy(rgb)
+    if not openvino:
+        engine: Any = TorchEngine(eye.network, eye.preprocess, device)
+    else:
+        card = find_card(eye.name, image_size=eye.preprocess.crop)
+        drawn = {"name": eye.name, "weights_sha256": eye.weights, "preprocess": eye.preprocess.model_dump()}
+        told = {"architecture": card.architecture, "dim": 0, "weights": None, "account": "", "random": True}
+        form = {"pool": "", "precision": precision, "image_size": eye.preprocess.crop}
+        record = EncoderRecord(**drawn, **told, **form, licence="", citation="", source="")
+        engine = OpenVINOEngine(eye.network, eye.preprocess, record)
+        if precision == "int8":
+            os.environ["XDG_CACHE_HOME"] = str(folder.resolve())  # it is not kept
+            others = np.stack([resized(lesion(10_000 + i), eye.preprocess) for i in range(CALIBRATION)])
+            engine.calibrate(eye.preprocess.normalise(torch.from_numpy(others)))
+
+    def encode(rows: npt.NDArray[np.int64]) -> Vectors:
+        return np.asarray(engine.run(images[torch.from_numpy(rows)], precision).cpu().numpy())
 
     return encode
 
@@ -274,7 +308,7 @@ def main() -> None:
         names, cuda = [], args.device.type == "cuda"
         for name, (title, _, file, libraries) in WAYS.items():
             # Exported files run on a CPU, which has no arithmetic for float16.
-            if name in args.skip or (file if cuda else name == "fp16"):
+            if name in args.skip or (file or "openvino" in libraries if cuda else name == "fp16"):
                 continue
             if absent := [library for library in libraries.split() if find_spec(library) is None]:
                 print(f"{title}: not installed ({', '.join(absent)})")

@@ -41,7 +41,7 @@ def test_addresses_survive_being_paths() -> None:
     assert as_address("C:/images/a.jpg") == "C:/images/a.jpg"
     assert as_address("images/a.jpg") == "images/a.jpg"
     assert beside("s3://b/skin/", "x/a.jpg") == "s3://b/skin/x/a.jpg"
-    assert beside("s3://b/skin", "/data/a.jpg") == "s3://b/skin//data/a.jpg"
+    assert beside("s3://b/skin", "/data/a.jpg") == "/data/a.jpg"
     assert beside("/skin", "s3://b/a.jpg") == "s3://b/a.jpg"
 
 
@@ -113,6 +113,24 @@ def test_cells_without_an_image_are_bad_rows(skin: Path, tmp_path: Path) -> None
     assert first == good
     assert isinstance(second, ImageError)
     assert (second.reason, third.reason) == ("an empty cell", "an empty file")  # type: ignore[union-attr]
+
+
+def test_structures_without_bytes_stand_for_their_files(skin: Path, tmp_path: Path) -> None:
+    good = skin / "0 #100%.png"
+    (tmp_path / "near.png").write_bytes(good.read_bytes())
+    paths = [str(good), "near.png", "gone.png"]
+    cells = pa.array([{"bytes": None, "path": path} for path in paths], _struct())
+    pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
+    given = read_given(tmp_path / "a.parquet", {})
+    assert given.rows.columns["image"].tolist() == paths
+    first, second, third = contents(given.rows.path.tolist(), given.bytes_in)
+    assert first == second == good.read_bytes()
+    assert isinstance(third, ImageError)
+    assert third.reason == "no such file"
+
+
+def _struct() -> pa.DataType:
+    return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def test_what_is_no_table_is_refused(skin: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def beside(folder: str, name: str) -> str:
     """
     if is_address(name):
         return as_address(name)
-    if is_address(folder):
+    if is_address(folder) and not Path(name).is_absolute():
         return f"{folder.rstrip('/')}/{name}"
     return str(Path(folder) / name)
 

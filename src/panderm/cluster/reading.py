@@ -301,20 +301,26 @@ def _cells(parquet: Any, file: str, rows: npt.NDArray[np.int64], column: str) ->
         stop = start + parquet.metadata.row_group(group).num_rows
         if row is not None and row < stop:
             at = start
-            for batch in parquet.iter_batches(_AHEAD, row_groups=[group], columns=[column]):
+            for batch in parquet.iter_batches(_AHEAD, row_groups=[group], columns=[column.partition(".")[0]]):
                 cells = batch.column(0)
-                if "." in column:
-                    cells = cells.field("bytes")
                 while row is not None and row < at + len(cells):
-                    cell = cells[row - at].as_py()
-                    yield (
-                        cell
-                        if cell
-                        else ImageError(f"{file}#{row}", "an empty cell" if cell is None else "an empty file")
-                    )
+                    yield _cell(cells[row - at].as_py(), file, row)
                     row = next(wanted, None)
                 at += len(cells)
         start = stop
+
+
+def _cell(cell: Any, file: str, row: int) -> bytes | ImageError:
+    """Return the bytes in a cell, or of the file that stands in their place."""
+    held, path = (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if held is None and path is not None:
+        read = _read(beside(file.rpartition("/")[0], path))
+        return ImageError(path, f"cannot be read ({read})") if isinstance(read, OutOfReach) else read
+    return (
+        bytes(held)
+        if held
+        else ImageError(f"{file}#{row}", "an empty cell" if held is None else "an empty file")
+    )
 
 
 def _unreached(place: str, why: str) -> ArtifactError:

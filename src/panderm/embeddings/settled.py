@@ -163,4 +163,4 @@ def _compared(table: Table, preprocess: Preprocess) -> Decoding:
             PandermWarning,
             stacklevel=4,
         )
-    return Decoding(exact=levels > SCALED, levels=levels, images=images)
+    return Decoding(exact=levels > SCALED, levels=levels if images else None, images=images)

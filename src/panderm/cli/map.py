@@ -50,8 +50,8 @@ def map_(
         int | None,
         Option(
             "--pca",
-            help="Before UMAP, reduce to so many principal components: faster from 20,000 images on, and no "
-            "longer the published settings.",
+            help="Before UMAP, reduce to so many principal components: no longer the published settings, and "
+            "little faster.",
             min=2,
             show_default=False,
         ),
@@ -80,7 +80,7 @@ def map_(
     Example: panderm map ham.emb --color label --out map.html
     """
     from panderm.embeddings import open_embeddings
-    from panderm.report.embedding_map import SLOW, map_embeddings
+    from panderm.report.embedding_map import map_embeddings
     from panderm.report.map_picture import require_panels
     from panderm.storage import refuse_existing
 
@@ -97,9 +97,7 @@ def map_(
     require_panels(len(color or ()))
     opened = open_embeddings(embeddings)
     if method == "umap" and not quiet:
-        told = "numba compiles first, some 10 s"
-        if len(opened) >= SLOW and pca is None:
-            told += "; then it takes minutes, with --pca 50 fewer"
+        told = "numba compiles first, some 10 s; 100,000 images take a minute or two more"
         typer.echo(f"UMAP of {len(opened):,} × {opened.dim:,} numbers: {told}", err=True)
     found = map_embeddings(
         opened,

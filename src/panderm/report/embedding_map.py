@@ -33,7 +33,6 @@ from panderm.storage import new_file, refuse_existing, write_text
 
 Method = Literal["umap", "pca"]
 FEWEST = 4
-SLOW = 20_000  # rows from which UMAP of raw vectors takes minutes
 
 
 @dataclass(frozen=True)
@@ -193,8 +192,8 @@ def map_embeddings(
         n_neighbors: of UMAP: fewer show detail, more the whole; of fewer rows it becomes their number less 1.
         min_dist: of UMAP: how close points may lie, 0 to 1.
         metric: how far vectors are from one another; ``cosine`` looks at directions only.
-        pca: first reduce the vectors to so many principal components: faster for many rows, and no longer
-            the published settings.
+        pca: first reduce the vectors to so many principal components: no longer the published settings, and
+            little faster.
         seed: of UMAP.
 
     Raises:

@@ -490,3 +490,15 @@ def test_a_file_too_short_for_the_pixels_it_promises_is_refused_before_memory_is
         assert decode(flat, "a").shape == (3000, 3000, 3)
     progressive = encoded(Image.new("L", (3000, 3000)), "JPEG", quality=1, progressive=True, optimize=True)
     assert decode(progressive, "a").shape == (3000, 3000, 3)
+
+
+def test_zeros_in_the_pixels_of_a_png_are_damage_not_black() -> None:
+    """Of a smooth picture Pillow may go on where its compressed bytes are lost: the checksum tells."""
+    target = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(120, dtype=np.uint8)[:, None, None], (1, 160, 3))).save(target, "PNG")
+    whole = target.getvalue()
+    assert decode(whole, "a.png").shape == (120, 160, 3)
+    for start in range(60, len(whole) - 20, 7):
+        lost = whole[:start] + bytes(len(whole) - 20 - start) + whole[-20:]
+        with pytest.raises(ImageError, match="damaged"):
+            decode(lost, "a.png")

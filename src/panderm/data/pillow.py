@@ -7,6 +7,7 @@ import importlib
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -71,6 +72,8 @@ def open_picture(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.
     """
     with open_header(content, max_megapixels) as opened:
         frames = _frames(opened)
+        if opened.format == "PNG":
+            _require_png_sums(content)
         mode, bits = opened.mode, _bits(opened, content)
         # Pillow turns a TIFF while it loads it, and forgets the tag; a PNG may have its tag at the end.
         turned = opened.format == "TIFF"
@@ -96,6 +99,24 @@ def open_picture(content: bytes, max_megapixels: float) -> tuple[npt.NDArray[np.
             jpeg_quality=estimate_quality(opened),
         )
         return pixels, stored
+
+
+def _require_png_sums(content: bytes) -> None:
+    """Hold a PNG's pixels against their checksums, which Pillow does not: zeros in them may decode as black.
+
+    Raises:
+        ValueError: the checksum of a chunk of pixels is another (PNG specification, 5.3).
+    """
+    at = len(_PNG)
+    while at + 12 <= len(content):
+        end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+        if end + 4 > len(content):
+            return  # too short, which Pillow sees
+        if content[at + 4 : at + 8] == b"IDAT":
+            found = zlib.crc32(memoryview(content)[at + 4 : end])
+            if found != int.from_bytes(content[end : end + 4], "big"):
+                raise ValueError("a checksum of its pixels is wrong")
+        at = end + 4
 
 
 def _pixels(

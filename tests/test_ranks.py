@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,8 @@ class ColourMeans(torch.nn.Module):
         self.calls += 1
         if self.calls == plan.get("dies"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.calls == plan.get("stops"):
+            os.kill(os.getpid(), signal.SIGINT)
         if self.calls == plan.get("breaks"):
             raise RuntimeError("the network came apart\\nand more")
         return torch.nn.functional.adaptive_avg_pool2d(pixels, 8).flatten(1)
@@ -240,6 +243,30 @@ def test_a_process_that_is_killed(
     require_same(out, alone)
 
 
+@pytest.mark.parametrize("stopped", [(0, 1, 2), (0,), (2,)])
+def test_stopped_with_ctrl_c(
+    stopped: tuple[int, ...], start: Start, skin: Path, alone: Path, tmp_path: Path
+) -> None:
+    """A terminal stops all of them; a scheduler may stop one. Nobody waits for the others for long."""
+    out = tmp_path / "skin.emb"
+    begun = time.monotonic()
+    ended = start(3, skin / "skin.csv", out, **{f"rank{rank}": {"stops": 3} for rank in stopped})
+    assert time.monotonic() - begun < 60
+    assert ended.status[stopped[0]] == 130
+    assert set(ended.status) <= {130, 2}, "who was told before it was stopped itself ends as the others do"
+    if 0 in stopped:
+        said = "stopped. What was finished is kept; run the same command again to go on.\n"
+        assert ended.err[0] == said
+    else:
+        assert "process 2 of 3: was stopped\n" in ended.err[0]
+    assert ended.err[1:] == ["", ""]
+    kept = len(panderm.open_embeddings(out, partial=True))
+    assert kept > 0
+    assert kept % BATCH in (0, IMAGES % BATCH)
+    assert start(2, skin / "skin.csv", out).status == [0, 0]
+    require_same(out, alone)
+
+
 def test_what_hinders_the_first_process_ends_all(start: Start, skin: Path, tmp_path: Path) -> None:
     ended = start(3, skin / "none.csv", tmp_path / "skin.emb", "--json")
     assert ended.status == [2, 2, 2]
@@ -264,6 +291,7 @@ def test_what_hinders_another_process_is_said_by_the_first(start: Start, skin: P
     assert ended.err[0] == (
         "PandermError: every process of a run must reach its end.\n"
         "  process 2 of 3: RuntimeError: the network came apart\n"
+        "  hint: run the same command again: it goes on with what is left, with any number of processes\n"
     )
     assert ended.err[1:] == ["", ""]
 

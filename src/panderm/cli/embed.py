@@ -122,14 +122,16 @@ def _here(
     how: dict[str, Any],
     workers: int | None,
 ) -> Extraction:
+    from panderm.embeddings.ranks import Ranks
+
+    ranks = Ranks.join()  # before torch is imported: it says how loud torch is
+    ranks.hush()
+
     from panderm.data.packed import pack_table, unpack_table
     from panderm.data.table import read_table
     from panderm.embeddings.loop import extract
-    from panderm.embeddings.ranks import Ranks
     from panderm.models.load import load_encoder
 
-    ranks = Ranks.join()
-    ranks.hush()
     with ranks.share():
         eye = load_encoder(**load | {"device": ranks.device(load["device"])})
         ranks.gather(None)

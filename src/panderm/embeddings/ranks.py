@@ -29,12 +29,15 @@ _MEETING = timedelta(minutes=5)
 _GRACE = 60.0
 _POLL = 0.05
 _LEAVE = 10.0  # seconds that the lead has to say why it ends
-_NEVER_SENT = 2**31 - 1
 _FROM_LEAD = 0  # tags of what goes between two processes: reports have the number of their work
 
 
 class Elsewhere(PandermError):  # noqa: N818
     """Another process of this run failed, and has said why."""
+
+
+class Stopped(PandermError):  # noqa: N818
+    """Stopped, with Ctrl-C or by its launcher: a process that listens to nobody any more."""
 
 
 def as_json(value: Any) -> bytes:
@@ -67,6 +70,7 @@ class Ranks:
         self._reports: dict[int, Any] = {}
         self._failure: PandermError | None = None
         self._reported = False
+        self._departed: set[int] = set()  # who listens no more
         self._listeners: list[threading.Thread] = []
 
     @classmethod
@@ -116,20 +120,16 @@ class Ranks:
         return joined
 
     def _part(self) -> None:
-        """Close the connections, the lead first: a launcher ends all once one has ended with an error."""
-        if not self.lead:
-            leaving = threading.Thread(target=self._await_lead, daemon=True)
-            leaving.start()
-            leaving.join(timeout=_LEAVE)
-            self._listeners.append(leaving)
+        """Close the connections once the lead has spoken: a launcher ends all when one ends with an error."""
+        until = time.monotonic() + _LEAVE
+        with contextlib.suppress(RuntimeError):
+            self._store.add("left", int(self.lead))
+            while not self._store.add("left", 0) and time.monotonic() < until:
+                time.sleep(_POLL)
         if _dist().is_initialized():
             _dist().destroy_process_group()
-        for listener in self._listeners:  # before the interpreter ends
-            listener.join(timeout=_LEAVE)
-
-    def _await_lead(self) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._receive(of=0, tag=_NEVER_SENT)
+        for listener in self._listeners:  # they end with the others, and must before the interpreter does
+            listener.join(timeout=max(0.0, until - time.monotonic()))
 
     @property
     def lead(self) -> bool:
@@ -194,14 +194,13 @@ class Ranks:
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
-            told = error if isinstance(error, PandermError) else _unforeseen(error, self.rank, self.world)
+            told = _told(error, self.rank, self.world)
             if self.lead:
                 self._end_for_all(told)
                 raise
-            if isinstance(error, KeyboardInterrupt):
-                raise  # it reaches the lead by itself
             self._report(told)
-            self._hear()  # raises what the lead ends with
+            if isinstance(error, Exception):
+                self._hear()  # raises what the lead ends with; Ctrl-C waits for nobody
             raise
 
     def take(self) -> int:
@@ -266,7 +265,7 @@ class Ranks:
 
     def _say(self, value: bytes | PandermError) -> None:
         failed, body = _packed(value)
-        for other in range(1, self.world):
+        for other in set(range(1, self.world)) - self._departed:
             # One by one, so that the dead keep nothing from the living.
             with contextlib.suppress(RuntimeError):
                 self._send(failed, body, to=other, tag=_FROM_LEAD)
@@ -294,11 +293,14 @@ class Ranks:
         """Wait for another process's report; that its connection closes is a report as well."""
         try:
             failed, body = self._receive(of=other, tag=self._work)
-        except RuntimeError:
+        except (RuntimeError, ValueError):  # the connection, or the group itself, has been closed
             self._failure = self._failure or _gone(other, self.world)
+            self._departed.add(other)
             self._reports[other] = None
             return
         value = json.loads(body)
+        if failed and value["type"] == Stopped.__name__:
+            self._departed.add(other)
         if failed and value["type"] != Elsewhere.__name__:
             self._failure = self._failure or _rebuilt(value)
         self._reports[other] = value
@@ -361,12 +363,15 @@ def _gone(rank: int, world: int) -> PandermError:
     )
 
 
-def _unforeseen(error: BaseException, rank: int, world: int) -> PandermError:
-    lines = str(error).splitlines() or [""]
-    return PandermError(
-        "every process of a run must reach its end.",
-        f"process {rank} of {world}: {type(error).__name__}: {lines[0]}",
-    )
+def _told(error: BaseException, rank: int, world: int) -> PandermError:
+    """Put what hinders a process into words for another."""
+    if isinstance(error, PandermError):
+        return error
+    stopped = isinstance(error, KeyboardInterrupt)
+    first = (str(error).splitlines() or [""])[0]
+    what = "was stopped" if stopped else f"{type(error).__name__}: {first}"
+    kind = Stopped if stopped else PandermError
+    return kind("every process of a run must reach its end.", f"process {rank} of {world}: {what}", _AGAIN)
 
 
 def _packed(value: bytes | PandermError) -> tuple[int, bytes]:
@@ -379,9 +384,8 @@ def _packed(value: bytes | PandermError) -> tuple[int, bytes]:
 def _rebuilt(parts: dict[str, Any]) -> PandermError:
     # An ImageError and the like are made otherwise: of those only the name and the words are kept.
     ours = [kind for kind in _kinds(PandermError) if kind.__module__ == PandermError.__module__]
-    kind: type[PandermError] = next(
-        (kind for kind in ours if kind.__name__ == parts["type"]), type(parts["type"], (PandermError,), {})
-    )
+    other = PandermError if parts["type"] == Stopped.__name__ else type(parts["type"], (PandermError,), {})
+    kind: type[PandermError] = next((kind for kind in ours if kind.__name__ == parts["type"]), other)
     return kind(parts["must"], parts["found"], parts["hint"])
 
 

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 
 import panderm
+from panderm.embeddings import EncoderRecord
 from panderm.errors import ArtifactError, DataError, PandermWarning, ParentsError, UsageError
 from panderm.models import encoder as encoders
 from panderm.models import quantised
+from panderm.models.openvino_engine import OpenVINOEngine
+from panderm.models.precision import CHECKED
+from panderm.models.quantised import CALIBRATION
 from panderm.statistics.similarity import centred_cosines
+from panderm.weights.account import Account
 
 if find_spec("openvino") is None or find_spec("nncf") is None:
     pytest.skip("openvino and nncf are not installed", allow_module_level=True)
@@ -26,44 +30,57 @@ if find_spec("openvino") is None or find_spec("nncf") is None:
 ROUNDING = 1e-4
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small vision transformer whose weights are drawn."""
-    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    network = timm.create_model("test_vit", num_classes=0)
+PREPROCESS = panderm.Preprocess(
+    resize=72, crop=64, interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+
+
+def load(precision: Any = "fp32", engine: Any = "openvino") -> panderm.Encoder:
+    """Make what load_encoder makes, of a vision transformer of two blocks: quick to convert."""
+    network = VisionTransformer(64, 16, embed_dim=64, depth=2, num_heads=2, num_classes=0, init_values=0.5)
     generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randn(tensor.shape, generator=generator) * 0.1 + ("norm" in name and "weight" in name)
-        for name, tensor in network.state_dict().items()
-    }
-    save_file(state, path)
-    return path
+    for name, tensor in network.requires_grad_(requires_grad=False).named_parameters():
+        scaled = 0.1 * torch.randn(tensor.shape, generator=generator)
+        tensor.copy_(scaled + ("norm" in name and "weight" in name))
+    record = EncoderRecord(
+        name="eye",
+        architecture="vit",
+        dim=64,
+        weights=None,
+        weights_sha256="drawn",
+        account="",
+        random=True,
+        pool="cls",
+        precision=precision,
+        image_size=64,
+        preprocess=PREPROCESS.model_dump(mode="json"),
+        licence="",
+        citation="",
+        source="",
+        engine=engine,
+    )
+    cpu = torch.device("cpu")
+    runner = OpenVINOEngine(network.eval(), PREPROCESS, record) if engine == "openvino" else None
+    return panderm.Encoder(network, PREPROCESS, record, Account(), cpu, engine=runner)
 
 
 @pytest.fixture(scope="module")
-def rgb(table: panderm.Table, weights: Path) -> torch.Tensor:
-    """50 drawn lesions as the encoder takes them, uint8 (50, 160, 160, 3)."""
-    preprocess = panderm.load_encoder("timm:test_vit", weights=weights, device="cpu").preprocess
-    images = [preprocess.pixels(panderm.read_image(path)) for path in table.path[:50]]
+def rgb(table: panderm.Table) -> torch.Tensor:
+    """50 drawn lesions as the encoder takes them, uint8 (50, 64, 64, 3)."""
+    images = [PREPROCESS.pixels(panderm.read_image(path)) for path in table.path[:50]]
     return torch.stack([torch.from_numpy(image) for image in images])
 
 
-def load(weights: Path, precision: Any = "fp32", engine: Any = "openvino", **options: Any) -> panderm.Encoder:
-    return panderm.load_encoder(
-        "timm:test_vit", weights=weights, precision=precision, engine=engine, **options
-    )
+@pytest.fixture(scope="module")
+def full(rgb: torch.Tensor) -> torch.Tensor:
+    return load(engine="torch").forward_rgb(rgb)
 
 
 @pytest.fixture(scope="module")
-def full(weights: Path, rgb: torch.Tensor) -> torch.Tensor:
-    return load(weights, engine="torch", device="cpu").forward_rgb(rgb)
-
-
-@pytest.fixture(scope="module")
-def int8(weights: Path, rgb: torch.Tensor) -> panderm.Encoder:
+def int8(rgb: torch.Tensor) -> panderm.Encoder:
     """Quantised once for all tests: it takes seconds."""
-    encoder = load(weights, "int8")
-    assert encoder.first_images == 48
+    encoder = load("int8")
+    assert encoder.first_images == CHECKED + CALIBRATION
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PandermWarning)
         encoder.settle(rgb[:48])
@@ -79,8 +96,8 @@ def alike(encoder: panderm.Encoder, rgb: torch.Tensor) -> None:
     assert torch.equal(encoder.forward_rgb(torch.cat([rgb[:3], 255 - rgb[3:7]]))[:3], together[:3])
 
 
-def test_the_vectors_are_pytorchs(weights: Path, rgb: torch.Tensor, full: torch.Tensor) -> None:
-    encoder = load(weights)
+def test_the_vectors_are_pytorchs(rgb: torch.Tensor, full: torch.Tensor) -> None:
+    encoder = load()
     assert (encoder.record.engine, encoder.record.precision, encoder.device.type) == (
         "openvino",
         "fp32",
@@ -97,8 +114,8 @@ def test_the_vectors_are_pytorchs(weights: Path, rgb: torch.Tensor, full: torch.
     alike(encoder, rgb)
 
 
-def test_bfloat16_is_compared_with_float32(weights: Path, rgb: torch.Tensor, full: torch.Tensor) -> None:
-    encoder = load(weights, "bf16")
+def test_bfloat16_is_compared_with_float32(rgb: torch.Tensor, full: torch.Tensor) -> None:
+    encoder = load("bf16")
     encoder.settle(rgb[:16])
     assert encoder.record.precision == "bf16"
     found = centred_cosines(encoder.forward_rgb(rgb[:16]).numpy(), full[:16].numpy()).mean()
@@ -108,18 +125,18 @@ def test_bfloat16_is_compared_with_float32(weights: Path, rgb: torch.Tensor, ful
 
 
 def test_bits_that_drift_give_way_to_float32(
-    weights: Path, rgb: torch.Tensor, full: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    rgb: torch.Tensor, full: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoders, "likeness", lambda *_: 0.5)
-    encoder = load(weights, "bf16")
+    encoder = load("bf16")
     with pytest.warns(PandermWarning, match="bf16 changes the vectors .* going on with fp32"):
         encoder.settle(rgb[:16])
     torch.testing.assert_close(encoder.forward_rgb(rgb[:2]), full[:2], rtol=ROUNDING, atol=ROUNDING)
     with pytest.raises(DataError) as caught:
-        load(weights).settle(rgb[:16])
+        load().settle(rgb[:16])
     assert str(caught.value) == (
         "openvino must give the vectors that PyTorch gives.\n"
-        "  timm:test_vit: centred cosine 0.5000 over 16 images\n"
+        "  eye: centred cosine 0.5000 over 16 images\n"
         "  hint: leave out --engine"
     )
 
@@ -138,14 +155,14 @@ def test_8_bits_are_calibrated_on_the_first_images_and_compared_on_others(
 
 
 def test_what_was_quantised_once_is_found_again(
-    int8: panderm.Encoder, weights: Path, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    int8: panderm.Encoder, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("quantised again")
 
     monkeypatch.setattr(quantised, "_in_a_child", never)
     expected = int8.forward_rgb(rgb[:2])
-    again, adopting = load(weights, "int8"), load(weights, "int8")
+    again, adopting = load("int8"), load("int8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PandermWarning)
         again.settle(rgb[:48])
@@ -155,7 +172,7 @@ def test_what_was_quantised_once_is_found_again(
     assert (adopting.record, adopting.drift, adopting.first_images) == (int8.record, int8.drift, 0)
     assert torch.equal(adopting.forward_rgb(rgb[:2]), expected)
     with pytest.raises(AssertionError, match="quantised again"):  # other images, other scales
-        load(weights, "int8").settle(rgb[1:49])
+        load("int8").settle(rgb[1:49])
     with pytest.raises(ArtifactError, match=r"the 8-bit network .* must be in the cache") as caught:
         adopting.adopt(int8.record.model_copy(update={"engine_sha256": "0" * 64}), None)
     assert "--overwrite" in str(caught.value)
@@ -163,7 +180,6 @@ def test_what_was_quantised_once_is_found_again(
 
 def test_a_store_goes_on_with_its_quantisation_and_refuses_another(
     int8: panderm.Encoder,
-    weights: Path,
     table: panderm.Table,
     cache: Path,
     tmp_path: Path,
@@ -172,7 +188,7 @@ def test_a_store_goes_on_with_its_quantisation_and_refuses_another(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(cache / "panderm" / "openvino", tmp_path / "cache" / "panderm" / "openvino")
     warnings.simplefilter("ignore", PandermWarning)
-    first = load(weights, "int8").embed(table, tmp_path / "x.emb", progress=False)
+    first = load("int8").embed(table, tmp_path / "x.emb", progress=False)
     assert first.card.encoder.engine_sha256 == int8.record.engine_sha256
     assert first.card.drift == pytest.approx(int8.drift)
     # The cache is lost, and what NNCF makes now is another network.
@@ -185,18 +201,17 @@ def test_a_store_goes_on_with_its_quantisation_and_refuses_another(
         out.with_suffix(".bin").write_bytes(bytes(weights_of))
 
     monkeypatch.setattr(quantised, "_in_a_child", same)
-    again = load(weights, "int8").embed(table, tmp_path / "x.emb", progress=False)
+    again = load("int8").embed(table, tmp_path / "x.emb", progress=False)
     assert again.card.identity == first.card.identity
     weights_of[-1] ^= 1
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(ParentsError, match="embeddings of one folder must come from one encoder") as caught:
-        load(weights, "int8").embed(table, tmp_path / "x.emb", progress=False)
+        load("int8").embed(table, tmp_path / "x.emb", progress=False)
     assert "they differ in: engine_sha256" in str(caught.value)
 
 
 def test_a_damaged_network_in_the_cache_is_made_again(
     int8: panderm.Encoder,
-    weights: Path,
     rgb: torch.Tensor,
     cache: Path,
     tmp_path: Path,
@@ -219,9 +234,9 @@ def test_a_damaged_network_in_the_cache_is_made_again(
 
     monkeypatch.setattr(quantised, "_in_a_child", fails)
     with pytest.raises(ArtifactError, match=r"no\."):
-        load(weights, "int8").settle(rgb[:48])
+        load("int8").settle(rgb[:48])
     assert asked == [(True, True)]
-    assert "quantising timm:test_vit to 8 bits on 32 images" in capsys.readouterr().err
+    assert "quantising eye to 8 bits on 32 images" in capsys.readouterr().err
     assert not list(home.glob(".*.partial"))
 
 
@@ -234,42 +249,42 @@ def test_a_child_that_fails_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_what_the_engine_cannot_do_is_refused_before_any_work(
-    weights: Path, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for options, must in (
         ({"precision": "fp16"}, "the OpenVINO engine computes in fp32, bf16 or int8."),
         ({"precision": "int8", "engine": "torch"}, "precision int8 needs the OpenVINO engine."),
         ({"compile": True}, "the OpenVINO engine runs on the CPU, and compiles by itself."),
+        ({"device": "meta"}, "device 'meta' must exist on this machine."),
     ):
         with pytest.raises(UsageError) as caught:
-            load(weights, **options)
+            panderm.load_encoder("random-tiny", **{"engine": "openvino"} | options)  # type: ignore[arg-type]
         assert caught.value.must == must
     with pytest.raises(UsageError, match="patch tokens need the PyTorch engine"):
-        load(weights).token_shape()
-    fresh = load(weights, "int8")
+        load().token_shape()
+    fresh = load("int8")
     with pytest.raises(UsageError, match="a network of 8 bits must be calibrated on images first"):
         fresh.forward_rgb(rgb[:2])
     with pytest.raises(UsageError, match="at least 12 images") as caught:
         fresh.settle(rgb[:17])
     assert caught.value.found == ("found 17: 11 to calibrate on, the others to compare with float32",)
-    for missing, must in (("openvino", "this engine needs the library openvino."),):
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, missing, None)
-            with pytest.raises(UsageError) as caught:
-                load(weights)
-        assert caught.value.must == must
-        assert caught.value.hint == "pip install 'panderm[openvino]'"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UsageError) as caught:
+        panderm.load_encoder("random-tiny", engine="openvino")
+    assert caught.value.must == "this engine needs the library openvino."
+    assert caught.value.hint == "pip install 'panderm[openvino]'"
 
 
-def test_nothing_is_reported_to_anyone(weights: Path) -> None:
-    load(weights)
+def test_nothing_is_reported_to_anyone() -> None:
+    encoder = panderm.load_encoder("random-tiny", engine="openvino")
+    assert (encoder.record.engine, encoder.record.precision, encoder.first_images) == ("openvino", "fp32", 16)
     assert sys.modules["openvino_telemetry"] is None
 
 
 def test_a_network_that_openvino_cannot_express_is_refused(
-    weights: Path, rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    rgb: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = load(weights)
+    encoder = load()
     assert encoder._openvino is not None
 
     def fails(*_: Any, example_input: Any = None) -> None:
@@ -279,7 +294,7 @@ def test_a_network_that_openvino_cannot_express_is_refused(
     with pytest.raises(UsageError) as caught:
         encoder.forward_rgb(rgb[:1])
     assert str(caught.value) == (
-        "timm:test_vit must be of a kind that OpenVINO can express.\n"
+        "eye must be of a kind that OpenVINO can express.\n"
         "  -- No conversion rule found for operations: aten.odd\n"
         "  hint: leave --engine out"
     )

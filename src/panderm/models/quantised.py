@@ -202,11 +202,11 @@ def _in_a_child(name: str, source: Path, pixels: Path, out: Path) -> None:
 
 def serve(source: str, pixels: str, out: str) -> None:
     """Quantise a float32 network on images: the child's side."""
+    images = np.load(pixels, allow_pickle=False)
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import nncf
     import openvino
 
-    images = np.load(pixels, allow_pickle=False)
     nncf.set_log_level(40)  # errors only
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         network = nncf.quantize(

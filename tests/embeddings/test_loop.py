@@ -304,6 +304,18 @@ def test_chosen_rows_of_one_table_are_not_taken_for_all(
     assert done.embeddings.card.table == table.card
 
 
+@pytest.mark.parametrize(("device", "dim", "size"), [("cpu", 768, 8), ("cpu", 1024, 4), ("cuda", 1024, 64)])
+def test_the_batch_size_is_that_of_device_and_width(
+    device: str, dim: int, size: int, encoder: panderm.Encoder
+) -> None:
+    record = encoder.record.model_copy(update={"dim": dim})
+    eye = panderm.Encoder(
+        torch.nn.Identity(), encoder.preprocess, record, encoder.account, torch.device("cpu")
+    )
+    eye.device = torch.device(device)
+    assert eye.batch_size == size
+
+
 # Shards
 
 

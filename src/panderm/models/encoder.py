@@ -28,6 +28,11 @@ from panderm.weights.account import Account
 _Pixels = TypeVar("_Pixels", torch.Tensor, npt.NDArray[np.float32])
 
 
+# What runs, from which width D on, and how many images at once: the first line that fits. On two CPU cores
+# larger batches gained nothing; OpenVINO shares them out among its streams.
+BATCHES = (("openvino", 0, 32), ("cpu", 1024, 4), ("cpu", 0, 8), ("", 0, 64))
+
+
 class Encoder:
     """An image encoder with its weights loaded: made by :func:`panderm.load_encoder`.
 
@@ -281,30 +286,27 @@ class Encoder:
 
     @property
     def batch_size(self) -> int:
-        """How many images are encoded at once where nobody says otherwise.
-
-        8 on a CPU; 32 with OpenVINO, which shares them out among its streams; 64 on a GPU.
-        """
-        if self._openvino is not None:
-            return 32
-        return 8 if self.device.type == "cpu" else 64
+        """How many images are encoded at once where nobody says otherwise; see ``BATCHES``."""
+        runs_on = "openvino" if self._openvino is not None else self.device.type
+        return next(n for kind, width, n in BATCHES if kind in (runs_on, "") and self.dim >= width)
 
     @property
     def first_images(self) -> int:
-        """How many of a table's first images :meth:`settle` wants; 0 where nothing is left to be settled."""
+        """How many of a table's images :meth:`settle` wants; 0 where nothing is left to be settled."""
         if self._settled:
             return 0
         return CHECKED + (CALIBRATION if self.record.precision == "int8" else 0)
 
     def settle(self, rgb: torch.Tensor) -> None:
-        """Settle the precision on a table's first images, before any is embedded.
+        """Settle the precision on some of a table's images, before any is embedded.
 
         Fewer bits than float32 are compared with it once; where the vectors drift, float32 is kept, with a
-        warning. A network of 8 bits is calibrated on the first two thirds of the images, 32 at most, and
+        warning. A network of 8 bits is calibrated on the first two thirds of what is given, 64 at most, and
         compared on the others; it stays, but a drift is told. Afterwards ``record`` and ``drift`` are final.
 
         Args:
-            rgb: uint8 (n, S, S, 3), of the table's first rows, :attr:`first_images` of them or all.
+            rgb: uint8 (n, S, S, 3), :attr:`first_images` of the table's or all it has: its first rows, for 8
+                bits rows from all over it.
 
         Raises:
             UsageError: fewer than 18 images for 8 bits: 12 to calibrate on.
@@ -400,7 +402,7 @@ class Encoder:
         Args:
             table: from :func:`panderm.read_table`.
             out: folder to write, ``X.emb``; without it nothing is written.
-            batch_size: images encoded at once; by default 8 on a CPU, 64 on a GPU.
+            batch_size: images encoded at once; by default 4 or 8 on a CPU, 64 on a GPU.
             workers: threads or processes that decode images; by default as many as keep the network busy, by
                 measurement.
             exact: every pixel as the reference pipeline makes it; by default JPEG files are decoded faster,

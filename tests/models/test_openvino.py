@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -181,29 +182,37 @@ def test_what_was_quantised_once_is_found_again(
 def test_a_store_goes_on_with_its_quantisation_and_refuses_another(
     int8: panderm.Encoder,
     table: panderm.Table,
-    cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    shutil.copytree(cache / "panderm" / "openvino", tmp_path / "cache" / "panderm" / "openvino")
-    warnings.simplefilter("ignore", PandermWarning)
-    first = load("int8").embed(table, tmp_path / "x.emb", progress=False)
-    assert first.card.encoder.engine_sha256 == int8.record.engine_sha256
-    assert first.card.drift == pytest.approx(int8.drift)
-    # The cache is lost, and what NNCF makes now is another network.
     held = quantised.held(int8.record.engine_sha256 or "", int8.record).path
     xml, weights_of = held.read_bytes(), bytearray(held.with_suffix(".bin").read_bytes())
-    shutil.rmtree(tmp_path / "cache")
+    seen = []
 
-    def same(_: str, source: Path, pixels: Path, out: Path) -> None:
+    def made(_: str, source: Path, pixels: Path, out: Path) -> None:
+        seen.append(np.load(pixels, allow_pickle=False))
         out.write_bytes(xml)
         out.with_suffix(".bin").write_bytes(bytes(weights_of))
 
-    monkeypatch.setattr(quantised, "_in_a_child", same)
-    again = load("int8").embed(table, tmp_path / "x.emb", progress=False)
-    assert again.card.identity == first.card.identity
-    weights_of[-1] ^= 1
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(quantised, "_in_a_child", made)
+    warnings.simplefilter("ignore", PandermWarning)
+    first = load("int8").embed(table, tmp_path / "x.emb", progress=False)
+    assert first.card.encoder.engine_sha256 == int8.record.engine_sha256
+    assert first.card.drift is not None
+    # Two thirds of what there is, from all over the table: tables are sorted.
+    assert seen[0].shape == (53, 3, 64, 64)
+    firsts = [PREPROCESS(panderm.read_image(path)).numpy() for path in table.path[:53]]
+    assert 10 < sum(any(np.array_equal(one, other) for other in firsts) for one in seen[0]) < 45
+    # Found in the cache; and where the cache is lost, made again.
+    for lost in (False, True):
+        if lost:
+            shutil.rmtree(tmp_path / "cache")
+        again = load("int8").embed(table, tmp_path / "x.emb", progress=False)
+        assert again.card.identity == first.card.identity
+        assert len(seen) == 1 + lost
+    assert np.array_equal(seen[1], seen[0])
+    weights_of[-1] ^= 1  # what NNCF makes now is another network
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(ParentsError, match="embeddings of one folder must come from one encoder") as caught:
         load("int8").embed(table, tmp_path / "x.emb", progress=False)

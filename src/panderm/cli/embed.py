@@ -175,7 +175,8 @@ def _in_words(out: Path, card: EmbeddingsCard, told: Told) -> list[str]:
         lines.append(f"left out: {plural(len(card.table.skipped), 'row')}, listed in {out}/card.json")
     if card.drift is not None or encoder.engine != "torch":
         by = "" if encoder.engine == "torch" else " by OpenVINO"
-        drift = f"; centred cosine to fp32 {card.drift:.4f} on the first images" if card.drift else ""
+        seen = "images it was not calibrated on" if encoder.precision == "int8" else "the first images"
+        drift = f"; centred cosine to fp32 {card.drift:.4f} on {seen}" if card.drift else ""
         lines.append(f"precision: {encoder.precision}{by}{drift}")
     if card.tokens is not None:
         shape = " × ".join(str(n) for n in (*card.tokens.grid, card.tokens.dim))

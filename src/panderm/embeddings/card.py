@@ -96,7 +96,7 @@ class EmbeddingsCard(Card):
     complete: bool = False
     images_per_second: float | None = None
     drift: float | None = Field(
-        default=None, description="mean centred cosine of fewer bits to fp32, on the first images"
+        default=None, description="mean centred cosine of fewer bits to fp32, on some images of the table"
     )
     decoding: Decoding = Decoding()
     batch_size: int | None = None

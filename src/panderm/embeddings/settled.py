@@ -149,8 +149,11 @@ def _settle_precision(encoder: Eye, table: Table, before: EmbeddingsCard | None)
         with contextlib.suppress(ArtifactError):
             encoder.adopt(before.encoder, before.drift)
             return
-    first = np.arange(min(wanted, len(table)))
-    with Feed(table, encoder.preprocess, groups=[first], exact=True) as feed:
+    some = np.arange(min(wanted, len(table)))
+    if encoder.record.precision == "int8":
+        # What is calibrated should have seen every kind of image: tables are sorted by class, by source …
+        some = np.random.default_rng(0).permutation(len(table))[: len(some)]
+    with Feed(table, encoder.preprocess, groups=[some], exact=True) as feed:
         encoder.settle(next(iter(feed)).rgb)
 
 

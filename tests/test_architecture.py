@@ -21,10 +21,10 @@ from panderm.data.layouts.imported import import_images
 from panderm.data.mapping import map_table
 from panderm.data.sources.prepare import prepare
 from panderm.data.table import read_table
-from panderm.embeddings.describe import describe_embeddings
-from panderm.embeddings.export import export_embeddings
-from panderm.embeddings.merge import merge_embeddings
-from panderm.embeddings.select import select_embeddings
+from panderm.embeddings.derive.describe import describe_embeddings
+from panderm.embeddings.derive.export import export_embeddings
+from panderm.embeddings.derive.merge import merge_embeddings
+from panderm.embeddings.derive.select import select_embeddings
 from panderm.exported.export import export
 from panderm.gate.check import check
 from panderm.gate.split import split

@@ -21,8 +21,8 @@ from PIL import Image
 
 import panderm
 from panderm import pipeline
-from panderm.embeddings.encoding import groups_of
-from panderm.embeddings.ranks import Ranks
+from panderm.embeddings.making.encoding import groups_of
+from panderm.embeddings.making.ranks import Ranks
 from panderm.errors import UsageError
 
 IMAGES = 61
@@ -39,7 +39,7 @@ torch.set_num_threads(1)  # threads do not survive a fork
 import panderm.data.table
 import torch.distributed
 from panderm.cli import main
-from panderm.embeddings import loop, shards
+from panderm.embeddings.making import loop, shards
 from panderm.models import encoder, load
 
 class ColourMeans(torch.nn.Module):

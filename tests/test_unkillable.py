@@ -25,7 +25,8 @@ import panderm
 from panderm import pipeline, storage
 from panderm.cli import app
 from panderm.data.images import ImageError
-from panderm.embeddings import commit, made, shards
+from panderm.embeddings import commit, made
+from panderm.embeddings.making import shards
 from panderm.models import load
 
 IMAGES = 36
@@ -76,7 +77,8 @@ torch.set_num_threads(1)  # threads do not survive a fork
 import panderm.data.table
 from panderm import storage
 from panderm.cli import main
-from panderm.embeddings import commit, made, shards
+from panderm.embeddings import commit, made
+from panderm.embeddings.making import shards
 from panderm.models import encoder, load
 
 class ColourMeans(torch.nn.Module):

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from panderm.data.table import read_table as read_table
     from panderm.embeddings import Embeddings as Embeddings
     from panderm.embeddings import open_embeddings as open_embeddings
-    from panderm.embeddings.describe import describe_embeddings as describe_embeddings
-    from panderm.embeddings.export import export_embeddings as export_embeddings
-    from panderm.embeddings.merge import merge_embeddings as merge_embeddings
-    from panderm.embeddings.select import select_embeddings as select_embeddings
+    from panderm.embeddings.derive.describe import describe_embeddings as describe_embeddings
+    from panderm.embeddings.derive.export import export_embeddings as export_embeddings
+    from panderm.embeddings.derive.merge import merge_embeddings as merge_embeddings
+    from panderm.embeddings.derive.select import select_embeddings as select_embeddings
     from panderm.errors import PandermError as PandermError
     from panderm.errors import PandermWarning as PandermWarning
     from panderm.exported.export import export as export
@@ -71,10 +71,10 @@ _HOMES = {
     "read_table": "panderm.data.table",
     "Embeddings": "panderm.embeddings",
     "open_embeddings": "panderm.embeddings",
-    "describe_embeddings": "panderm.embeddings.describe",
-    "export_embeddings": "panderm.embeddings.export",
-    "merge_embeddings": "panderm.embeddings.merge",
-    "select_embeddings": "panderm.embeddings.select",
+    "describe_embeddings": "panderm.embeddings.derive.describe",
+    "export_embeddings": "panderm.embeddings.derive.export",
+    "merge_embeddings": "panderm.embeddings.derive.merge",
+    "select_embeddings": "panderm.embeddings.derive.select",
     "PandermError": "panderm.errors",
     "PandermWarning": "panderm.errors",
     "export": "panderm.exported.export",

@@ -15,8 +15,8 @@ from panderm.data.drawn import draw_world
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, read_table
 from panderm.embeddings import Embeddings, EncoderRecord, Engine, open_embeddings
-from panderm.embeddings.ranks import require_alone
-from panderm.embeddings.settled import require_going_on
+from panderm.embeddings.making.ranks import require_alone
+from panderm.embeddings.making.settled import require_going_on
 from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
 from panderm.models.cards import Pool
 from panderm.models.encoder import Encoder

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import panderm
 from panderm.cli import app
-from panderm.embeddings import pieces
+from panderm.embeddings.derive import pieces
 from panderm.errors import ArtifactError, UsageError
 
 Made = Callable[..., Path]

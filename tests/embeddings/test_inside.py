@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import panderm
 from panderm.cli import app
 from panderm.embeddings.card import EmbeddingsCard
-from panderm.embeddings.numbers import numbers_of
+from panderm.embeddings.derive.numbers import numbers_of
 from panderm.embeddings.opened import Embeddings
 from panderm.embeddings.writer import EmbeddingsWriter
 from panderm.errors import ArtifactError

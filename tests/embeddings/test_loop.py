@@ -14,9 +14,9 @@ from PIL import Image
 
 import panderm
 from panderm.data.feed import Feed
-from panderm.embeddings import loop, settled, shards
 from panderm.embeddings.card import EncoderRecord, TokensRecord
-from panderm.embeddings.loop import extract
+from panderm.embeddings.making import loop, settled, shards
+from panderm.embeddings.making.loop import extract
 from panderm.errors import ArtifactError, DataError, PandermWarning, ParentsError, TableError, UsageError
 
 IMAGES = 42
@@ -185,7 +185,7 @@ def test_decoding_is_compared_once_and_kept(
             ways.append(options["exact"])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr("panderm.embeddings.encoding.Feed", Watched)
+    monkeypatch.setattr("panderm.embeddings.making.encoding.Feed", Watched)
     monkeypatch.setattr(settled, "compare_decoding", compared(1))
     card = run(Eye(encoder), table.select(slice(0, 20)), out).embeddings.card
     assert (card.decoding.exact, card.decoding.levels, card.decoding.images) == (False, 1, 16)

@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 import panderm
 from panderm.cli import app
 from panderm.data.drawn import DrawnWorld
-from panderm.embeddings import shards
 from panderm.embeddings.card import TokensRecord
+from panderm.embeddings.making import shards
 from panderm.embeddings.tokens import LARGE, TokensCost, require_half, tell_cost, tokens_cost
 from panderm.errors import ArtifactError, DataError, PandermWarning, ParentsError, UsageError
 from panderm.weights.account import Account
@@ -388,7 +388,7 @@ import torch
 
 torch.set_num_threads(1)  # threads do not survive a fork
 import panderm
-from panderm.embeddings import shards
+from panderm.embeddings.making import shards
 from timm.models.vision_transformer import VisionTransformer
 
 shards._SHARD_ROWS = 8

@@ -14,7 +14,7 @@ from panderm.errors import UsageError, in_bytes, plural, some
 
 if TYPE_CHECKING:
     from panderm.embeddings import EmbeddingsCard
-    from panderm.embeddings.loop import Extraction, Told
+    from panderm.embeddings.making.loop import Extraction, Told
 
 
 @verb
@@ -122,14 +122,14 @@ def _here(
     how: dict[str, Any],
     workers: int | None,
 ) -> Extraction:
-    from panderm.embeddings.ranks import Ranks
+    from panderm.embeddings.making.ranks import Ranks
 
     ranks = Ranks.join()  # before torch is imported: it says how loud torch is
     ranks.hush()
 
     from panderm.data.packed import pack_table, unpack_table
     from panderm.data.table import read_table
-    from panderm.embeddings.loop import extract
+    from panderm.embeddings.making.loop import extract
     from panderm.models.load import load_encoder
 
     with ranks.share():
@@ -152,7 +152,7 @@ def _on_ray(
     address: str | None,
 ) -> Extraction:
     from panderm.cluster.ray_engine import embed_with_ray
-    from panderm.embeddings.ranks import require_alone
+    from panderm.embeddings.making.ranks import require_alone
 
     require_alone("embed --engine ray", hush=True)
     if workers is not None:

@@ -14,7 +14,7 @@ from panderm.errors import in_bytes, plural, some
 
 if TYPE_CHECKING:
     from panderm.embeddings.card import Source
-    from panderm.embeddings.describe import Described
+    from panderm.embeddings.derive.describe import Described
     from panderm.embeddings.opened import Embeddings
 
 embeddings = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +48,7 @@ def info(
 
     Example: panderm embeddings info ham.emb --verify
     """
-    from panderm.embeddings.describe import describe_embeddings
+    from panderm.embeddings.derive.describe import describe_embeddings
 
     told = describe_embeddings(embeddings, verify=verify, progress=not quiet)
     if not as_json:
@@ -74,7 +74,7 @@ def export(
 
     Example: panderm embeddings export ham.emb --to npz --out ham.npz
     """
-    from panderm.embeddings.export import export_embeddings
+    from panderm.embeddings.derive.export import export_embeddings
 
     written = export_embeddings(
         embeddings, to=to, out=out, tokens=tokens, overwrite=overwrite, progress=not quiet
@@ -101,7 +101,7 @@ def merge(
 
     Example: panderm embeddings merge ham.emb isic.emb --out both.emb
     """
-    from panderm.embeddings.merge import merge_embeddings
+    from panderm.embeddings.derive.merge import merge_embeddings
 
     made = merge_embeddings(embeddings, out=out, overwrite=overwrite, progress=not quiet)
     return _told_of_made(made, out, as_json=as_json)
@@ -135,7 +135,7 @@ def select(
 
     Example: panderm embeddings select ham.emb --where split=test --where label=mel,nv --out test.emb
     """
-    from panderm.embeddings.select import select_embeddings
+    from panderm.embeddings.derive.select import select_embeddings
 
     made = select_embeddings(
         embeddings,

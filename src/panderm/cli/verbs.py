@@ -96,7 +96,7 @@ def run_(
     Example: panderm run ham_clean.csv --images images/ --encoder panderm-large
     --weights panderm_ll_data6_checkpoint-499.pth --out ham/
     """
-    from panderm.embeddings.ranks import require_alone
+    from panderm.embeddings.making.ranks import require_alone
     from panderm.pipeline import run
 
     require_alone("run", hush=True)

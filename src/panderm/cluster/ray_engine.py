@@ -31,8 +31,8 @@ from panderm.data.table import Table, check_rows
 from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter, open_embeddings
 from panderm.embeddings.known import Known
 from panderm.embeddings.lock import Hold
-from panderm.embeddings.loop import Extraction, Told
 from panderm.embeddings.made import next_rank
+from panderm.embeddings.making.loop import Extraction, Told
 from panderm.embeddings.tokens import tell_cost, tokens_cost
 from panderm.errors import PandermError, PandermWarning, UsageError
 from panderm.progress import Progress

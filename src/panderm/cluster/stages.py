@@ -29,7 +29,7 @@ from panderm.provenance import CARD_NAME
 from panderm.storage import explain_write_errors
 
 if TYPE_CHECKING:
-    from panderm.embeddings.settled import Settled
+    from panderm.embeddings.making.settled import Settled
 
 ROLES = ("image", "split", "label", "patient", "group")
 # Ray repeats what was killed, for ever; what kills its process each time is given up.
@@ -140,7 +140,7 @@ def begin(
         exact: decode as the reference does.
         tokens: patch tokens are wanted.
     """
-    from panderm.embeddings.settled import settle
+    from panderm.embeddings.making.settled import settle
     from panderm.models.load import load_encoder
 
     with (

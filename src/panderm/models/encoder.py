@@ -15,7 +15,7 @@ import torch
 from panderm.data.preprocess import Preprocess
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings, EncoderRecord, Precision, TokensRecord
-from panderm.embeddings.loop import extract
+from panderm.embeddings.making.loop import extract
 from panderm.errors import DataError, PandermWarning, UsageError
 from panderm.models.device import pick_device as pick_device
 from panderm.models.inference import TorchEngine

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from panderm.data.columns import read_cells, read_column
-from panderm.embeddings.derived import Taken, opened, write_taken
+from panderm.embeddings.derive.folder import Taken, opened, write_taken
+from panderm.embeddings.derive.own_table import own_table
 from panderm.embeddings.opened import Embeddings
-from panderm.embeddings.own_table import own_table
 from panderm.errors import TableError, UsageError, did_you_mean, plural, some
 from panderm.storage import refuse_existing
 

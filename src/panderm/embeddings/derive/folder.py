@@ -16,9 +16,9 @@ from panderm.data.lock import LockRecord
 from panderm.data.table import Rows, Table, check_rows
 from panderm.embeddings.card import Decoding, EmbeddingsCard, Part, Source
 from panderm.embeddings.commit import write_one
+from panderm.embeddings.derive.own_table import OWN_TABLE, own_table
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.opened import Embeddings, open_embeddings
-from panderm.embeddings.own_table import OWN_TABLE, own_table
 from panderm.embeddings.parts import Layout, rows_of, token_layout, vector_layout
 from panderm.errors import UsageError
 from panderm.progress import Progress

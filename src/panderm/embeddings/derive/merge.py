@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from panderm.data.columns import in_order
 from panderm.data.table import Table
-from panderm.embeddings.derived import Taken, name_of, opened, write_taken
+from panderm.embeddings.derive.folder import Taken, name_of, opened, write_taken
 from panderm.embeddings.opened import Embeddings
 from panderm.errors import PandermWarning, ParentsError, UsageError, plural, some
 from panderm.storage import refuse_existing

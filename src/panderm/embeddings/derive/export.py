@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from panderm.embeddings import formats
-from panderm.embeddings.derived import opened
+from panderm.embeddings.derive import formats
+from panderm.embeddings.derive.folder import opened
+from panderm.embeddings.derive.pieces import Leaving
 from panderm.embeddings.opened import Embeddings
-from panderm.embeddings.pieces import Leaving
 from panderm.errors import UsageError, did_you_mean
 from panderm.storage import new_file, new_folder, refuse_existing, write_text
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from panderm.embeddings.derive.pieces import Leaving
 from panderm.embeddings.parts import COLUMNS, ROWS
-from panderm.embeddings.pieces import Leaving
 
 Writer = Callable[[Leaving, Path], None]
 

@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from panderm.data.left_out import as_table, leave_out
 from panderm.data.table import Table
-from panderm.embeddings.encoding import embed_groups
+from panderm.embeddings.making.encoding import embed_groups
+from panderm.embeddings.making.ranks import Ranks
+from panderm.embeddings.making.settled import Eye, Settled, settle
+from panderm.embeddings.making.shards import InMemory, Shards
 from panderm.embeddings.opened import Embeddings, open_embeddings
-from panderm.embeddings.ranks import Ranks
-from panderm.embeddings.settled import Eye, Settled, settle
-from panderm.embeddings.shards import InMemory, Shards
 from panderm.embeddings.tokens import tell_cost, tokens_cost
 from panderm.embeddings.writer import EmbeddingsWriter
 from panderm.errors import PandermError, ParentsError, TableError, UsageError, plural

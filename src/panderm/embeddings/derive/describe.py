@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from panderm.data.images import ImageError, read_bytes
 from panderm.embeddings.card import EmbeddingsCard, Part
+from panderm.embeddings.derive.numbers import Numbers, numbers_of
 from panderm.embeddings.made import shards
-from panderm.embeddings.numbers import Numbers, numbers_of
 from panderm.embeddings.opened import Embeddings, open_embeddings
 from panderm.embeddings.parts import unreadable
 from panderm.errors import ArtifactError, plural, some

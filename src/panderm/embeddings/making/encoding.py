@@ -14,9 +14,9 @@ import torch
 
 from panderm.data.feed import Batch, Feed
 from panderm.data.table import Table
-from panderm.embeddings.ranks import Ranks
-from panderm.embeddings.settled import Eye, Settled
-from panderm.embeddings.shards import Keeper, Positions, Tokens, Vectors
+from panderm.embeddings.making.ranks import Ranks
+from panderm.embeddings.making.settled import Eye, Settled
+from panderm.embeddings.making.shards import Keeper, Positions, Tokens, Vectors
 from panderm.embeddings.tokens import require_half
 from panderm.errors import DataError, some
 

@@ -346,7 +346,7 @@ class Encoder:
         """Quantise on the first images, once; return the others, on which it can be compared."""
         if self.record.engine_sha256 is not None:
             return given
-        count = min(CALIBRATION, 2 * len(given) // 3)
+        count = min(CALIBRATION, max(2 * len(given) // 3, len(given) - CHECKED))
         require_enough(count, len(given))
         first = given[:count]
         sha256 = engine.calibrate(self.preprocess.normalise(first) if first.dtype == torch.uint8 else first)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
+import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -255,6 +258,37 @@ def test_a_child_that_fails_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert str(caught.value).startswith(
         "eye must be quantised to 8 bits before it is used so.\n  NNCF did not end well: FileNotFoundError"
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    np.save(tmp_path / "pixels.npy", np.zeros((12, 3, 8, 8), dtype=np.float32))
+    os.mkfifo(tmp_path / "float.xml")  # it waits there for ever
+    code = (
+        "import sys; from pathlib import Path; from panderm.models import quantised as q; "
+        "old = q.subprocess.Popen; q.subprocess.Popen = lambda *a, **k: (c := old(*a, **k), "
+        "print(c.pid, flush=True))[0]; f = Path(sys.argv[1]); "
+        "q._in_a_child('eye', f / 'float.xml', f / 'pixels.npy', f / 'out.xml')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(300):
+        state = Path(f"/proc/{child}/stat")
+        try:
+            os.kill(child, 0)
+            if state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z":
+                break
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, 9)
+        raise AssertionError("it went on alone")
 
 
 def test_what_the_engine_cannot_do_is_refused_before_any_work(

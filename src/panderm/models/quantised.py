@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -188,13 +189,18 @@ def _sweep(home: Path) -> None:
 
 def _in_a_child(name: str, source: Path, pixels: Path, out: Path) -> None:
     words = [sys.executable, "-c", _START, json.dumps(sys.path), str(source), str(pixels), str(out)]
-    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert child.stderr
     try:
-        _, said = child.communicate()
+        said = child.stderr.read()  # its stdin stays open: when it closes, this process is gone
+        child.wait()
     finally:  # Ctrl-C ends it too
         if child.poll() is None:
             child.kill()
             child.wait()
+        for pipe in (child.stdin, child.stderr):
+            if pipe is not None:
+                pipe.close()
     if child.returncode or not out.is_file():
         lines = said.decode(errors="replace").strip().splitlines() or [f"it ended with {child.returncode}"]
         raise ArtifactError(
@@ -205,7 +211,13 @@ def _in_a_child(name: str, source: Path, pixels: Path, out: Path) -> None:
 
 
 def serve(source: str, pixels: str, out: str) -> None:
-    """Quantise a float32 network on images: the child's side."""
+    """Quantise a float32 network on images: the child's side, which ends with its parent."""
+
+    def watch() -> None:
+        os.read(0, 1)  # not by a buffer, whose lock the end of Python would wait for
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     images = np.load(pixels, allow_pickle=False)
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import nncf

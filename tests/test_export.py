@@ -144,8 +144,11 @@ def test_the_file_takes_pixels_and_gives_what_the_encoder_gives(
     ]
     ours, rgb = pixels_of(eye, predictions.path.tolist())
     embedding, probabilities = opened.run(None, {"rgb": rgb})
-    assert np.abs(embedding - eye.encode(ours).numpy()).max() < 2e-5
-    assert np.abs(probabilities - predictions.probabilities).max() < 1e-5
+    wanted = eye.encode(ours).numpy()
+    assert np.abs(embedding - wanted).max() < 2e-5
+    assert np.abs(probabilities - predictions.probe.probabilities(wanted)).max() < 1e-5
+    # The table's images were decoded fast, those here exactly.
+    assert np.abs(probabilities - predictions.probabilities).max() < 1e-2
     for n in (1, 3):
         assert np.abs(opened.run(None, {"rgb": rgb[:n]})[1] - probabilities[:n]).max() < 1e-6
 

@@ -358,7 +358,7 @@ class Encoder:
         tried = self.record.precision
         reduced = self._run(given, tried, check=True).cpu()
         full = self._torch.run(given, "fp32", check=True).cpu()
-        if bool((full == full[0]).all()):
+        if bool((given == given[0]).all()):
             return  # one image many times over: there is nothing to compare yet
         found = likeness(reduced, full)
         if tried == "fp32" and not found >= SAME:

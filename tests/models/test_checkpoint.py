@@ -884,7 +884,11 @@ OPTIONS: list[tuple[str, dict[str, Any], str]] = [
         "timm:resnet18 must be able to take 224 pixels and pool cls.\n  Invalid pool type: token\n"
         "  hint: choose another --image-size, or leave --image-size and --pool out",
     ),
-    ("random-tiny", {"precision": "float32"}, "precision must be auto, fp32, bf16, fp16 or int8, not 'float32'."),
+    (
+        "random-tiny",
+        {"precision": "float32"},
+        "precision must be auto, fp32, bf16, fp16 or int8, not 'float32'.",
+    ),
     (
         "random-tiny",
         {"weights": "weights.pth"},

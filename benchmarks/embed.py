@@ -46,6 +46,7 @@ from panderm.models.network import draw_weights
 from panderm.statistics.similarity import centred_cosines
 
 SIZES = {"600×450": (600, 450), "12 megapixels": (4000, 3000)}
+PARTS = ["decoding", "network", "files"]
 MIB = 1 << 20
 
 
@@ -206,7 +207,7 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
         title: photographs(folder / name / title, args.images, size, args.different if size[0] < 1000 else 8)
         for title, size in SIZES.items()
     }
-    for title, table in tables.items():
+    for title, table in tables.items() if "decoding" in args.parts else ():
         decoding(title, table, args.different if title == "600×450" else 8, exact, args.rounds)
 
     first = panderm.read_table(tables["600×450"], progress=False, decode=False)
@@ -268,23 +269,21 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
         share(name, exact.network, eyes, found, pixels)
 
     counter = itertools.count()
-    for title, table in tables.items():
+    for title, table in tables.items() if "files" in args.parts else ():
 
         def plainly(_: int, table: Path = table) -> int:
             plain.embed(table, folder / f"{next(counter)}.npy")
             return args.images
 
-        def embedded(eye: panderm.Encoder, exactly: bool, table: Path = table) -> Callable[[int], int]:
+        def embedded(eye: panderm.Encoder, table: Path = table) -> Callable[[int], int]:
             def run(_: int) -> int:
                 rows = panderm.read_table(table, progress=False, decode=False)
-                eye.embed(
-                    rows, folder / f"{next(counter)}.emb", batch_size=batch, exact=exactly, progress=False
-                )
+                eye.embed(rows, folder / f"{next(counter)}.emb", batch_size=batch, progress=False)
                 return args.images
 
             return run
 
-        ways = {"the plain way": plainly} | {way: embedded(eye, False) for way, eye in eyes.items()}
+        ways = {"the plain way": plainly} | {way: embedded(eye) for way, eye in eyes.items()}
         found = in_turns(ways, max(2, args.rounds // 3))
         show(f"{name}, from files to vectors on the disk, {args.images} photographs of {title}", found)
 
@@ -373,6 +372,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--memory", action="store_true", help="peak memory as the table grows, instead of speed"
     )

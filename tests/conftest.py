@@ -21,6 +21,24 @@ from panderm.data.drawn import DrawnWorld, draw_world
 
 SHARED = Path(os.environ.get("PANDERM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 GOLDEN = Path(__file__).parent / "golden"
+# A file is one process's: the longest come first, so that no process is left alone with one at the end.
+LONGEST = (
+    "test_docs.py",
+    "test_journeys.py",
+    "test_unkillable.py",
+    "test_offline.py",
+    "test_notebook.py",
+    "test_ray_engine.py",
+    "test_ranks.py",
+    "test_tokens.py",
+    "test_map.py",
+    "test_export.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,6 +26,8 @@ def weigh(jobs: list[tuple[str, Path]], limit: int | None = None) -> list[dict[s
     """
     words = json.dumps({"jobs": [(name, str(path)) for name, path in jobs], "limit": limit})
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # What is let go goes back to the system: otherwise what an earlier job held may count for a later one.
+    environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
     done = subprocess.run(
         [sys.executable, __file__],
         input=words,

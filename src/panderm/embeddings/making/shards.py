@@ -53,7 +53,7 @@ class Shards:
     def __init__(self, writer: Writes, table: Table) -> None:
         self._writer = writer
         self._table = table
-        self._kept: list[tuple[Positions, Vectors, Tokens | None]] = []
+        self._growing: _Growing | None = None
         self._begun = time.monotonic()
         self._waiting: queue.Queue[tuple[Positions, Vectors, Tokens | None] | None] = queue.Queue(1)
         self._error: BaseException | None = None
@@ -63,11 +63,12 @@ class Shards:
     def add(self, positions: Positions, vectors: Vectors, tokens: Tokens | None) -> None:
         """Take the vectors (n, D) float32, and tokens (n, h, w, D) float16, of one group."""
         self._raise()
-        self._kept.append((positions, vectors, tokens))
-        rows = sum(len(one[0]) for one in self._kept)
-        size = sum(one[1].nbytes + (0 if one[2] is None else one[2].nbytes) for one in self._kept)
-        old = time.monotonic() - self._begun > _SHARD_SECONDS
-        if rows >= _SHARD_ROWS or size >= _SHARD_BYTES or old:
+        if self._growing is not None and not self._growing.has_room(len(positions)):
+            self._close_shard()
+        if self._growing is None:
+            self._growing = _Growing(vectors, tokens)
+        self._growing.add(positions, vectors, tokens)
+        if self._growing.is_full() or time.monotonic() - self._begun > _SHARD_SECONDS:
             self._close_shard()
 
     def __enter__(self) -> Self:
@@ -84,11 +85,9 @@ class Shards:
             self._raise()
 
     def _close_shard(self) -> None:
-        kept, self._kept, self._begun = self._kept, [], time.monotonic()
-        if kept:
-            positions, vectors = (np.concatenate([one[i] for one in kept]) for i in (0, 1))
-            tokens = [one[2] for one in kept if one[2] is not None]
-            self._waiting.put((positions, vectors, np.concatenate(tokens) if tokens else None))
+        growing, self._growing, self._begun = self._growing, None, time.monotonic()
+        if growing is not None:
+            self._waiting.put(growing.shard())
 
     def _write_all(self) -> None:
         while (shard := self._waiting.get()) is not None:
@@ -103,6 +102,39 @@ class Shards:
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+class _Growing:
+    """One shard in the making, in memory that is taken once.
+
+    Vectors kept batch by batch would lie between the batches' own memory, and none of that could be given
+    back or used again: 150 kB an image.
+    """
+
+    def __init__(self, vectors: Vectors, tokens: Tokens | None) -> None:
+        self._row_bytes = vectors[0].nbytes + (0 if tokens is None else tokens[0].nbytes)
+        room = min(_SHARD_ROWS, -(-_SHARD_BYTES // self._row_bytes)) + len(vectors)
+        self._positions = np.empty(room, np.int64)
+        self._vectors = np.empty((room, *vectors.shape[1:]), np.float32)
+        self._tokens = None if tokens is None else np.empty((room, *tokens.shape[1:]), np.float16)
+        self._rows = 0
+
+    def has_room(self, rows: int) -> bool:
+        return self._rows + rows <= len(self._positions)
+
+    def is_full(self) -> bool:
+        return self._rows >= _SHARD_ROWS or self._rows * self._row_bytes >= _SHARD_BYTES
+
+    def add(self, positions: Positions, vectors: Vectors, tokens: Tokens | None) -> None:
+        here = slice(self._rows, self._rows + len(positions))
+        self._positions[here], self._vectors[here] = positions, vectors
+        if self._tokens is not None:
+            self._tokens[here] = tokens
+        self._rows = here.stop
+
+    def shard(self) -> tuple[Positions, Vectors, Tokens | None]:
+        tokens = None if self._tokens is None else self._tokens[: self._rows]
+        return self._positions[: self._rows], self._vectors[: self._rows], tokens
 
 
 class InMemory:

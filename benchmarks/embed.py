@@ -225,6 +225,8 @@ def compare(name: str, args: argparse.Namespace, folder: Path) -> None:
         "ours, OpenVINO bf16": {"precision": "bf16", "engine": "openvino"},
         "ours, OpenVINO int8": {"precision": "int8", "engine": "openvino"},
     }.items():
+        if options["precision"] in args.skip:
+            continue
         if not (cuda and "engine" in options) and (eye := loaded(name, weights, args.device, **options)):
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
@@ -373,6 +375,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--skip", nargs="+", choices=["bf16", "int8"], default=[], help="precisions")
     parser.add_argument(
         "--memory", action="store_true", help="peak memory as the table grows, instead of speed"
     )

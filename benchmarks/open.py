@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scale import no_encoder
 
 WAYS = {"ours": "panderm.open_embeddings", "pandas": "pandas.read_parquet", "npz": "numpy.load (npz)"}
 PEEK = 1000  # rows at random
@@ -35,29 +36,13 @@ def write(folder: Path, rows: int, dim: int) -> None:
 
     import panderm
     from panderm.data.table import TableCard
-    from panderm.embeddings.card import EmbeddingsCard, EncoderRecord
+    from panderm.embeddings.card import EmbeddingsCard
     from panderm.embeddings.commit import write_one
     from panderm.embeddings.parts import ROWS, vector_layout
     from panderm.provenance import Provenance
     from panderm.storage import new_folder
 
     layout = vector_layout(dim)
-    record = EncoderRecord(
-        name="drawn",
-        architecture="none",
-        dim=dim,
-        weights=None,
-        weights_sha256="0" * 64,
-        account="no encoder: numbers drawn at random",
-        random=True,
-        pool="cls",
-        precision="fp32",
-        image_size=224,
-        preprocess={},
-        licence="",
-        citation="",
-        source="",
-    )
     rng = np.random.default_rng(0)
 
     def groups(start: int, stop: int) -> Iterator[tuple[pa.Table, np.ndarray]]:
@@ -96,7 +81,12 @@ def write(folder: Path, rows: int, dim: int) -> None:
             for k, start in enumerate(range(0, rows, layout.part_rows))
         )
         EmbeddingsCard(
-            provenance=Provenance.now(), encoder=record, table=table, rows=rows, complete=True, parts=parts
+            provenance=Provenance.now(),
+            encoder=no_encoder(dim),
+            table=table,
+            rows=rows,
+            complete=True,
+            parts=parts,
         ).write(temporary)
     panderm.export_embeddings(folder, to="npz", out=archive_of(folder), progress=False)
 

@@ -23,6 +23,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from panderm.embeddings import EncoderRecord
 
 MIB = 1 << 20
 UNIT_ROWS = 512  # of a shard in the making, as panderm.cluster.units has it
@@ -67,6 +71,28 @@ def memory() -> tuple[float, float]:
     return held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def no_encoder(dim: int) -> EncoderRecord:
+    """Return the record of an encoder that there is not: its vectors are drawn."""
+    from panderm.embeddings import EncoderRecord
+
+    return EncoderRecord(
+        name="drawn",
+        architecture="none",
+        dim=dim,
+        weights=None,
+        weights_sha256="0" * 64,
+        account="no encoder: numbers drawn at random",
+        random=True,
+        pool="cls",
+        precision="fp32",
+        image_size=224,
+        preprocess={},
+        licence="",
+        citation="",
+        source="",
+    )
+
+
 def measure_rows(n: int, dim: int) -> dict[str, float]:
     """Go the way of the process in charge with n rows and no image: cells, table, rows for Ray, finish."""
     import numpy as np
@@ -75,7 +101,7 @@ def measure_rows(n: int, dim: int) -> dict[str, float]:
     from panderm.cluster.stages import ROLES
     from panderm.data.images import ImageFacts
     from panderm.data.table import check_rows, read_rows
-    from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter, EncoderRecord
+    from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter
     from panderm.provenance import Provenance
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -89,34 +115,18 @@ def measure_rows(n: int, dim: int) -> dict[str, float]:
         base, _ = memory()
         started = time.monotonic()
         rows = read_rows(here / "tiles.csv", images=here)
-        cells, first = memory()
+        cells = memory()[0]
         read = time.monotonic() - started
         facts = [ImageFacts(sha256=hashlib.sha256(str(i).encode()).hexdigest()) for i in range(n)]
         started = time.monotonic()
         table = check_rows(rows, facts)
         del facts
-        checked, second = memory()
+        checked = memory()[0]
         took = time.monotonic() - started
         columns = {name: pa.array(rows.columns[name], pa.large_string()) for name in ROLES}
         shared = pa.table({**columns, "path": pa.array(rows.path, pa.large_string())}).nbytes
-        record = EncoderRecord(
-            name="drawn",
-            architecture="none",
-            dim=dim,
-            weights=None,
-            weights_sha256="0",
-            account="",
-            random=True,
-            pool="cls",
-            precision="fp32",
-            image_size=224,
-            preprocess={},
-            licence="",
-            citation="",
-            source="",
-        )
         card = EmbeddingsCard(
-            provenance=Provenance.now(), encoder=record, table=table.card, rows=n, batch_size=64
+            provenance=Provenance.now(), encoder=no_encoder(dim), table=table.card, rows=n, batch_size=64
         )
         out = EmbeddingsWriter(here / "tiles.emb", card, table)
         for start in range(0, n, 8192):
@@ -124,7 +134,7 @@ def measure_rows(n: int, dim: int) -> dict[str, float]:
             out.write(some, np.zeros((len(some), dim), np.float32))
         started = time.monotonic()
         out.finish(table=table, seconds=1.0, images_per_second=None)
-        finished, last = memory()
+        last = memory()[1]
         return {
             "rows": n,
             "cells": (cells - base) * MIB / n,
@@ -135,14 +145,13 @@ def measure_rows(n: int, dim: int) -> dict[str, float]:
             "read s": read,
             "check s": took,
             "finish s": time.monotonic() - started,
-            "unused": first + second + finished,
         }
 
 
 def measure_files(shards: int, parts: int) -> dict[str, float]:
     """Measure what a folder with so many files costs."""
     from panderm.data.table import TableCard
-    from panderm.embeddings.card import EmbeddingsCard, EncoderRecord, Part
+    from panderm.embeddings.card import EmbeddingsCard, Part
     from panderm.embeddings.made import MADE
     from panderm.embeddings.made import shards as shards_in
     from panderm.provenance import Provenance, read_card
@@ -155,22 +164,6 @@ def measure_files(shards: int, parts: int) -> dict[str, float]:
         started = time.monotonic()
         assert len(shards_in(folder)) == shards
         listing = time.monotonic() - started
-        record = EncoderRecord(
-            name="drawn",
-            architecture="none",
-            dim=1024,
-            weights=None,
-            weights_sha256="0",
-            account="",
-            random=True,
-            pool="cls",
-            precision="fp32",
-            image_size=224,
-            preprocess={},
-            licence="",
-            citation="",
-            source="",
-        )
         table = TableCard(
             name="t",
             csv="t.csv",
@@ -190,7 +183,7 @@ def measure_files(shards: int, parts: int) -> dict[str, float]:
         )
         card = EmbeddingsCard(
             provenance=Provenance.now(),
-            encoder=record,
+            encoder=no_encoder(1024),
             table=table,
             rows=parts * 32768,
             complete=True,
@@ -258,7 +251,7 @@ def main() -> None:
                 continue
             words = [sys.executable, __file__, "rows", "--here", "--rows", str(n), "--dim", str(given.dim)]
             done = subprocess.run(words, check=True, capture_output=True, text=True)
-            print({key: round(value, 1) for key, value in json.loads(done.stdout).items() if key != "unused"})
+            print({key: round(value, 1) for key, value in json.loads(done.stdout).items()})
     else:
         print(f"SHA-256: {hash_rate():,.0f} MB/s a core")
         for shards, parts in zip(given.shards, given.parts, strict=True):

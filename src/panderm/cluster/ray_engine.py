@@ -68,7 +68,7 @@ def embed_with_ray(
         out: folder to write, ``X.emb``; on a cluster, on a disk that all machines share.
         load: arguments of :func:`panderm.load_encoder`.
         table_options: arguments of :func:`panderm.read_table`.
-        batch_size: images encoded at once; by default 8 on a CPU, 64 on a GPU.
+        batch_size: images encoded at once; by default as :meth:`panderm.Encoder.embed`.
         actors: processes that encode; by default one a GPU, else up to four a machine.
         exact: every pixel as the reference pipeline makes it.
         tokens: patch tokens too, float16, beside the vectors.

@@ -23,8 +23,9 @@ from panderm.data.stored import ImageError
 from panderm.data.table import Table, TableCard
 from panderm.embeddings import EmbeddingsCard, EmbeddingsWriter
 from panderm.embeddings.made import MADE, shard_path
+from panderm.embeddings.making.shards import require_finite
 from panderm.embeddings.tokens import require_half
-from panderm.errors import ArtifactError, DataError, PandermError, PandermWarning, some
+from panderm.errors import ArtifactError, PandermError, PandermWarning
 from panderm.provenance import CARD_NAME
 from panderm.storage import explain_write_errors
 
@@ -229,7 +230,7 @@ class Eye:
             rows = self._task.slice(start, stop).filter(pa.array(good))
             table = as_table(rows, np.array(hashes, dtype=object)[good], self._card.table)
             vectors, tokens = self._encode(unit["rgb"][0].as_buffer(), rows["position"].to_numpy())
-            _require_finite(table, vectors)
+            require_finite(table, vectors)
             if tokens is not None:
                 tokens = require_half(table, tokens)
             writer = EmbeddingsWriter(self._folder, self._card, table, rank=rank, lead=False, number=0)
@@ -294,16 +295,6 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _require_finite(table: Table, vectors: npt.NDArray[np.float32]) -> None:
-    bad = ~np.isfinite(vectors).all(axis=1)
-    if bad.any():
-        raise DataError(
-            "every embedding must be finite.",
-            f"{some(table.image[bad].tolist())}: NaN or infinite numbers came out",
-            "use --precision fp32; if it stays so, the weights are damaged",
-        )
 
 
 def _ends(unit: pa.Table) -> tuple[int, int]:

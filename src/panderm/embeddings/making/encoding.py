@@ -16,9 +16,8 @@ from panderm.data.feed import Batch, Feed
 from panderm.data.table import Table
 from panderm.embeddings.making.ranks import Ranks
 from panderm.embeddings.making.settled import Eye, Settled
-from panderm.embeddings.making.shards import Keeper, Positions, Tokens, Vectors
+from panderm.embeddings.making.shards import Keeper, Positions, Tokens, Vectors, require_finite
 from panderm.embeddings.tokens import require_half
-from panderm.errors import DataError, some
 
 
 @dataclass
@@ -179,15 +178,3 @@ class Flight:
             return made
         home = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
         return home.copy_(made, non_blocking=True)
-
-
-def require_finite(rows: Table, vectors: Vectors) -> Vectors:
-    """Return vectors (n, D) as they came, or name the images whose are not finite."""
-    bad = ~np.isfinite(vectors).all(axis=1)
-    if bad.any():
-        raise DataError(
-            "every embedding must be finite.",
-            f"{some(rows.image[bad].tolist())}: NaN or infinite numbers came out",
-            "use --precision fp32; if it stays so, the weights are damaged",
-        )
-    return vectors

@@ -17,7 +17,7 @@ from panderm.data.table import Table
 from panderm.embeddings.card import Decoding, EmbeddingsCard, EncoderRecord, TokensRecord
 from panderm.embeddings.known import Known
 from panderm.embeddings.opened import require_same_encoder, require_same_making, require_same_table
-from panderm.errors import ArtifactError, PandermWarning, plural
+from panderm.errors import ArtifactError, PandermWarning, ParentsError, plural
 from panderm.provenance import CARD_NAME, Provenance, Record, read_card
 
 # Images that are decoded both ways.
@@ -135,7 +135,11 @@ def _begun(folder: Path, record: EncoderRecord) -> EmbeddingsCard | None:
     hint = "choose another --out, or mend this one"
     before = read_card(folder, EmbeddingsCard, "an --out that exists", hint)
     taken = {name: getattr(before.encoder, name) for name in _SETTLED}
-    require_same_encoder(folder, before.encoder, record.model_copy(update=taken))
+    try:
+        require_same_encoder(folder, before.encoder, record.model_copy(update=taken))
+    except ParentsError:
+        require_same_encoder(folder, before.encoder, record)  # in words of what was asked for
+        raise
     return before
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.data.table import Table
+from panderm.errors import DataError, some
 
 # What a shard may hold: at most this much work is lost when a run is killed.
 _SHARD_SECONDS = 60.0
@@ -151,3 +152,15 @@ class InMemory:
         """Take the vectors (n, D) float32 of one group; tokens would not fit."""
         del tokens
         self.vectors[positions] = vectors
+
+
+def require_finite(rows: Table, vectors: Vectors) -> Vectors:
+    """Return vectors (n, D) as they came, or name the images whose are not finite."""
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise DataError(
+            "every embedding must be finite.",
+            f"{some(rows.image[bad].tolist())}: NaN or infinite numbers came out",
+            "use --precision fp32; if it stays so, the weights are damaged",
+        )
+    return vectors

@@ -252,13 +252,12 @@ def test_stopped_with_ctrl_c(
     begun = time.monotonic()
     ended = start(3, skin / "skin.csv", out, **{f"rank{rank}": {"stops": 3} for rank in stopped})
     assert time.monotonic() - begun < 60
-    assert ended.status[stopped[0]] == 130
-    assert set(ended.status) <= {130, 2}, "who was told before it was stopped itself ends as the others do"
-    if 0 in stopped:
-        said = "stopped. What was finished is kept; run the same command again to go on.\n"
-        assert ended.err[0] == said
+    assert ended.status == [130, 130, 130], "who was told before it was stopped ends as the others do"
+    told = [f"process {rank} of 3: was stopped\n" in ended.err[0] for rank in stopped if rank]
+    if 0 in stopped and not any(told):  # it may hear of another before it is stopped itself
+        assert ended.err[0] == "stopped. What was finished is kept; run the same command again to go on.\n"
     else:
-        assert "process 2 of 3: was stopped\n" in ended.err[0]
+        assert any(told)
     assert ended.err[1:] == ["", ""]
     kept = len(panderm.open_embeddings(out, partial=True))
     assert kept > 0

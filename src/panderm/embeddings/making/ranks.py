@@ -39,6 +39,8 @@ class Elsewhere(PandermError):  # noqa: N818
 class Stopped(PandermError):  # noqa: N818
     """Stopped, with Ctrl-C or by its launcher: a process that listens to nobody any more."""
 
+    exit_code = 130  # as of the process that was stopped: a terminal stops all, and one is heard first
+
 
 def as_json(value: Any) -> bytes:
     """Return a value as JSON."""
@@ -384,7 +386,7 @@ def _packed(value: bytes | PandermError) -> tuple[int, bytes]:
 def _rebuilt(parts: dict[str, Any]) -> PandermError:
     # An ImageError and the like are made otherwise: of those only the name and the words are kept.
     ours = [kind for kind in _kinds(PandermError) if kind.__module__ == PandermError.__module__]
-    other = PandermError if parts["type"] == Stopped.__name__ else type(parts["type"], (PandermError,), {})
+    other = Stopped if parts["type"] == Stopped.__name__ else type(parts["type"], (PandermError,), {})
     kind: type[PandermError] = next((kind for kind in ours if kind.__name__ == parts["type"]), other)
     return kind(parts["must"], parts["found"], parts["hint"])
 

@@ -41,12 +41,23 @@ from panderm.tasks.probe import probe
 
 SRC = Path(panderm.__file__).parent
 FLOORS = [
-    *("errors", "storage", "provenance", "progress", "statistics", "data", "embeddings", "predictions"),
+    *(
+        "errors",
+        "storage",
+        "provenance",
+        "progress",
+        "statistics",
+        "data",
+        "embeddings",
+        "fitted",
+        "predictions",
+    ),
     *(
         "weights",
         "models",
         "cluster",
         "training",
+        "probing",
         "gate",
         "tasks",
         "exported",

@@ -32,7 +32,7 @@ from panderm.scores import DRAWS, Score, Scores, evaluate
 from panderm.storage import explain_write_errors, refuse_existing, sha256_of_json
 from panderm.tasks.image_free import require_columns
 from panderm.tasks.probe import probe, training_rows
-from panderm.training.linear_probe import Recipe
+from panderm.training.settings import Recipe
 
 EMBEDDINGS, PREDICTIONS, SCORES, PAGE = "embeddings.emb", "probe.pred", "scores.json", "report.html"
 DRAWN_NOTE = (

@@ -5,7 +5,6 @@ Beside them lies the probe that was fitted, ``probe.safetensors``, for those who
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-from scipy.special import softmax
 
 from panderm.data.columns import Column
 from panderm.embeddings import EmbeddingsCard, unreadable
-from panderm.errors import ArtifactError, DataError
+from panderm.errors import ArtifactError
+from panderm.fitted import FittedProbe, read_fitted, write_fitted
 from panderm.provenance import Card, read_card
 from panderm.storage import new_folder
 
@@ -50,93 +47,6 @@ class PredictionsCard(Card):
         """Return method, classes, split and the embeddings' identity."""
         kept = self.model_dump(mode="json", exclude={"provenance", "embeddings", "outcome"})
         return kept | {"embeddings": self.embeddings.identity}
-
-
-@dataclass(frozen=True, eq=False)
-class FittedProbe:
-    """A linear probe after its fit: from an embedding to the probability of each class.
-
-    Attributes:
-        classes: the K classes, in the order of the rows of ``weight``.
-        weight: float64 (K, D), for embeddings as they are, neither centred nor scaled.
-        bias: float64 (K,); minus infinity for a class that was never trained: its probability is 0.
-        temperature: what the logits are divided by, greater than 0; 1 where nothing was calibrated.
-        method: what was decided before the fit, as on the predictions' card.
-
-    Example:
-        >>> probe = panderm.open_predictions("probe.pred").probe  # doctest: +SKIP
-        >>> probe.probabilities(encoder.encode(pixels).numpy()).shape  # doctest: +SKIP
-        (2, 7)
-    """
-
-    classes: tuple[str, ...]
-    weight: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
-    temperature: float
-    method: dict[str, Any]
-
-    @property
-    def dim(self) -> int:
-        """Width D of the embeddings it takes."""
-        return int(self.weight.shape[1])
-
-    @property
-    def trained(self) -> npt.NDArray[np.bool_]:
-        """Say of each class whether it was trained, bool (K,)."""
-        return np.isfinite(self.bias)
-
-    def probabilities(self, vectors: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return probabilities (n, K) of embeddings (n, D): softmax of (x·Wᵀ + b) / temperature.
-
-        Raises:
-            DataError: embeddings of another width, or values that are not finite.
-        """
-        X = np.asarray(vectors, dtype=np.float64)
-        if X.ndim != 2 or X.shape[1] != self.dim:
-            raise DataError(
-                f"this probe takes embeddings of {self.dim} numbers, one row an image.",
-                f"found shape {X.shape}",
-            )
-        if not np.isfinite(X).all():
-            raise DataError("embeddings must be finite.", "found NaN or infinite numbers")
-        return np.asarray(softmax((X @ self.weight.T + self.bias) / self.temperature, axis=1))
-
-    def _write(self, path: Path, predictions: str) -> None:
-        """Write the file; ``predictions`` is the identity of the predictions it made."""
-        told = {"kind": "probe", "format": 1, "classes": self.classes, "method": self.method}
-        tensors = {
-            "weight": np.ascontiguousarray(self.weight, dtype=np.float64),
-            "bias": np.ascontiguousarray(self.bias, dtype=np.float64),
-            "temperature": np.array([self.temperature], dtype=np.float64),
-        }
-        header = json.dumps({**told, "predictions": predictions}, ensure_ascii=False, sort_keys=True)
-        path.write_bytes(save(tensors, {"panderm": header}))
-
-
-def _read_probe(path: Path, card: PredictionsCard) -> FittedProbe:
-    """Open ``probe.safetensors`` and check that it is whole and the one that made these predictions."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            told = json.loads((file.metadata() or {})["panderm"])
-            weight, bias, temperature = (file.get_tensor(name) for name in ("weight", "bias", "temperature"))
-            belongs = told["predictions"] == card.identity
-            probe = FittedProbe(tuple(told["classes"]), weight, bias, float(temperature[0]), told["method"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise ArtifactError(
-            "the probe of predictions must be readable.", unreadable(path, error), "probe again"
-        ) from None
-    K, D = len(card.classes), card.embeddings.encoder.dim
-    trained = probe.trained
-    sound = (weight.shape, bias.shape) == ((K, D), (K,)) and weight.dtype == bias.dtype == np.float64
-    # Minus infinity stands for a class never trained; any other number that is not finite is damage.
-    sound = sound and bool(np.isfinite(weight).all() and (trained | (bias == -np.inf)).all())
-    sound = sound and trained.sum() >= 2 and 0 < probe.temperature < np.inf
-    if not (belongs and sound and probe.classes == card.classes):
-        found = "holds no sound probe" if belongs else "is the probe of other predictions"
-        raise ArtifactError(
-            "the probe of predictions must be the one that made them.", f"{path} {found}", "probe again"
-        )
-    return probe
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +90,10 @@ class Predictions:
         Raises:
             ArtifactError: its file is damaged or of other predictions.
         """
-        return _read_probe(self.fitted, self.card) if isinstance(self.fitted, Path) else self.fitted
+        if not isinstance(self.fitted, Path):
+            return self.fitted
+        dim = self.card.embeddings.encoder.dim
+        return read_fitted(self.fitted, predictions=self.card.identity, classes=self.classes, dim=dim)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -206,7 +119,7 @@ class Predictions:
         with new_folder(folder, overwrite=overwrite) as temporary:
             pq.write_table(pa.table({**columns, "probabilities": probabilities}), temporary / _FILE)
             if probe is not None:
-                probe._write(temporary / _PROBE_FILE, self.card.identity)
+                write_fitted(probe, temporary / _PROBE_FILE, predictions=self.card.identity)
             self.card.write(temporary)
         return folder
 

@@ -15,9 +15,10 @@ import torch
 from panderm.embeddings import EncoderRecord
 from panderm.errors import ArtifactError, PandermWarning, ParentsError, UsageError
 from panderm.exported.card import OPSET, ExportCard, Parity, ProbeRecord
+from panderm.fitted import FittedLinear
 from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
-from panderm.predictions import FittedProbe, Predictions, open_predictions
+from panderm.predictions import Predictions, open_predictions
 from panderm.progress import Progress
 from panderm.provenance import Provenance
 from panderm.storage import new_file, refuse_existing
@@ -148,12 +149,18 @@ def _opened(probe: Predictions | Path | str) -> Predictions:
     return probe if isinstance(probe, Predictions) else open_predictions(probe)
 
 
-def _probe_of(predictions: Predictions) -> FittedProbe:
+def _probe_of(predictions: Predictions) -> FittedLinear:
     if predictions.probe is None:
         raise ArtifactError(
             "the predictions must hold the probe that made them.",
             "found none: they were made by an earlier version of panderm",
             "run the same panderm probe command again, with --overwrite",
+        )
+    if not isinstance(predictions.probe, FittedLinear) or predictions.probe.inputs:
+        raise UsageError(
+            "export takes a linear probe on the encoder's own vectors.",
+            f"found {predictions.probe.kind}, on {predictions.probe.inputs or 'vectors'}",
+            "make one with: panderm probe X.emb --out X.pred",
         )
     return predictions.probe
 
@@ -189,7 +196,7 @@ def _name(path: str | None) -> str | None:
     return None if path is None else Path(path).name
 
 
-def _record(fitted: FittedProbe, predictions: Predictions) -> ProbeRecord:
+def _record(fitted: FittedLinear, predictions: Predictions) -> ProbeRecord:
     card = predictions.card
     never = tuple(c for c, trained in zip(fitted.classes, fitted.trained, strict=True) if not trained)
     return ProbeRecord(

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError
 from panderm.exported.card import EMBEDDING, INPUT, OPSET, PROBABILITIES
-from panderm.predictions import FittedProbe
+from panderm.fitted import FittedLinear
 
 # A protobuf message, which an ONNX file is, must stay below 2 GiB.
 MOST_BYTES = 2_000_000_000
@@ -107,7 +107,7 @@ def _forget_the_machine(model: onnx.ModelProto) -> None:
     del graph.value_info[:]  # shapes in between: told again when the file is opened
 
 
-def add_probe(model: onnx.ModelProto, probe: FittedProbe) -> None:
+def add_probe(model: onnx.ModelProto, probe: FittedLinear) -> None:
     """Add ``probabilities`` float32 (n, K) behind ``embedding``: softmax of (x·Wᵀ + b) / temperature."""
     trained = probe.trained
     bias = np.where(trained, probe.bias, 0.0) / probe.temperature

@@ -14,7 +14,8 @@ from panderm.data.drawn import CLASSES, TONES, draw_lesion
 from panderm.data.images import ImageError, decode, read_bytes
 from panderm.data.preprocess import Preprocess
 from panderm.exported.card import EMBEDDING, INPUT, PROBABILITIES, Parity
-from panderm.predictions import FittedProbe, Predictions
+from panderm.fitted import FittedProbe
+from panderm.predictions import Predictions
 from panderm.statistics.similarity import centred_cosines, cosines
 
 IMAGES = 32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,17 +11,12 @@ import numpy.typing as npt
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings, open_embeddings
 from panderm.errors import DataError, UsageError, plural, some
-from panderm.predictions import FittedProbe, Predictions, PredictionsCard
-from panderm.provenance import Provenance
-from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, LinearProbe, Recipe, require_labels
-from panderm.training.logistic import LogisticFit
+from panderm.predictions import Predictions
+from panderm.probing.answer import Asked, answer
+from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
+from panderm.training.settings import ProbeSettings, Recipe
 from panderm.training.subset import take_part
-from panderm.training.temperature import fit_temperature
 
-_PENALTIES = {
-    "tuned": "‖W‖²/(2·C·n), features centred and scaled by one number",
-    "paper": "‖W‖/(2·C), not squared, raw features",
-}
 Calibrate = Literal["none", "temperature"]
 
 
@@ -66,96 +60,34 @@ def probe(
         >>> pred = panderm.probe("ham.emb", recipe="paper", test="test", out="probe.pred")  # doctest: +SKIP
     """
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
-    started = time.monotonic()
-    choosing = val if recipe == "tuned" and C is None and val not in (test, train) else None
+    settings = ProbeSettings(recipe=recipe, C=C, seed=seed)
+    choosing = val if settings.chooses and val not in (test, train) else None
     require_calibration_rows(emb.rows, calibrate, train=train, val=val, test=test)
     chosen = training_rows(emb.rows, train=train, val=choosing, test=test, percent_data=percent_data)
-    fitted, scored = emb.select(chosen), emb.select(emb.rows.split == test)
-    checked = None if choosing is None else emb.select(emb.rows.split == choosing)
-
-    model = LinearProbe(recipe, C=C, seed=seed).fit_rows(fitted, checked)
-    fit: LogisticFit = model.fit_
+    labels = emb.rows.label[chosen]
+    held = np.flatnonzero(emb.rows.split == val)
     method: dict[str, Any] = {
-        "recipe": recipe,
-        "penalty": _PENALTIES[recipe],
-        "C": "chosen" if C is None else C,
         "train split": train,
-        "train rows": len(fitted),
-        "train rows per class": {c: int((fitted.rows.label == c).sum()) for c in model.classes_},
+        "train rows": len(chosen),
+        "train rows per class": {c: int((labels == c).sum()) for c in emb.rows.classes if c in set(labels)},
         "percent of training data": 100 * percent_data,
         "seed": seed,
     }
-    temperature = 1.0
-    calibration: dict[str, Any] = {}
     if calibrate == "temperature":
         # Named only where it is asked for: a probe that is not calibrated keeps the identity it always had.
         method["calibrate"] = f"temperature, on {val}"
-        temperature, calibration = _temperature(model, emb.select(emb.rows.split == val))
-    ready = _fitted_probe(model, emb.rows.classes, temperature, method)
-    card = PredictionsCard(
-        task="linear probe",
-        method=method,
-        outcome={
-            "C": model.C_,
-            "C chosen on": model.chosen_on_,
-            "converged": fit.converged,
-            "iterations": fit.iterations,
-            "largest gradient": fit.gradient,
-            "objective": fit.objective,
-            **calibration,
-        },
-        classes=emb.rows.classes,
+    asked = Asked(
+        train=chosen,
+        test=np.flatnonzero(emb.rows.split == test),
         split=test,
-        rows=len(scored),
-        embeddings=emb.card,
-        provenance=Provenance.now(seconds=time.monotonic() - started),
+        val=held if choosing is not None and len(held) >= ENOUGH_VALIDATION_ROWS else None,
+        calibration=held if calibrate == "temperature" else None,
+        method=method,
     )
-    predictions = Predictions(
-        image=scored.rows.image,
-        path=scored.rows.path,
-        sha256=scored.rows.sha256,
-        patient=scored.rows.patient,
-        group=scored.rows.group,
-        truth=scored.rows.label,
-        probabilities=ready.probabilities(scored.vectors),
-        card=card,
-        fitted=ready,
-    )
+    predictions = answer(emb, asked, settings)
     if out is not None:
         predictions.save(out, overwrite=overwrite)
     return predictions
-
-
-def _fitted_probe(
-    model: LinearProbe, classes: tuple[str, ...], temperature: float, method: dict[str, Any]
-) -> FittedProbe:
-    """Put a fitted probe in the table's class order; a class never trained gets the probability 0."""
-    weight = np.zeros((len(classes), model.n_features_in_))
-    bias = np.full(len(classes), -np.inf)
-    rows = [classes.index(c) for c in model.classes_]
-    weight[rows], bias[rows] = model.coef_, model.intercept_
-    return FittedProbe(classes, weight, bias, temperature, method)
-
-
-def _temperature(model: LinearProbe, held_out: Embeddings) -> tuple[float, dict[str, Any]]:
-    """Fit the temperature on held-out rows, and say what it did to their log loss."""
-    position = {c: i for i, c in enumerate(model.classes_)}
-    never = sorted(set(held_out.rows.label) - set(position))
-    if never:
-        raise DataError(
-            "every class of the rows to calibrate on must be among the training rows.",
-            f"never trained: {some(never)}",
-            "correct the split, or leave --calibrate out",
-        )
-    codes = np.array([position[c] for c in held_out.rows.label], dtype=np.int64)
-    found = fit_temperature(model.logits(held_out), codes)
-    record = {
-        "temperature": found.value,
-        "rows": found.n,
-        "log loss before": found.before,
-        "log loss after": found.after,
-    }
-    return found.value, {"calibration": record}
 
 
 def require_calibration_rows(table: Table, calibrate: Calibrate, *, train: str, val: str, test: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from panderm.data.table import Table
 from panderm.embeddings import Embeddings
 from panderm.errors import DataError, UsageError, plural, some
 from panderm.statistics.resampling import cluster_codes
+from panderm.training.features import Features, require_finite
 from panderm.training.logistic import RidgePath, fit_paper
+from panderm.training.settings import Recipe
 
-Recipe = Literal["tuned", "paper"]
 Array: TypeAlias = npt.NDArray[Any]
 # Half decades, strongest penalty first: each fit begins at the one before.
 STRENGTHS = tuple(float(c) for c in np.logspace(-6, 2, 17))
@@ -104,12 +105,16 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Patients, or lesions, are kept whole in cross-validation; ``classes_`` keep the table's order.
         """
         require_labels(train.rows)
-        order = [c for c in train.rows.classes if c in set(train.rows.label)]
         enough = val is not None and len(val) >= ENOUGH_VALIDATION_ROWS
-        validation = (val.vectors, val.rows.label) if val is not None and enough else None
-        codes, unit = cluster_codes(train.rows.patient, train.rows.group, len(train))
-        groups = None if unit == "image" else codes
-        self._fit(train.vectors, train.rows.label, np.array(order, dtype=object), groups, validation)
+        return self.fit_features(
+            _as_features(train), _as_features(val) if val is not None and enough else None
+        )
+
+    def fit_features(self, train: Features, val: Features | None = None) -> Self:
+        """Fit some rows; ``val`` chooses the strength, else cross-validation that keeps groups whole."""
+        classes = np.array(train.present, dtype=object)
+        validation = None if val is None else (val.X, val.labels)
+        self._fit(train.X, train.labels, classes, train.groups, validation, train.images)
         return self
 
     def _fit(
@@ -119,12 +124,13 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes: Array,
         groups: Array | None,
         validation: tuple[Array, Array] | None,
+        images: Array | None = None,
     ) -> None:
         if self.recipe not in ("tuned", "paper"):
             raise UsageError(f"recipe must be tuned or paper, not {self.recipe!r}.")
         if self.C is not None and not 0 < self.C < np.inf:
             raise UsageError(f"C must be greater than 0 and finite, not {self.C}.")
-        _require_finite(X)
+        require_finite(X, images)
         if len(classes) < 2:
             raise DataError(
                 "training rows must have at least two classes.",
@@ -159,7 +165,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self.C, "given"
         if validation is not None:
             Xv, yv = np.asarray(validation[0], dtype=np.float32), np.asarray(validation[1])
-            _require_finite(Xv)
+            require_finite(Xv)
             unknown = sorted({str(c) for c in yv} - {str(c) for c in self.classes_})
             if unknown:
                 raise DataError(
@@ -240,17 +246,16 @@ def require_labels(table: Table) -> None:
         )
 
 
-def _require_finite(X: Array) -> None:
-    if not np.isfinite(X).all():
-        raise DataError(
-            "features must be finite.", f"{int((~np.isfinite(X)).sum()):,} values are NaN or infinite"
-        )
-
-
 def _in_split(emb: Embeddings, name: str) -> Embeddings:
     if emb.card.table.roles["split"] is None and name == "train":
         return emb
     return emb.select(emb.rows.split == name)
+
+
+def _as_features(emb: Embeddings) -> Features:
+    codes, unit = cluster_codes(emb.rows.patient, emb.rows.group, len(emb))
+    groups = None if unit == "image" else codes
+    return Features(emb.vectors, emb.rows.label, emb.rows.classes, emb.rows.image, groups)
 
 
 def _codes(y: Array, classes: Array) -> npt.NDArray[np.int64]:

@@ -1,0 +1,7 @@
+"""Probes after their fit: from an embedding to the probability of each class, and their one file."""
+
+from panderm.fitted.file import read_fitted, write_fitted
+from panderm.fitted.linear import FittedLinear
+from panderm.fitted.probe import FittedProbe, Link
+
+__all__ = ["FittedLinear", "FittedProbe", "Link", "read_fitted", "write_fitted"]

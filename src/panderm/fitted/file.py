@@ -1,0 +1,82 @@
+"""``probe.safetensors``: a fitted probe of any kind in one file that runs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from panderm.errors import ArtifactError
+from panderm.fitted.linear import FittedLinear
+from panderm.fitted.probe import FittedProbe
+
+KINDS: dict[str, type[FittedProbe]] = {one.kind: one for one in (FittedLinear,)}
+_TEMPERATURE = "temperature"
+
+
+def write_fitted(probe: FittedProbe, path: Path, *, predictions: str) -> None:
+    """Write a probe; ``predictions`` is the identity of the predictions it made."""
+    told = {
+        "kind": "probe",
+        "format": 2,
+        "probe": probe.kind,
+        "classes": probe.classes,
+        "method": probe.method,
+        "link": probe.link,
+        "inputs": probe.inputs,
+        "settings": probe.settings(),
+        "predictions": predictions,
+    }
+    tensors = {name: np.ascontiguousarray(value) for name, value in probe.tensors().items()}
+    tensors[_TEMPERATURE] = np.array([probe.temperature], dtype=np.float64)
+    header = json.dumps(told, ensure_ascii=False, sort_keys=True)
+    path.write_bytes(save(tensors, {"panderm": header}))
+
+
+def read_fitted(path: Path, *, predictions: str, classes: tuple[str, ...], dim: int) -> FittedProbe:
+    """Open a probe's file and check that it is whole, and the one that made some predictions.
+
+    Args:
+        path: ``probe.safetensors``.
+        predictions: identity of the predictions.
+        classes: of the predictions.
+        dim: width of the embeddings, which a probe takes where its inputs are not named.
+
+    Raises:
+        ArtifactError: it is not.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told: dict[str, Any] = json.loads((file.metadata() or {})["panderm"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        belongs = told["predictions"] == predictions
+        temperature = float(tensors.pop(_TEMPERATURE)[0])
+        common = {
+            "classes": tuple(told["classes"]),
+            "method": told["method"],
+            "temperature": temperature,
+            "link": told.get("link", "softmax"),
+            "inputs": told.get("inputs", {}),
+        }
+        kind = KINDS[told.get("probe", "linear")]  # files of format 1 are linear
+        probe = kind.restored(tensors, told.get("settings", {}), **common) if belongs else None
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        text = str(error).splitlines() or [type(error).__name__]
+        raise ArtifactError(
+            "the probe of predictions must be readable.", f"{path}: {text[0]}", "probe again"
+        ) from None
+    if probe is None:
+        _refuse(f"{path} is the probe of other predictions")
+    if not probe.inputs and probe.dim != dim:
+        _refuse(f"{path} holds no sound probe: it takes {probe.dim} numbers, not {dim}")
+    if probe.classes != classes or probe.trained.sum() < 2 or not 0 < probe.temperature < np.inf:
+        _refuse(f"{path} holds no sound probe")
+    return probe
+
+
+def _refuse(found: str) -> NoReturn:
+    raise ArtifactError("the probe of predictions must be the one that made them.", found, "probe again")

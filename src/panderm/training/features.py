@@ -1,0 +1,70 @@
+"""What a probe is fitted on: features, labels, and what belongs together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from panderm.data.columns import Column
+from panderm.errors import DataError, plural, some
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Rows to fit, or to choose on.
+
+    Attributes:
+        X: float32 (n, D); of a probe that takes tokens (n, h, w, D), which may lie in files.
+        labels: (n,) the class of each row.
+        classes: all classes of the table in their stated order; some may have no row here.
+        images: (n,) names, for messages.
+        groups: int (n,) the patient, or lesion, of each row, kept whole by cross-validation; None where each
+            row stands alone.
+        weights: float64 (n,), how much each row counts, greater than 0; None for 1 each.
+    """
+
+    X: npt.NDArray[Any]
+    labels: Column
+    classes: tuple[str, ...]
+    images: Column
+    groups: npt.NDArray[np.int64] | None = None
+    weights: npt.NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The classes that have a row, in the table's order."""
+        there = set(self.labels.tolist())
+        return tuple(c for c in self.classes if c in there)
+
+    def codes(self, classes: tuple[str, ...] | None = None) -> npt.NDArray[np.int64]:
+        """Return labels as positions in ``classes``, by default those that are present."""
+        position = {name: i for i, name in enumerate(self.present if classes is None else classes)}
+        return np.array([position[label] for label in self.labels], dtype=np.int64)
+
+    def take(self, rows: npt.NDArray[Any]) -> Features:
+        """Return some rows (mask or positions)."""
+        return Features(
+            self.X[rows],
+            self.labels[rows],
+            self.classes,
+            self.images[rows],
+            None if self.groups is None else self.groups[rows],
+            None if self.weights is None else self.weights[rows],
+        )
+
+
+def require_finite(X: npt.NDArray[Any], images: Column | None = None) -> None:
+    """Raise :class:`DataError`, naming the images, where some features (n, D) are NaN or infinite."""
+    bad = ~np.isfinite(X).all(axis=tuple(range(1, X.ndim)))
+    if not bad.any():
+        return
+    found = f"{plural(int(bad.sum()), 'row')} of {len(X):,} hold NaN or infinite values"
+    if images is not None:
+        found += f": {some([str(x) for x in images[bad]])}"
+    raise DataError("features must be finite.", found, "embed these images again, or leave them out")

@@ -295,7 +295,8 @@ OPTIONS = {
     "image-free image-free-columns published-csv overwrite json quiet",
     "embed": f"table {EYE} {ROLES} out engine batch-size workers actors ray-address exact tokens overwrite "
     "json quiet",
-    "probe": "embeddings out recipe train val test percent-data C calibrate seed overwrite json",
+    "probe": "embeddings out kind recipe train val test percent-data C k class-weight sample-weight pooling "
+    "unit unit-pool float64 device calibrate folds test-on with labels seed overwrite json quiet",
     "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
@@ -368,7 +369,7 @@ ONLY_CLI = {"json", "quiet", "overwrite"}
 SAME = {
     "run": ({"note", "progress"}, run),
     "embed": ({"name", "path", "note", "progress", "decode"}, read_table, load_encoder, Encoder.embed),
-    "probe": (set(), probe),
+    "probe": ({"progress"}, probe),
     "evaluate": ({"progress"}, evaluate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "demo": ({"progress"}, demo),
@@ -400,6 +401,7 @@ WRITES = {
     "embed": {"table", "encoder", "actors", "ray-address"},
     "map": {"out", "png", "csv", "no-thumbnails"},
     "export": {"with"},
+    "probe": {"folds", "test-on", "with", "labels"},
     "check": {"out"},
     "split": {"verify"},
     "models check": {"keys"},

@@ -110,6 +110,47 @@ RecipeName = Annotated[
     Literal["tuned", "paper"],
     Option(help="tuned: squared L2, strength chosen on val; paper: the published probe exactly."),
 ]
+Kind = Annotated[
+    Literal["linear", "knn", "prototypes", "attentive", "mlp"],
+    Option(
+        help="linear; knn: nearest neighbours; prototypes: nearest class mean; attentive: a learned query "
+        "over patch tokens; mlp: one hidden layer."
+    ),
+]
+Strength = Annotated[
+    float | None,
+    Option("--C", help="Strength of a linear probe, where it is not to be chosen.", show_default=False),
+]
+Neighbours = Annotated[
+    int | None,
+    Option("--k", help="Neighbours of knn, where they are not to be chosen.", min=1, show_default=False),
+]
+ClassWeight = Annotated[
+    Literal["none", "balanced"],
+    Option(help="balanced: each class counts as much as any other; probabilities then are too."),
+]
+SampleWeight = Annotated[
+    str | None,
+    Option(help="Column of the table: how much each row counts, greater than 0.", show_default=False),
+]
+Pooling = Annotated[
+    Literal["stored", "cls", "mean", "both", "choose"],
+    Option(
+        help="stored: vectors as they are; cls; mean: of patch tokens; both, side by side; choose: the one "
+        "of least log loss on val or in cross-validation."
+    ),
+]
+Unit = Annotated[
+    Literal["image", "lesion", "patient"],
+    Option(help="What is predicted and scored: each image, or all images of one lesion or patient as one."),
+]
+UnitPool = Annotated[
+    Literal["embedding", "probability"],
+    Option(
+        help="The mean of a unit's embeddings, before the fit, or of its images' probabilities, after it."
+    ),
+]
+Float64 = Annotated[bool, Option("--float64", help="Double precision throughout.")]
 Calibrate = Annotated[
     Literal["none", "temperature"],
     Option(help="temperature: divide the logits by one number, chosen by log loss on the val rows."),

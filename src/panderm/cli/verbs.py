@@ -14,7 +14,7 @@ from panderm.cli import options as opt
 from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate, read_bands
 from panderm.cli.frame import show_comparison, show_scores, verb
-from panderm.errors import plural
+from panderm.cli.probe import probe
 
 app = typer.Typer(
     help="From a folder of skin images and one CSV to numbers that survive a reviewer.",
@@ -175,71 +175,7 @@ def _told_of_part(part: Any) -> dict[str, Any]:
 app.command()(embed)
 
 
-@app.command()
-@verb
-def probe(
-    embeddings: Annotated[Path, Argument(help="Embeddings, X.emb.", show_default=False)],
-    out: Annotated[Path, Option(help="Folder to write, X.pred.", show_default=False)],
-    recipe: opt.RecipeName = "tuned",
-    train: Annotated[str, Option(help="The split to fit.")] = "train",
-    val: Annotated[str, Option(help="The split that chooses the strength.")] = "val",
-    test: opt.Test = "test",
-    percent_data: opt.PercentData = 1.0,
-    strength: Annotated[
-        float | None, Option("--C", help="Strength, where it is not to be chosen.", show_default=False)
-    ] = None,
-    calibrate: opt.Calibrate = "none",
-    seed: opt.Seed = 0,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.Json = False,
-) -> dict[str, Any]:
-    """Turn embeddings into predictions by a linear probe.
-
-    Example: panderm probe ham.emb --recipe paper --test test --out probe.pred
-    """
-    from panderm.storage import refuse_existing
-    from panderm.tasks.probe import probe
-
-    refuse_existing(out, overwrite=overwrite)
-    made = probe(
-        embeddings,
-        recipe=recipe,
-        train=train,
-        val=val,
-        test=test,
-        percent_data=percent_data,
-        C=strength,
-        calibrate=calibrate,
-        seed=seed,
-        out=out,
-        overwrite=overwrite,
-    )
-    card = made.card
-    if not as_json:
-        found = card.outcome
-        state = "converged" if found["converged"] else "did NOT converge"
-        typer.echo(f"{out}: {plural(len(made), 'row')} of {card.split}, {len(made.classes)} classes")
-        typer.echo(
-            f"C {found['C']:.4g} ({found['C chosen on']}); {state} in {found['iterations']} iterations"
-        )
-        if done := found.get("calibration"):
-            typer.echo(
-                f"temperature {done['temperature']:.3f}: log loss of "
-                f"{plural(done['rows'], 'validation row')} from {done['log loss before']:.3f} "
-                f"to {done['log loss after']:.3f}"
-            )
-    return {
-        "predictions": str(out),
-        "rows": len(made),
-        "split": card.split,
-        "classes": list(made.classes),
-        "method": card.method,
-        "outcome": card.outcome,
-        "seconds": card.provenance.seconds,
-        "identity": card.identity,
-    }
-
-
+app.command()(probe)
 app.command()(evaluate)
 
 

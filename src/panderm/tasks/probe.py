@@ -14,30 +14,44 @@ from panderm.errors import DataError, UsageError, plural, some
 from panderm.predictions import Predictions
 from panderm.probing.answer import Asked, answer
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
-from panderm.training.settings import ProbeSettings, Recipe
+from panderm.training.settings import ClassWeight, ProbeKind, ProbeSettings, Recipe
 from panderm.training.subset import take_part
 
 Calibrate = Literal["none", "temperature"]
+Pooling = Literal["stored", "cls", "mean", "both", "choose"]
+Unit = Literal["image", "lesion", "patient"]
+UnitPool = Literal["embedding", "probability"]
 
 
 def probe(
     embeddings: Embeddings | Path | str,
     *,
+    kind: ProbeKind = "linear",
     recipe: Recipe = "tuned",
     train: str = "train",
     val: str = "val",
     test: str = "test",
     percent_data: float = 1.0,
     C: float | None = None,
+    k: int | None = None,
+    class_weight: ClassWeight = "none",
+    sample_weight: str | None = None,
+    pooling: Pooling = "stored",
+    unit: Unit = "image",
+    unit_pool: UnitPool = "embedding",
+    float64: bool = False,
+    device: str = "auto",
     calibrate: Calibrate = "none",
     seed: int = 0,
     out: Path | str | None = None,
     overwrite: bool = False,
+    progress: bool = True,
 ) -> Predictions:
-    """Fit a linear probe on one split and predict another.
+    """Fit a probe on one split and predict another.
 
     Args:
         embeddings: Embeddings or the folder that holds them.
+        kind: see :class:`ProbeSettings`.
         recipe: ``tuned`` or ``paper``, see :class:`LinearProbe`.
         train: the split to fit.
         val: the split that chooses the strength (``tuned``), where it has 100 rows or more and is not
@@ -60,7 +74,7 @@ def probe(
         >>> pred = panderm.probe("ham.emb", recipe="paper", test="test", out="probe.pred")  # doctest: +SKIP
     """
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
-    settings = ProbeSettings(recipe=recipe, C=C, seed=seed)
+    settings = ProbeSettings(kind, recipe, C, k, class_weight, float64, device, seed)
     choosing = val if settings.chooses and val not in (test, train) else None
     require_calibration_rows(emb.rows, calibrate, train=train, val=val, test=test)
     chosen = training_rows(emb.rows, train=train, val=choosing, test=test, percent_data=percent_data)

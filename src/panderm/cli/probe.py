@@ -1,0 +1,171 @@
+"""The verb that turns embeddings into predictions, however the question is put."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from panderm.cli import options as opt
+from panderm.cli.frame import verb
+from panderm.errors import UsageError, plural
+
+if TYPE_CHECKING:
+    from panderm.predictions import Predictions
+
+# What each way to ask leaves no room for, with the value that says it was not asked for.
+_SPLITS = {"train": "train", "val": "val", "percent_data": 1.0, "calibrate": "none"}
+_UNIT = {"unit": "image"}
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "folds": {**_SPLITS, "test": "test"},
+    "test_on": {"test": "test"},
+    "with": {**_UNIT, "pooling": "stored", "calibrate": "none"},
+    "labels": {**_UNIT, "calibrate": "none"},
+}
+
+
+@verb
+def probe(
+    embeddings: Annotated[Path, Argument(help="Embeddings, X.emb.", show_default=False)],
+    out: Annotated[Path, Option(help="Folder to write, X.pred.", show_default=False)],
+    kind: opt.Kind = "linear",
+    recipe: opt.RecipeName = "tuned",
+    train: Annotated[str, Option(help="The split to fit.")] = "train",
+    val: Annotated[str, Option(help="The split that chooses what is left to be chosen.")] = "val",
+    test: opt.Test = "test",
+    percent_data: opt.PercentData = 1.0,
+    strength: opt.Strength = None,
+    k: opt.Neighbours = None,
+    class_weight: opt.ClassWeight = "none",
+    sample_weight: opt.SampleWeight = None,
+    pooling: opt.Pooling = "stored",
+    unit: opt.Unit = "image",
+    unit_pool: opt.UnitPool = "embedding",
+    float64: opt.Float64 = False,
+    device: opt.Device = "auto",
+    calibrate: opt.Calibrate = "none",
+    folds: Annotated[
+        int | None,
+        Option(
+            help="Cross-validate: each patient is predicted once, out of fold.", min=2, show_default=False
+        ),
+    ] = None,
+    test_on: Annotated[
+        Path | None, Option(help="Embeddings of another table to predict, Y.emb.", show_default=False)
+    ] = None,
+    with_columns: Annotated[
+        str | None,
+        Option("--with", help="Columns of the table to add to the images, a,b,c.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        Option(
+            help="Columns with 0 or 1, a,b,c: findings, of which none or several hold.", show_default=False
+        ),
+    ] = None,
+    seed: opt.Seed = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> dict[str, Any]:
+    """Turn embeddings into predictions by a probe.
+
+    Example: panderm probe ham.emb --recipe paper --test test --out probe.pred
+    """
+    from panderm.storage import refuse_existing
+
+    fit = {
+        "kind": kind,
+        "recipe": recipe,
+        "C": strength,
+        "k": k,
+        "class_weight": class_weight,
+        "sample_weight": sample_weight,
+        "pooling": pooling,
+        "float64": float64,
+        "device": device,
+        "seed": seed,
+        "out": out,
+        "overwrite": overwrite,
+        "progress": not quiet,
+    }
+    units = {"unit": unit, "unit_pool": unit_pool}
+    rows = {"train": train, "val": val, "test": test, "percent_data": percent_data, "calibrate": calibrate}
+    asked = {"folds": folds, "test_on": test_on, "with": with_columns, "labels": labels}
+    way = _one_of(asked, {**fit, **units, **rows})
+    refuse_existing(out, overwrite=overwrite)
+    if way == "folds":
+        from panderm.tasks.folds import cross_validate
+
+        return cross_validate(embeddings, folds=folds, **units, **fit)
+    if way == "test_on":
+        from panderm.tasks.external import probe_external
+
+        del rows["test"]
+        return probe_external(embeddings, test_on, **units, **rows, **fit)
+    if way == "with":
+        from panderm.tasks.with_columns import probe_with
+
+        return probe_with(embeddings, opt.listed(with_columns), **rows, **fit)
+    if way == "labels":
+        from panderm.tasks.multi_label import probe_labels
+
+        return probe_labels(embeddings, opt.listed(labels), **rows, **fit)
+    from panderm.tasks.probe import probe
+
+    return _told(probe(embeddings, **units, **rows, **fit), out, as_json=as_json)
+
+
+def _one_of(asked: dict[str, Any], others: dict[str, Any]) -> str | None:
+    """Return which way the question is put, None for the plain one.
+
+    Raises:
+        UsageError: two at once, or an option that it leaves no room for.
+    """
+    ways = [name for name, value in asked.items() if value is not None]
+    if not ways:
+        return None
+    clash = ways[1:] or [name for name, plain in _LEFT_OUT[ways[0]].items() if others[name] != plain]
+    if clash:
+        one, other = (f"--{name.replace('_', '-')}" for name in (ways[0], clash[0]))
+        raise UsageError(
+            f"{one} and {other} do not go together.", hint=f"leave one of them out: {one}, {other}"
+        )
+    return ways[0]
+
+
+def _told(made: Predictions, out: Path, *, as_json: bool) -> dict[str, Any]:
+    card = made.card
+    if not as_json:
+        typer.echo(f"{out}: {plural(len(made), 'row')} of {card.split}, {len(made.classes)} classes")
+        for line in _outcome(card.outcome):
+            typer.echo(line)
+    return {
+        "predictions": str(out),
+        "rows": len(made),
+        "split": card.split,
+        "classes": list(made.classes),
+        "method": card.method,
+        "outcome": card.outcome,
+        "seconds": card.provenance.seconds,
+        "identity": card.identity,
+    }
+
+
+def _outcome(found: dict[str, Any]) -> list[str]:
+    """Return what the fit found, a line each."""
+    lines = []
+    if "C" in found:
+        state = "converged" if found["converged"] else "did NOT converge"
+        lines.append(
+            f"C {found['C']:.4g} ({found['C chosen on']}); {state} in {found['iterations']} iterations"
+        )
+    if done := found.get("calibration"):
+        lines.append(
+            f"temperature {done['temperature']:.3f}: log loss of "
+            f"{plural(done['rows'], 'validation row')} from {done['log loss before']:.3f} "
+            f"to {done['log loss after']:.3f}"
+        )
+    return lines

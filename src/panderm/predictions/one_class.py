@@ -1,52 +1,34 @@
-"""Predictions on disk: ``X.pred/`` holds one Parquet file and ``card.json``: all that scoring may read.
-
-Beside them lies the probe that was fitted, ``probe.safetensors``, for those who want to use it again.
-"""
+"""Predictions where an image is of one class: probabilities that sum to 1, beside the truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from panderm.data.columns import Column
-from panderm.embeddings import EmbeddingsCard, unreadable
-from panderm.errors import ArtifactError
-from panderm.fitted import FittedProbe, read_fitted, write_fitted
-from panderm.provenance import Card, read_card
-from panderm.storage import new_folder
+from panderm.errors import ArtifactError, some
+from panderm.fitted import FittedProbe
+from panderm.predictions.card import PredictionsCard
+from panderm.predictions.multi_label import MultiLabelPredictions
+from panderm.predictions.stored import (
+    ROW,
+    cells,
+    lists,
+    probe_beside,
+    probe_of,
+    read_predictions,
+    texts,
+    write_predictions,
+)
+from panderm.provenance import read_card
 
-_FILE = "predictions.parquet"
-_PROBE_FILE = "probe.safetensors"
-_COLUMNS = ("image", "path", "sha256", "patient", "group", "truth")
-
-
-class PredictionsCard(Card):
-    """The card of a predictions folder: the question, how it was answered, and from what.
-
-    ``method`` holds what was decided, ``outcome`` what the fit then found.
-    """
-
-    kind: Literal["predictions"] = "predictions"
-    format: Literal[1] = 1
-    task: str
-    method: dict[str, Any]
-    outcome: dict[str, Any]
-    classes: tuple[str, ...]
-    split: str
-    rows: int
-    embeddings: EmbeddingsCard
-
-    def decisive(self) -> dict[str, Any]:
-        """Return method, classes, split and the embeddings' identity."""
-        kept = self.model_dump(mode="json", exclude={"provenance", "embeddings", "outcome"})
-        return kept | {"embeddings": self.embeddings.identity}
+_COLUMNS = (*ROW, "truth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +46,8 @@ class Predictions:
         card: what made them.
         probe: the :class:`FittedProbe` that made them, or None where none was kept. Of an opened folder it
             is read, and checked, when it is first asked for.
+        fold: (n,) which fold each row was held out in, strings; None where all rows were predicted by one
+            probe.
 
     Example:
         >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
@@ -79,6 +63,7 @@ class Predictions:
     probabilities: npt.NDArray[np.float64]
     card: PredictionsCard
     fitted: FittedProbe | Path | None = None
+    fold: Column | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -90,10 +75,7 @@ class Predictions:
         Raises:
             ArtifactError: its file is damaged or of other predictions.
         """
-        if not isinstance(self.fitted, Path):
-            return self.fitted
-        dim = self.card.embeddings.encoder.dim
-        return read_fitted(self.fitted, predictions=self.card.identity, classes=self.classes, dim=dim)
+        return probe_of(self.fitted, self.card)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -111,44 +93,37 @@ class Predictions:
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the folder, whole or not at all, and return it."""
-        folder = Path(path)
-        probe = self.probe
-        columns = {name: pa.array(getattr(self, name).tolist(), pa.string()) for name in _COLUMNS}
-        flat = pa.array(np.ascontiguousarray(self.probabilities).ravel())
-        probabilities = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
-        with new_folder(folder, overwrite=overwrite) as temporary:
-            pq.write_table(pa.table({**columns, "probabilities": probabilities}), temporary / _FILE)
-            if probe is not None:
-                write_fitted(probe, temporary / _PROBE_FILE, predictions=self.card.identity)
-            self.card.write(temporary)
-        return folder
+        columns = {name: texts(getattr(self, name)) for name in _COLUMNS}
+        if self.fold is not None:
+            columns["fold"] = texts(self.fold)
+        columns["probabilities"] = lists(self.probabilities)
+        return write_predictions(Path(path), columns, self.card, self.probe, overwrite=overwrite)
 
 
 def open_predictions(path: Path | str) -> Predictions:
     """Open a predictions folder and check it.
 
     Raises:
-        ArtifactError: not such a folder, damaged, rows missing, a truth that is no class, or
-            probabilities that do not sum to 1.
+        ArtifactError: not such a folder, damaged, rows missing, a truth that is no class, probabilities
+            that do not sum to 1, or a folder of several labels an image.
 
     Example:
         >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
     """
+    if isinstance(path, MultiLabelPredictions):
+        _refuse_several("these predictions", path.card)
     folder = Path(path)
     card = read_card(folder, PredictionsCard, "predictions")
+    if card.labels == "several":
+        _refuse_several(str(folder), card)
     schema = pa.schema(
         [
-            *((name, pa.string()) for name in _COLUMNS),
+            *((name, pa.string()) for name in (*_COLUMNS, "fold")),
             ("probabilities", pa.list_(pa.float64(), len(card.classes))),
         ]
     )
-    try:
-        table = pq.read_table(folder / _FILE).select(schema.names).cast(schema)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ArtifactError(
-            "predictions must be readable.", unreadable(folder / _FILE, error), "probe again"
-        ) from None
-    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in _COLUMNS}
+    table = read_predictions(folder, schema, optional=("fold",))
+    columns = {name: cells(table, name) for name in _COLUMNS}
     flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     probabilities = np.asarray(flat, dtype=np.float64).reshape(-1, len(card.classes))
     strange = sorted({str(x) for x in columns["truth"]} - set(card.classes))
@@ -167,6 +142,19 @@ def open_predictions(path: Path | str) -> Predictions:
         raise ArtifactError(
             "predictions must be whole and sum to 1 in every row.", f"{folder}: {found}", "probe again"
         )
-    beside = folder / _PROBE_FILE
-    fitted = beside.absolute() if beside.exists() else None  # folders of earlier versions hold none
-    return Predictions(**columns, probabilities=probabilities, card=card, fitted=fitted)
+    return Predictions(
+        **columns,
+        probabilities=probabilities,
+        card=card,
+        fitted=probe_beside(folder),
+        fold=cells(table, "fold") if "fold" in table.column_names else None,
+    )
+
+
+def _refuse_several(whose: str, card: PredictionsCard) -> NoReturn:
+    raise ArtifactError(
+        "this needs predictions of one class an image.",
+        f"{whose} {'have' if whose.startswith('these') else 'holds'} several labels an image: "
+        f"{some(card.classes)}",
+        "panderm evaluate and panderm report take them; in Python, panderm.open_multi_label",
+    )

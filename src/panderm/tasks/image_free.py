@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panderm.data.columns import Column, read_cells, read_column, whole_numbers
+from panderm.data.columns import Column, read_column, whole_numbers
 from panderm.data.table import TableCard
-from panderm.errors import DataError, ParentsError, UsageError, did_you_mean, plural, some
+from panderm.errors import DataError, ParentsError, UsageError, plural, some
 from panderm.gate.candidates import OF_THE_IMAGE, Candidate, candidate, gather
 from panderm.gate.column_features import ColumnFeatures
 from panderm.gate.columns import ColumnLint, lint_columns
 from panderm.gate.label_names import other_names
 from panderm.predictions import Predictions
+from panderm.probing.table_columns import require_named, table_as_it_was
 from panderm.provenance import Provenance
 from panderm.statistics.resampling import cluster_codes
-from panderm.storage import sha256_of_file
 from panderm.training.linear_probe import LinearProbe
 from panderm.training.subset import take_part
 
 _LINT_DRAWS = 500
+_ASKS = "an image-free baseline"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
     """
     started = time.monotonic()
     card = predictions.card.embeddings.table
-    frame = _table_as_it_was(card)
+    frame = table_as_it_was(card, _ASKS)
     fitted, scored = _rows(predictions, frame, card)
     labels = whole_numbers(read_column(frame, card.roles["label"]))
     chosen, left_out, giving = _columns(frame, card, columns, seed)
@@ -98,7 +98,7 @@ def require_columns(card: TableCard, columns: Sequence[str] | None = None) -> No
         card: of the table.
         columns: the columns to use, where they are not to be chosen.
     """
-    _columns(_table_as_it_was(card), card, columns, 0)
+    _columns(table_as_it_was(card, _ASKS), card, columns, 0)
 
 
 def _columns(
@@ -147,24 +147,6 @@ def _predicted(
     }
     own = predictions.card.model_copy(update=changed)
     return replace(predictions, probabilities=probabilities, card=own, fitted=None)
-
-
-def _table_as_it_was(card: TableCard) -> pd.DataFrame:
-    """Return the rows that were used, in their order."""
-    path = Path(card.csv)
-    found = None
-    if not path.is_file():
-        found = f"found no file {path}"
-    elif sha256_of_file(path) != card.csv_sha256:
-        found = f"{path} has changed: it was {card.csv_sha256[:12]}, now it is {sha256_of_file(path)[:12]}"
-    if found:
-        raise ParentsError(
-            "an image-free baseline needs the table that the predictions came from, as it was.",
-            found,
-            "put it back, or embed and probe the new one",
-        )
-    frame = read_cells(path)
-    return frame.loc[~frame.index.isin([bad.row for bad in card.skipped])]
 
 
 def _rows(
@@ -245,14 +227,7 @@ def _telling(levels: Sequence[Any]) -> str:
 def _stated(
     frame: pd.DataFrame, card: TableCard, columns: Sequence[str]
 ) -> tuple[list[str], dict[str, str], list[str]]:
-    names = list(frame.columns)
-    for name in columns:
-        if name not in names or names.count(name) > 1:
-            raise UsageError(
-                f"--image-free-columns must name columns of the table, each there once"
-                f"{did_you_mean(name, set(names) - {name})}",
-                f"found {name!r}; {Path(card.csv).name} has: {', '.join(names)}",
-            )
+    require_named(frame, columns, option="--image-free-columns", table=card.csv)
     described = [candidate(name, "column", read_column(frame, name)) for name in dict.fromkeys(columns)]
     renamed, _ = _exact(described, frame, card)
     renamed |= {name: f"the {role}" for role, name in card.roles.items() if name and role != "group"}
@@ -262,7 +237,7 @@ def _stated(
             "--image-free-columns must name columns that describe the patient or the lesion.",
             [f"{name}: {renamed[name]}" for name in wrong] or "found none",
         )
-    left_out = dict.fromkeys([name for name in names if name not in columns], "not asked for")
+    left_out = dict.fromkeys([name for name in frame.columns if name not in columns], "not asked for")
     return [one.name for one in described], left_out, []
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from panderm.errors import ArtifactError
+from panderm.scores.folds import Folds
 from panderm.storage import write_json
 
 LEVEL = 0.95
@@ -165,6 +166,7 @@ class Scores:
         split: which split was scored.
         predictions: hex identity of the predictions.
         subgroups: scores by the levels of columns, where they were asked for.
+        folds: scores of each fold and over them, where the predictions are out of fold.
 
     Example:
         >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
@@ -184,6 +186,7 @@ class Scores:
     split: str
     predictions: str
     subgroups: Subgroups | None = None
+    folds: Folds | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``scores.json`` holds: plain numbers, text, lists and None."""
@@ -209,7 +212,8 @@ class Scores:
             "split": self.split,
             "predictions": self.predictions,
         }
-        return told if self.subgroups is None else {**told, "subgroups": self.subgroups.as_dict()}
+        further = {"subgroups": self.subgroups, "folds": self.folds}
+        return told | {name: held.as_dict() for name, held in further.items() if held is not None}
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write ``scores.json``, whole or not at all, and return its path."""
@@ -252,6 +256,7 @@ class Scores:
             classes=tuple(held.classes),
             predictions=held.predictions,
             subgroups=held.subgroups,
+            folds=held.folds,
         )
 
 
@@ -274,3 +279,4 @@ class _ScoresFile(BaseModel):
     split: str
     predictions: str
     subgroups: Subgroups | None = None
+    folds: Folds | None = None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from panderm.errors import DataError, ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_predictions
 from panderm.scores.by_columns import ByColumns, read_by_columns
+from panderm.scores.folds import fold_codes, score_folds
 from panderm.scores.record import LEVEL, ClassScores, Score, Scores, Subgroups
 from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
 from panderm.statistics.classification import (
@@ -41,7 +42,8 @@ def evaluate(
     """Score predictions; every score comes with a 95 % bootstrap interval.
 
     Patients are resampled where they are known, else lesion groups, else images. A score that needs a
-    class without rows is not computable; its reason says so.
+    class without rows is not computable; its reason says so. Of predictions that are out of fold, AUROC and
+    average precision rank the rows of one fold only, and ``folds`` holds the scores of each fold too.
 
     Args:
         predictions: Predictions or the folder that holds them.
@@ -101,6 +103,7 @@ def evaluate(
         split=given.card.split,
         predictions=given.card.identity,
         subgroups=None if asked is None else _subgroups(given, asked, draws, seed, progress=progress),
+        folds=score_folds(given),
     )
 
 
@@ -178,8 +181,11 @@ def _rows_differ(ours: Predictions, theirs: Predictions) -> str | None:
         return f"their classes differ: {some(ours.classes)}, and {some(theirs.classes)}"
     if len(ours) != len(theirs):
         return "they differ in the number of rows"
+    one_probe = [given.fold is None for given in (ours, theirs)]
+    if any(one_probe) and not all(one_probe):
+        return "some are out of fold, the others by one probe"
     # The truth and the units too: by them the same images would be scored or drawn in another way.
-    for column in ("image", "sha256", "truth", "patient", "group"):
+    for column in ("image", "sha256", "truth", "patient", "group", *([] if any(one_probe) else ["fold"])):
         one, two = getattr(ours, column), getattr(theirs, column)
         at = np.flatnonzero(one != two)
         if len(at):
@@ -211,17 +217,18 @@ def _draw(given: Predictions, draws: int, seed: int) -> _Drawn:
     truth, predicted = given.truth_codes(), given.predicted_codes()
     classes, K = given.classes, len(given.classes)
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
+    folds = fold_codes(given)
 
     def all_scores(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
         return {
-            **classification_scores(truth, given.probabilities, weights),
+            **classification_scores(truth, given.probabilities, weights, folds=folds),
             **per_class_scores(truth, predicted, K, weights),
         }
 
     return _Drawn(
         values=all_scores(None),
         resampled=bootstrap(all_scores, clusters, draws, seed),
-        reasons=not_computable(truth, K, classes, predicted=predicted),
+        reasons=not_computable(truth, K, classes, predicted=predicted, folds=folds),
         clusters=int(clusters.max()) + 1,
         unit=unit,
     )

@@ -20,6 +20,7 @@ from panderm.data.levels import Levels
 from panderm.errors import plural
 from panderm.predictions import Predictions
 from panderm.progress import Progress
+from panderm.scores.folds import fold_codes
 from panderm.scores.record import LEVEL, TOO_FEW, LevelScores, Score, SubgroupColumn, Subgroups
 from panderm.statistics.classification import (
     classification_scores,
@@ -135,6 +136,7 @@ class _Groups:
     def __init__(self, given: Predictions) -> None:
         self._given = given
         self._truth = given.truth_codes()
+        self._folds = fold_codes(given)
         self._clusters, self._unit = cluster_codes(given.patient, given.group, len(given))
         self._groups: dict[bytes, _Group] = {}
 
@@ -197,8 +199,8 @@ class _Groups:
     def _compute(
         self, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.int32] | None
     ) -> dict[str, Floats]:
-        truth = self._truth[rows]
-        found = classification_scores(truth, self._given.probabilities[rows], weights)
+        truth, folds = self._truth[rows], None if self._folds is None else self._folds[rows]
+        found = classification_scores(truth, self._given.probabilities[rows], weights, folds=folds)
         if self._K == 2:
             sides = per_class_scores(truth, self._predicted[rows], 2, weights)
             found |= {side: sides[side][:, 1] for side in _SIDES}
@@ -210,7 +212,10 @@ class _Groups:
         if not len(rows):
             return dict.fromkeys(names, "there are none")
         shows = [len(np.unique(self._clusters[rows[self._truth[rows] == k]])) for k in range(self._K)]
-        undefined = not_computable(self._truth[rows], self._K, classes, predicted=self._predicted[rows])
+        folds = None if self._folds is None else self._folds[rows]
+        undefined = not_computable(
+            self._truth[rows], self._K, classes, predicted=self._predicted[rows], folds=folds
+        )
         found = {}
         for name in names:
             needed = [] if name in _NEEDS_NO_CLASS else range(self._K)

@@ -5,18 +5,24 @@ The point value (all ones) and every draw therefore come out of the same lines o
 computed is NaN: never 0, and never an average over whichever classes happen to be left; `not_computable` says
 why in words.
 
+Rows of a cross-validation were scored by a model a fold: given the folds, AUROC and average precision compare
+rows of one fold only (see `panderm.statistics.within_folds` for why) and won pairs, pairs, and precisions are
+summed over the folds before they are divided.
+
 Definitions are scikit-learn's (`sklearn.metrics`); counts are kept as such until the last division.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from panderm.errors import some
+from panderm.statistics.blocks import multiplicities, over_blocks
 from panderm.statistics.ranking import Ranking, grouping, rank, won_pairs_and_precision
 
 Floats = NDArray[np.float64]
@@ -38,7 +44,11 @@ def score_names(n_classes: int) -> tuple[str, ...]:
 
 
 def classification_scores(
-    truth: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+    truth: ArrayLike,
+    probabilities: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    folds: ArrayLike | None = None,
 ) -> dict[str, Floats]:
     """Compute every score for every weighting of the rows.
 
@@ -52,12 +62,14 @@ def classification_scores(
         truth: (n,) class codes, 0..K-1.
         probabilities: (n, K) finite scores, K >= 2, higher for the more likely class.
         weights: (B, n) integers >= 0, how often each row counts in each of B draws; None for once each.
+        folds: (n,) integers, where each fold was scored by a model of its own; only rows of one are ranked
+            against each other.
 
     Returns:
         `score_names(K)` to (B,) values (B = 1 without weights). All lie in [0, 1] but `quadratic_kappa`, in
         [-1, 1]. NaN where a draw does not allow the score: with no row of some class, all but `accuracy`,
-        `weighted_f1` and `quadratic_kappa`; kappa, where truth and prediction are one and the same class
-        throughout; everything, where no row counts.
+        `weighted_f1` and `quadratic_kappa`; AUROC, where no fold holds rows of both of two classes; kappa,
+        where truth and prediction are one and the same class throughout; everything, where no row counts.
 
     Raises:
         ValueError: shapes that do not match, codes out of range, probabilities that are not finite.
@@ -69,19 +81,25 @@ def classification_scores(
         raise ValueError("probabilities must be finite")
     n, n_classes = scores.shape
     true = _codes(truth, n_classes, "truth", rows=n)
-    counts = _multiplicities(weights, n)
+    counts = multiplicities(weights, n)
 
     cells = grouping(true * n_classes + scores.argmax(axis=1), n_classes**2)
     ranked = (1,) if n_classes == 2 else tuple(range(n_classes))
-    rankings = {c: rank(scores[:, c], true == c) for c in ranked}
-    members = grouping(true, n_classes)
+    parts = [
+        _Part(
+            rows=None if folds is None else rows,
+            rankings={c: rank(scores[rows, c], true[rows] == c) for c in ranked},
+            members=grouping(true[rows], n_classes),
+        )
+        for rows in _folds(folds, n)
+    ]
 
     def compute(block: Floats) -> dict[str, Floats]:
         confusion = _as_matrices(cells @ block, n_classes)
-        values = _threshold_scores(confusion) | _ranking_scores(block, rankings, members)
+        values = _threshold_scores(confusion) | _ranking_scores(block, parts)
         return {name: values[name] for name in score_names(n_classes)}
 
-    return _over_blocks(compute, counts, n + n_classes**2)
+    return over_blocks(compute, counts, n + n_classes**2)
 
 
 def per_class_scores(
@@ -110,7 +128,7 @@ def per_class_scores(
         with np.errstate(invalid="ignore"):
             return {"sensitivity": hits / rows, "specificity": (others - (calls - hits)) / others}
 
-    return _over_blocks(compute, counts, len(true) + n_classes**2)
+    return over_blocks(compute, counts, len(true) + n_classes**2)
 
 
 def confusion_matrix(
@@ -130,13 +148,18 @@ def confusion_matrix(
     true, called, counts = _two_codings(truth, predicted, n_classes, weights)
     cells = grouping(true * n_classes + called, n_classes**2)
     size = len(true) + n_classes**2
-    counted = _over_blocks(lambda block: {"": _as_matrices(cells @ block, n_classes)}, counts, size)[""]
+    counted = over_blocks(lambda block: {"": _as_matrices(cells @ block, n_classes)}, counts, size)[""]
     matrices = counted.astype(np.int64)
     return matrices[0] if weights is None else matrices
 
 
 def not_computable(
-    truth: ArrayLike, n_classes: int, class_names: Sequence[str], *, predicted: ArrayLike | None = None
+    truth: ArrayLike,
+    n_classes: int,
+    class_names: Sequence[str],
+    *,
+    predicted: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
 ) -> dict[str, str]:
     """Say which of `classification_scores` cannot be computed on these rows, and why.
 
@@ -145,6 +168,7 @@ def not_computable(
         n_classes: K >= 2.
         class_names: K names, for the sentences.
         predicted: (n,) class codes; without them an undefined `quadratic_kappa` goes unnoticed.
+        folds: (n,) as of `classification_scores`.
 
     Returns:
         Score name to reason, in the order of `score_names`; empty if all can be computed.
@@ -159,6 +183,8 @@ def not_computable(
         subject = f"class {absent[0]} has" if len(absent) == 1 else f"classes {some(absent)} have"
         need_every_class = set(score_names(n_classes)) - {"accuracy", "weighted_f1", "quadratic_kappa"}
         reasons = dict.fromkeys(need_every_class, f"{subject} no row among those scored")
+    elif folds is not None and (apart := _never_together(true, np.asarray(folds), class_names)):
+        reasons |= {name: apart for name in score_names(n_classes) if name.startswith("auroc")}
     if predicted is not None:
         called = _codes(predicted, n_classes, "predicted", rows=len(true))
         if (true == true[0]).all() and (called == true[0]).all():
@@ -196,20 +222,35 @@ def not_computable_per_class(
     }
 
 
-def _ranking_scores(block: Floats, rankings: dict[int, Ranking], members: Any) -> dict[str, Floats]:
-    """AUROC and average precision of (n, b) weights; `members` sums rows by class."""
-    rows = members @ block
-    total = rows.sum(axis=0)
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows that are ranked against each other, `None` for all: each class's ranking, and sums by class."""
+
+    rows: Integers | None
+    rankings: dict[int, Ranking]
+    members: Any
+
+    def of(self, block: Floats) -> Floats:
+        return block if self.rows is None else block[self.rows]
+
+
+def _ranking_scores(block: Floats, parts: Sequence[_Part]) -> dict[str, Floats]:
+    """AUROC and average precision of (n, b) weights."""
+    by_part = [part.members @ part.of(block) for part in parts]
+    rows = np.sum(by_part, axis=0)
     complete = (rows > 0).all(axis=0)
     one_vs_one, one_vs_rest, precision = [], [], []
-    for own_class, ranking in rankings.items():
-        won, averaged = won_pairs_and_precision(block, ranking, members)
+    for own_class in parts[0].rankings:
+        won, pairs, averaged = np.zeros(rows.shape), np.zeros(rows.shape), np.zeros(block.shape[1])
+        for part, counts in zip(parts, by_part, strict=True):
+            more, precise = won_pairs_and_precision(part.of(block), part.rankings[own_class], part.members)
+            won, averaged = won + more, averaged + precise
+            pairs += counts[own_class] * counts
         others = np.delete(np.arange(len(rows)), own_class)
-        own = rows[own_class]
         with np.errstate(invalid="ignore"):
-            one_vs_one.append((won[others] / (own * rows[others])).mean(axis=0))
-            one_vs_rest.append(won[others].sum(axis=0) / (own * (total - own)))
-            precision.append(averaged / own)
+            one_vs_one.append((won[others] / pairs[others]).mean(axis=0))
+            one_vs_rest.append(won[others].sum(axis=0) / pairs[others].sum(axis=0))
+            precision.append(averaged / rows[own_class])
 
     def mean(per_class: list[Floats]) -> Floats:
         return np.where(complete, np.mean(per_class, axis=0), np.nan)
@@ -218,6 +259,28 @@ def _ranking_scores(block: Floats, rankings: dict[int, Ranking], members: Any) -
     if len(rows) == 2:
         ranked = {"auroc": ranked["auroc_ovr"]}
     return ranked | {"average_precision": mean(precision)}
+
+
+def _never_together(true: Integers, folds: NDArray[Any], class_names: Sequence[str]) -> str | None:
+    """Name two classes that no fold holds both of: an AUROC ranks rows of one fold only."""
+    at = np.unique(folds, return_inverse=True)[1]
+    held = np.zeros((len(class_names), int(at.max()) + 1))
+    held[true, at] = 1
+    apart = np.argwhere(np.triu(held @ held.T == 0))
+    if not len(apart):
+        return None
+    one, other = (repr(class_names[k]) for k in apart[0])
+    return f"no fold has rows of both {one} and {other}"
+
+
+def _folds(folds: ArrayLike | None, n: int) -> list[Integers]:
+    """Return the rows of each fold, of none all rows."""
+    if folds is None or not n:
+        return [np.arange(n)]
+    fold = np.asarray(folds)
+    if fold.shape != (n,):
+        raise ValueError(f"folds must be ({n},), not {fold.shape}")
+    return [np.flatnonzero(fold == f) for f in np.unique(fold)]
 
 
 def _threshold_scores(confusion: Floats) -> dict[str, Floats]:
@@ -242,24 +305,6 @@ def _threshold_scores(confusion: Floats) -> dict[str, Floats]:
         }
 
 
-_BLOCK_CELLS = 2**19  # float64 cells worked on at a time: 4 MB stays in cache
-_BLOCK_DRAWS = 256
-
-
-def _over_blocks(
-    compute: Callable[[Floats], dict[str, Floats]], counts: NDArray[Any], size: int
-) -> dict[str, Floats]:
-    """Apply `compute` to (n, b) pieces of (B, n) weights and put its (b, ...) results end to end."""
-    step = min(_BLOCK_DRAWS, max(1, _BLOCK_CELLS // max(1, size)))
-
-    def pieces() -> Iterator[dict[str, Floats]]:
-        for start in range(0, len(counts), step):
-            yield compute(np.ascontiguousarray(counts[start : start + step].T, dtype=np.float64))
-
-    computed = list(pieces())
-    return {name: np.concatenate([piece[name] for piece in computed]) for name in computed[0]}
-
-
 def _as_matrices(cells: Floats, n_classes: int) -> Floats:
     return np.ascontiguousarray(cells.T).reshape(-1, n_classes, n_classes)
 
@@ -269,7 +314,7 @@ def _two_codings(
 ) -> tuple[Integers, Integers, NDArray[Any]]:
     true = _codes(truth, n_classes, "truth")
     called = _codes(predicted, n_classes, "predicted", rows=len(true))
-    return true, called, _multiplicities(weights, len(true))
+    return true, called, multiplicities(weights, len(true))
 
 
 def _codes(values: ArrayLike, n_classes: int, what: str, *, rows: int | None = None) -> Integers:
@@ -281,19 +326,6 @@ def _codes(values: ArrayLike, n_classes: int, what: str, *, rows: int | None = N
     if len(codes) and not (codes.min() >= 0 and codes.max() < n_classes):
         raise ValueError(f"{what} must be in 0..{n_classes - 1}, found {codes.min()}..{codes.max()}")
     return codes.astype(np.int64)
-
-
-def _multiplicities(weights: ArrayLike | None, n: int) -> NDArray[Any]:
-    if weights is None:
-        return np.ones((1, n), dtype=np.int8)
-    counts = np.asarray(weights)
-    if counts.ndim != 2 or counts.shape[1] != n or not len(counts):
-        raise ValueError(f"weights must be (B, {n}) with B >= 1, not {counts.shape}")
-    if not np.issubdtype(counts.dtype, np.integer):
-        raise ValueError(f"weights must be integers, not {counts.dtype}")
-    if n and counts.min() < 0:
-        raise ValueError("weights must not be negative")
-    return counts
 
 
 def _present(true: Integers, n_classes: int, class_names: Sequence[str]) -> NDArray[np.bool_]:

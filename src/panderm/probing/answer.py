@@ -45,7 +45,12 @@ class Asked:
 
 
 def answer(
-    emb: Embeddings, asked: Asked, settings: ProbeSettings, *, inputs: Inputs | None = None
+    emb: Embeddings,
+    asked: Asked,
+    settings: ProbeSettings,
+    *,
+    inputs: Inputs | None = None,
+    other: Embeddings | None = None,
 ) -> Predictions:
     """Fit, choose and calibrate on the rows asked for, and only then look at the rows to predict.
 
@@ -54,6 +59,8 @@ def answer(
         asked: which of their rows play which part.
         settings: what was decided about the probe.
         inputs: what the probe sees of a row; by default the stored vectors.
+        other: embeddings of another table, where it is their rows that are to be predicted; the truth is then
+            in that table's words.
 
     Raises:
         DataError: see :func:`panderm.training.fit.fit_probe`.
@@ -68,7 +75,8 @@ def answer(
     if asked.calibration is not None:
         probe, told = _calibrated(fit, features(emb, asked.calibration, seen))
         outcome["calibration"] = told
-    rows = emb.rows.select(asked.test)
+    scored = emb if other is None else other
+    rows = scored.rows.select(asked.test)
     card = PredictionsCard(
         task=asked.task,
         method=method,
@@ -76,7 +84,8 @@ def answer(
         classes=emb.rows.classes,
         split=asked.split,
         rows=len(rows),
-        embeddings=emb.card,
+        embeddings=scored.card,
+        fitted_on=None if other is None else emb.card,
         provenance=Provenance.now(seconds=time.monotonic() - started),
     )
     return Predictions(
@@ -86,7 +95,7 @@ def answer(
         patient=rows.patient,
         group=rows.group,
         truth=rows.label,
-        probabilities=probe.probabilities(seen.of(emb, asked.test)),
+        probabilities=probe.probabilities(seen.of(scored, asked.test)),
         card=card,
         fitted=probe,
     )

@@ -6,7 +6,6 @@ With several encoders, the sentence for each of them on the same rows, and one r
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from pathlib import Path
 from panderm.data.drawn import draw_world
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, read_table
-from panderm.embeddings import Embeddings, EncoderRecord, Engine, open_embeddings
+from panderm.embeddings import Embeddings, EncoderRecord, Engine
 from panderm.embeddings.making.ranks import require_alone
 from panderm.embeddings.making.settled import require_going_on
-from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
+from panderm.errors import ArtifactError, UsageError, some
 from panderm.models.cards import Pool
+from panderm.models.embed_once import embed_once, goes_on
 from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
 from panderm.models.precision import PrecisionChoice
@@ -29,7 +29,7 @@ from panderm.published import require_free, write_published_csv
 from panderm.report import Report
 from panderm.report.image_free import ImageFreeScores
 from panderm.scores import DRAWS, Score, Scores, evaluate
-from panderm.storage import explain_write_errors, refuse_existing, sha256_of_json
+from panderm.storage import explain_write_errors, in_a_path, refuse_existing, sha256_of_json
 from panderm.tasks.image_free import require_columns
 from panderm.tasks.probe import probe, training_rows
 from panderm.training.settings import Recipe
@@ -222,7 +222,7 @@ def run(
     made = []
     for eye, name in zip(eyes, names, strict=True):
         own = folder / name
-        embeddings = _embed(
+        embeddings = embed_once(
             eye,
             rows,
             own / EMBEDDINGS,
@@ -277,15 +277,11 @@ def _folder_names(records: Sequence[EncoderRecord]) -> list[str]:
 
 
 def _plain_name(record: EncoderRecord) -> str:
-    return _in_a_path(record.name)[:80] or "encoder"
+    return in_a_path(record.name)[:80] or "encoder"
 
 
 def _full_name(record: EncoderRecord) -> str:
-    return f"{_plain_name(record)}-{_in_a_path(record.weights_sha256[:8])}"
-
-
-def _in_a_path(text: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")
+    return f"{_plain_name(record)}-{in_a_path(record.weights_sha256[:8])}"
 
 
 def _take_over(out: Path, folder: Path, eye: Eye, table: Table, *, exact: bool) -> None:
@@ -296,7 +292,7 @@ def _take_over(out: Path, folder: Path, eye: Eye, table: Table, *, exact: bool) 
     if (folder / EMBEDDINGS).exists():
         return
     for other in (out, out / _plain_name(eye.record), out / _full_name(eye.record)):
-        if other == folder or not _goes_on(other / EMBEDDINGS, eye, table, exact=exact):
+        if other == folder or not goes_on(other / EMBEDDINGS, eye, table, exact=exact):
             continue
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -306,60 +302,6 @@ def _take_over(out: Path, folder: Path, eye: Eye, table: Table, *, exact: bool) 
         with contextlib.suppress(OSError):  # it may hold a user's own files
             other.rmdir()
         return
-
-
-def _embed(
-    eye: Eye,
-    table: Table,
-    folder: Path,
-    *,
-    batch_size: int | None,
-    workers: int | None,
-    exact: bool,
-    skip_bad: bool,
-    overwrite: bool,
-    progress: bool,
-) -> Embeddings:
-    goes_on = folder.exists() and _goes_on(folder, eye, table, exact=exact)
-    if goes_on:
-        with contextlib.suppress(ArtifactError):  # not whole: what is missing is made
-            return open_embeddings(folder, encoder=eye, table=table)
-    encoder = eye.load()
-    if decisive(encoder.record) != decisive(eye.record):
-        raise WeightsError(
-            "a weights file must not change while a run uses it.",
-            f"{eye.record.weights}: it was {eye.record.weights_sha256[:12]} when it was checked, "
-            f"now it is {encoder.record.weights_sha256[:12]}",
-            "run the same command again once the file is whole",
-        )
-
-    def embedded(*, replace: bool) -> Embeddings:
-        return encoder.embed(
-            table,
-            folder,
-            batch_size=batch_size,
-            workers=workers,
-            exact=exact,
-            skip_bad=skip_bad,
-            overwrite=replace,
-            progress=progress,
-        )
-
-    if not (overwrite and goes_on):
-        return embedded(replace=overwrite and folder.exists())
-    try:
-        return embedded(replace=False)
-    except ParentsError:  # it holds the vectors of fp32, but here fewer bits are found to do
-        return embedded(replace=True)
-
-
-def _goes_on(folder: Path, eye: Eye, table: Table, *, exact: bool) -> bool:
-    """Say whether a run can go on with a folder."""
-    with contextlib.suppress(ArtifactError):
-        require_going_on(folder, eye.record, table, exact=exact)
-        open_embeddings(folder, partial=True)  # a part may be damaged
-        return True
-    return False
 
 
 def _same_predictions(folder: Path, predictions: Predictions) -> bool:

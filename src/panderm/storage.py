@@ -207,3 +207,8 @@ def sha256_of_json(value: Any) -> str:
     """Return the hex SHA-256 of a value's canonical JSON: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def in_a_path(text: str) -> str:
+    """Return a name as a file or folder can bear it; empty where nothing of it can stay."""
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from panderm.data.columns import Column, read_column, whole_numbers
+from panderm.data.encoding import ColumnEncoder
 from panderm.data.table import TableCard
 from panderm.errors import DataError, ParentsError, UsageError, plural, some
 from panderm.gate.candidates import OF_THE_IMAGE, Candidate, candidate, gather
-from panderm.gate.column_features import ColumnFeatures
 from panderm.gate.columns import ColumnLint, lint_columns
 from panderm.gate.label_names import other_names
 from panderm.predictions import Predictions
@@ -81,10 +81,10 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
     fitted, scored = _rows(predictions, frame, card)
     labels = whole_numbers(read_column(frame, card.roles["label"]))
     chosen, left_out, giving = _columns(frame, card, columns, seed)
-    every = {name: candidate(name, "column", read_column(frame, name)) for name in (*chosen, *giving)}
+    every = {name: read_column(frame, name) for name in (*chosen, *giving)}
 
     def predicted(names: Sequence[str]) -> Predictions:
-        used = [every[name] for name in names]
+        used = {name: every[name] for name in names}
         return _predicted(predictions, used, frame, card, labels, fitted, scored, seed, started)
 
     both = predicted((*chosen, *giving)) if giving else None
@@ -109,7 +109,7 @@ def _columns(
 
 def _predicted(
     predictions: Predictions,
-    used: Sequence[Candidate],
+    used: Mapping[str, Column],
     frame: pd.DataFrame,
     card: TableCard,
     labels: Column,
@@ -118,9 +118,7 @@ def _predicted(
     seed: int,
     started: float,
 ) -> Predictions:
-    learned = np.zeros(len(frame), dtype=bool)
-    learned[fitted] = True
-    X = ColumnFeatures().fit(used, learned).transform(used)
+    X = ColumnEncoder().fit(used, fitted).transform(used)
     codes, unit = cluster_codes(
         read_column(frame, card.roles["patient"]), read_column(frame, card.roles["group"]), len(frame)
     )
@@ -131,7 +129,7 @@ def _predicted(
     place = [predictions.classes.index(c) for c in model.classes_]
     probabilities[:, place] = model.predict_proba(X[scored])
     method: dict[str, Any] = {
-        "columns": [one.name for one in used],
+        "columns": list(used),
         "features": X.shape[1],
         "train split": predictions.card.method["train split"],
         "train rows": len(fitted),

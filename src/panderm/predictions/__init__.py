@@ -11,18 +11,12 @@ from pathlib import Path
 
 from panderm.predictions.card import PredictionsCard, labels_of
 from panderm.predictions.multi_label import (
-    ABSENT,
-    PRESENT,
-    UNKNOWN,
     MultiLabelPredictions,
     open_multi_label,
 )
 from panderm.predictions.one_class import Predictions, open_predictions
 
 __all__ = [
-    "ABSENT",
-    "PRESENT",
-    "UNKNOWN",
     "MultiLabelPredictions",
     "Predictions",
     "PredictionsCard",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from panderm.data.columns import Column
+from panderm.data.label_cells import PRESENT, UNKNOWN
 from panderm.errors import ArtifactError, some
 from panderm.fitted import FittedProbe
 from panderm.predictions.card import PredictionsCard
@@ -25,8 +26,6 @@ from panderm.predictions.stored import (
     write_predictions,
 )
 from panderm.provenance import read_card
-
-PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,14 +12,18 @@ from safetensors.numpy import save
 
 from panderm.errors import ArtifactError
 from panderm.fitted.linear import FittedLinear
+from panderm.fitted.neighbours import FittedNeighbours
 from panderm.fitted.probe import FittedProbe
+from panderm.fitted.prototypes import FittedPrototypes
 
-KINDS: dict[str, type[FittedProbe]] = {one.kind: one for one in (FittedLinear,)}
+KINDS: dict[str, type[FittedProbe]] = {
+    one.kind: one for one in (FittedLinear, FittedNeighbours, FittedPrototypes)
+}
 _TEMPERATURE = "temperature"
 
 
-def write_fitted(probe: FittedProbe, path: Path, *, predictions: str) -> None:
-    """Write a probe; ``predictions`` is the identity of the predictions it made."""
+def write_fitted(probe: FittedProbe, path: Path, *, predictions: str | None = None) -> None:
+    """Write a probe; ``predictions`` is the identity of those it made, None of a probe that stands alone."""
     told = {
         "kind": "probe",
         "format": 2,
@@ -37,14 +41,20 @@ def write_fitted(probe: FittedProbe, path: Path, *, predictions: str) -> None:
     path.write_bytes(save(tensors, {"panderm": header}))
 
 
-def read_fitted(path: Path, *, predictions: str, classes: tuple[str, ...], dim: int) -> FittedProbe:
+def read_fitted(
+    path: Path,
+    *,
+    predictions: str | None = None,
+    classes: tuple[str, ...] | None = None,
+    dim: int | None = None,
+) -> FittedProbe:
     """Open a probe's file and check that it is whole, and the one that made some predictions.
 
     Args:
         path: ``probe.safetensors``.
-        predictions: identity of the predictions.
-        classes: of the predictions.
-        dim: width of the embeddings, which a probe takes where its inputs are not named.
+        predictions: identity of the predictions; None: a probe of any, or of none.
+        classes: of the predictions; None: whatever its own are.
+        dim: width of the embeddings, which a probe takes where its inputs are not named; None: any.
 
     Raises:
         ArtifactError: it is not.
@@ -53,7 +63,7 @@ def read_fitted(path: Path, *, predictions: str, classes: tuple[str, ...], dim: 
         with safe_open(path, framework="numpy") as file:
             told: dict[str, Any] = json.loads((file.metadata() or {})["panderm"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        belongs = told["predictions"] == predictions
+        belongs = predictions is None or told["predictions"] == predictions
         temperature = float(tensors.pop(_TEMPERATURE)[0])
         common = {
             "classes": tuple(told["classes"]),
@@ -71,9 +81,10 @@ def read_fitted(path: Path, *, predictions: str, classes: tuple[str, ...], dim: 
         ) from None
     if probe is None:
         _refuse(f"{path} is the probe of other predictions")
-    if not probe.inputs and probe.dim != dim:
+    if dim is not None and not probe.inputs and probe.dim != dim:
         _refuse(f"{path} holds no sound probe: it takes {probe.dim} numbers, not {dim}")
-    if probe.classes != classes or probe.trained.sum() < 2 or not 0 < probe.temperature < np.inf:
+    few = 1 if probe.link == "sigmoid" else 2
+    if classes not in (None, probe.classes) or probe.trained.sum() < few or not 0 < probe.temperature < np.inf:
         _refuse(f"{path} holds no sound probe")
     return probe
 

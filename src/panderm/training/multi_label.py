@@ -44,6 +44,11 @@ class LabelledRows:
     def __len__(self) -> int:
         return len(self.truth)
 
+    def take(self, rows: npt.NDArray[Any]) -> LabelledRows:
+        """Return some rows (mask or positions)."""
+        groups = None if self.groups is None else self.groups[rows]
+        return LabelledRows(self.X[rows], self.truth[rows], self.labels, self.images[rows], groups)
+
     @property
     def present(self) -> Floats:
         """Return 1 where a label is present, else 0, (n, K)."""
@@ -153,6 +158,7 @@ def _strengths(
         rows = np.flatnonzero(train.truth[:, k] >= 0)
         groups = None if train.groups is None else train.groups[rows]
         folds, how = stratified_folds(train.truth[rows, k].astype(np.int64), groups, seed=settings.seed)
+        folds = [(fitted, out) for fitted, out in folds if train.both(k, rows[fitted])]
         for _, out in folds:
             fitted, held_out = weights[:, k].copy(), np.zeros(len(train))
             fitted[rows[out]], held_out[rows[out]] = 0.0, weights[rows[out], k]

@@ -83,8 +83,8 @@ def read_fitted(
         _refuse(f"{path} is the probe of other predictions")
     if dim is not None and not probe.inputs and probe.dim != dim:
         _refuse(f"{path} holds no sound probe: it takes {probe.dim} numbers, not {dim}")
-    few = 1 if probe.link == "sigmoid" else 2
-    if classes not in (None, probe.classes) or probe.trained.sum() < few or not 0 < probe.temperature < np.inf:
+    enough = probe.trained.sum() >= (1 if probe.link == "sigmoid" else 2)
+    if classes not in (None, probe.classes) or not enough or not 0 < probe.temperature < np.inf:
         _refuse(f"{path} holds no sound probe")
     return probe
 

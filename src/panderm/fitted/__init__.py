@@ -2,6 +2,16 @@
 
 from panderm.fitted.file import read_fitted, write_fitted
 from panderm.fitted.linear import FittedLinear
+from panderm.fitted.neighbours import FittedNeighbours
 from panderm.fitted.probe import FittedProbe, Link
+from panderm.fitted.prototypes import FittedPrototypes
 
-__all__ = ["FittedLinear", "FittedProbe", "Link", "read_fitted", "write_fitted"]
+__all__ = [
+    "FittedLinear",
+    "FittedNeighbours",
+    "FittedProbe",
+    "FittedPrototypes",
+    "Link",
+    "read_fitted",
+    "write_fitted",
+]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.data.columns import Column
+from panderm.embeddings.vectors import MappedVectors
 from panderm.errors import DataError, plural, some
 
 
@@ -49,8 +50,9 @@ class Features:
 
     def take(self, rows: npt.NDArray[Any]) -> Features:
         """Return some rows (mask or positions)."""
+        X = self.X.select(rows) if isinstance(self.X, MappedVectors) else self.X[rows]  # files stay unread
         return Features(
-            self.X[rows],
+            X,
             self.labels[rows],
             self.classes,
             self.images[rows],

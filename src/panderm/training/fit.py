@@ -10,6 +10,8 @@ import numpy as np
 from panderm.fitted import FittedLinear, FittedProbe
 from panderm.training.features import Features
 from panderm.training.linear_probe import LinearProbe
+from panderm.training.neighbours import fit_neighbours
+from panderm.training.prototypes import fit_prototypes
 from panderm.training.settings import ProbeSettings
 
 
@@ -20,14 +22,22 @@ class Fit:
     Attributes:
         probe: for all classes of the table, at temperature 1; one never trained has the probability 0.
         outcome: what was chosen, on what, and whether the solver arrived; for the predictions' card.
+        loss: mean log loss of the held-out rows at what was chosen, weighed as the fit weighs rows; None
+            where nothing was chosen.
     """
 
     probe: FittedProbe
     outcome: dict[str, Any]
+    loss: float | None = None
 
 
 def fit_probe(
-    settings: ProbeSettings, train: Features, val: Features | None, *, method: dict[str, Any]
+    settings: ProbeSettings,
+    train: Features,
+    val: Features | None,
+    *,
+    method: dict[str, Any],
+    progress: bool = False,
 ) -> Fit:
     """Fit a probe; nothing but these rows is seen.
 
@@ -37,11 +47,20 @@ def fit_probe(
         val: the rows that choose what is left to be chosen; None: cross-validation of the training rows
             does, which keeps groups whole.
         method: what was decided, in words, for the probe's file.
+        progress: show a bar where it takes longer than a second.
 
     Raises:
         DataError: one class only, features that are not finite, val classes that were never trained.
     """
+    if settings.kind == "knn":
+        return _fit(*fit_neighbours(settings, train, val, method=method, progress=progress))
+    if settings.kind == "prototypes":
+        return _fit(*fit_prototypes(settings, train, val, method=method))
     return _linear(settings, train, val, method)
+
+
+def _fit(probe: FittedProbe, outcome: dict[str, Any]) -> Fit:
+    return Fit(probe, outcome, outcome["log loss"])
 
 
 def _linear(settings: ProbeSettings, train: Features, val: Features | None, method: dict[str, Any]) -> Fit:

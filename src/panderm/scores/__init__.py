@@ -1,11 +1,13 @@
 """Predictions to scores: every number with an interval, its n, the unit resampled and the seed.
 
 ``scoring`` computes them and compares those of several predictions; ``subgroups`` scores the levels of the
-columns that ``by_columns`` reads; ``record`` says what is kept and how ``scores.json`` is laid out.
+columns that ``by_columns`` reads; ``multi_label`` scores several labels an image; ``record`` says what is
+kept and how ``scores.json`` is laid out.
 """
 
 from __future__ import annotations
 
+from panderm.scores.multi_label import LabelScores, MultiLabelScores
 from panderm.scores.record import (
     LEVEL,
     METHOD,
@@ -24,7 +26,9 @@ __all__ = [
     "LEVEL",
     "METHOD",
     "ClassScores",
+    "LabelScores",
     "LevelScores",
+    "MultiLabelScores",
     "Score",
     "Scores",
     "SubgroupColumn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -227,24 +227,7 @@ class Scores:
         Raises:
             ArtifactError: no such file, or not one that panderm wrote.
         """
-        file = Path(path)
-        try:
-            held = _ScoresFile.model_validate_json(file.read_bytes())
-        except FileNotFoundError:
-            raise ArtifactError(
-                "scores must exist.", f"found no file {file}", "make them: panderm evaluate"
-            ) from None
-        except OSError as error:
-            found = f"{file}: {error.strerror}"
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = "".join(f"{part}: " for part in problem["loc"])
-            found = f"{file}: {where}{problem['msg']}"
-        else:
-            return cls._of(held)
-        raise ArtifactError(
-            "scores must be a file that panderm wrote.", found, "make it with: panderm evaluate"
-        )
+        return cls._of(read_scores(Path(path), _ScoresFile))
 
     @classmethod
     def _of(cls, held: _ScoresFile) -> Scores:
@@ -280,3 +263,27 @@ class _ScoresFile(BaseModel):
     predictions: str
     subgroups: Subgroups | None = None
     folds: Folds | None = None
+
+
+_Layout = TypeVar("_Layout", bound=BaseModel)
+
+
+def read_scores(file: Path, layout: type[_Layout]) -> _Layout:
+    """Read a scores file of a layout.
+
+    Raises:
+        ArtifactError: no such file, or not one that panderm wrote.
+    """
+    try:
+        return layout.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(
+            "scores must exist.", f"found no file {file}", "make them: panderm evaluate"
+        ) from None
+    except OSError as error:
+        found = f"{file}: {error.strerror}"
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = "".join(f"{part}: " for part in problem["loc"])
+        found = f"{file}: {where}{problem['msg']}"
+    raise ArtifactError("scores must be a file that panderm wrote.", found, "make it with: panderm evaluate")

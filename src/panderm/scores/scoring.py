@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from panderm.errors import DataError, ParentsError, UsageError, plural, some
-from panderm.predictions import Predictions, open_predictions
+from panderm.predictions import MultiLabelPredictions, Predictions, open_either
 from panderm.scores.by_columns import ByColumns, read_by_columns
 from panderm.scores.folds import fold_codes, score_folds
+from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.record import LEVEL, ClassScores, Score, Scores, Subgroups
 from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
 from panderm.statistics.classification import (
@@ -28,8 +30,9 @@ DRAWS = 2000
 _PER_CLASS = ("sensitivity", "specificity")
 
 
+@overload
 def evaluate(
-    predictions: Predictions | Path | str,
+    predictions: Predictions,
     *,
     by: Sequence[str] | None = None,
     columns: Path | str | None = None,
@@ -38,15 +41,49 @@ def evaluate(
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = True,
-) -> Scores:
+) -> Scores: ...
+
+
+@overload
+def evaluate(
+    predictions: MultiLabelPredictions, *, draws: int = DRAWS, seed: int = 0, progress: bool = True
+) -> MultiLabelScores: ...
+
+
+@overload
+def evaluate(
+    predictions: Predictions | MultiLabelPredictions | Path | str,
+    *,
+    by: Sequence[str] | None = None,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores | MultiLabelScores: ...
+
+
+def evaluate(
+    predictions: Predictions | MultiLabelPredictions | Path | str,
+    *,
+    by: Sequence[str] | None = None,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores | MultiLabelScores:
     """Score predictions; every score comes with a 95 % bootstrap interval.
 
     Patients are resampled where they are known, else lesion groups, else images. A score that needs a
     class without rows is not computable; its reason says so. Of predictions that are out of fold, AUROC and
     average precision rank the rows of one fold only, and ``folds`` holds the scores of each fold too.
+    Those of several labels an image get :class:`panderm.MultiLabelScores`.
 
     Args:
-        predictions: Predictions or the folder that holds them.
+        predictions: Predictions or the folder that holds them; of one class an image, or of several labels.
         by: columns whose levels are scored as subgroups too, each with its gap to all other rows.
         columns: the table that has them, joined by the images' names; by default the one that was embedded.
         image_column: its column with the images' names; by default as in the table that was embedded.
@@ -58,7 +95,8 @@ def evaluate(
 
     Raises:
         DataError: nothing to score.
-        UsageError: ``columns``, ``image_column`` or ``bands`` without ``by``, or bands that do not ascend.
+        UsageError: ``columns``, ``image_column`` or ``bands`` without ``by``, bands that do not ascend, or
+            ``by`` of predictions of several labels.
         ParentsError: the table that was embedded is gone, or another file now.
         TableError: a column or an image that is not in it, or a column of too many values.
 
@@ -66,8 +104,16 @@ def evaluate(
         >>> panderm.evaluate("probe.pred").scores["auroc_ovo"]  # doctest: +SKIP
         Score(value=0.977, low=0.962, high=0.988, reason=None)
     """
-    given = predictions if isinstance(predictions, Predictions) else open_predictions(predictions)
+    given = open_either(predictions) if isinstance(predictions, Path | str) else predictions
     _require_by(by, {"columns": columns, "image-column": image_column, "bands": bands})
+    if isinstance(given, MultiLabelPredictions):
+        if by:
+            raise UsageError(
+                "--by must be of predictions of one class an image.",
+                f"these have several labels: {some(given.classes)}",
+                "leave --by out: labels are not scored by subgroups yet",
+            )
+        return evaluate_labels(given, draws=draws, seed=seed, progress=progress)
     asked = None
     if by:
         asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)

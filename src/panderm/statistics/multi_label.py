@@ -176,7 +176,8 @@ class _Column:
 def _reasons(name: str, truth: NDArray[Any], *, trained: bool) -> dict[str, str]:
     what = f"label {name!r}" if name else "label"
     if not trained:
-        return dict.fromkeys(LABEL_SCORES, f"{what} was not trained")
+        predicted = (score for score in LABEL_SCORES if score != "prevalence")
+        return dict.fromkeys(predicted, f"{what} was not trained")
     if not (truth >= 0).any():
         said = f"{what} is not known" if name else "no label is known"
         return dict.fromkeys(LABEL_SCORES, f"{said} of any image scored")

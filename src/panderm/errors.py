@@ -65,6 +65,12 @@ class DataError(PandermError, ValueError):
     """Numbers that a question cannot be asked of: one class, no rows, values that are not finite."""
 
 
+class LeakError(DataError):
+    """Rows to be scored that are among those that are fitted: a finding, not a wrong use."""
+
+    exit_code = 1
+
+
 class PandermWarning(UserWarning):
     """Something the user should know that does not stop the work."""
 

@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from panderm.cli import options as opt
 from panderm.cli.frame import in_a_cell, show_scores, verb
+from panderm.cli.probe_folds import show_folds
 from panderm.errors import UsageError, plural, some
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def evaluate(
         write_published_csv(opened, scores, published_csv, overwrite=overwrite)
     if not as_json:
         show_scores(scores)
+        show_folds(scores)
         show_subgroups(scores)
     return scores.as_dict()
 

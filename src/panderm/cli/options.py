@@ -174,6 +174,52 @@ PublishedCsv = Annotated[
     Path | None,
     Option(help="Folder for the published code's <dataset>.csv and summary.csv.", show_default=False),
 ]
+FoldColumn = Annotated[
+    str | None,
+    Option(
+        help="Column that says which fold a row is in, as panderm split --folds writes it; instead of --folds.",
+        show_default=False,
+    ),
+]
+FoldsOf = Annotated[
+    str | None,
+    Option(help="Splits whose rows are cross-validated, a,b; default: all rows.", show_default=False),
+]
+TestSplit = Annotated[
+    str | None, Option(help="Split of --test-on to predict; default: all its rows.", show_default=False)
+]
+Taxonomy = Annotated[
+    str | None,
+    Option(
+        help="Dataset whose words the labels are, for --level; default: the one that has them all.",
+        show_default=False,
+    ),
+]
+TestTaxonomy = Annotated[str | None, Option(help="Likewise of the labels of --test-on.", show_default=False)]
+LevelName = Annotated[
+    Literal["malignant", "group", "diagnosis"] | None,
+    Option(
+        help="Match both tables' labels through the diagnosis map, at this level; default: by their names.",
+        show_default=False,
+    ),
+]
+IndeterminateLabels = Annotated[
+    Literal["keep", "authors", "benign", "malignant", "empty"],
+    Option(help="At level malignant: what premalignant and uncertain labels become."),
+]
+LabelMap = Annotated[
+    Path | None,
+    Option(
+        help="CSV of two columns: a label of --test-on, and the class it is; empty: left out.",
+        show_default=False,
+    ),
+]
+KeepAbsent = Annotated[
+    bool, Option("--keep-absent", help="Keep classes of which --test-on has no row among the answers.")
+]
+AllowOverlap = Annotated[
+    bool, Option("--allow-overlap", help="Go on where both tables share images, patients or lesions.")
+]
 By = Annotated[
     list[str] | None,
     Option(

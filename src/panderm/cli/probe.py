@@ -65,6 +65,16 @@ def probe(
             help="Columns with 0 or 1, a,b,c: findings, of which none or several hold.", show_default=False
         ),
     ] = None,
+    fold_column: opt.FoldColumn = None,
+    folds_of: opt.FoldsOf = None,
+    test_split: opt.TestSplit = None,
+    level: opt.LevelName = None,
+    taxonomy: opt.Taxonomy = None,
+    test_taxonomy: opt.TestTaxonomy = None,
+    indeterminate: opt.IndeterminateLabels = "keep",
+    label_map: opt.LabelMap = None,
+    keep_absent: opt.KeepAbsent = False,
+    allow_overlap: opt.AllowOverlap = False,
     seed: opt.Seed = 0,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
@@ -93,18 +103,38 @@ def probe(
     }
     units = {"unit": unit, "unit_pool": unit_pool}
     rows = {"train": train, "val": val, "test": test, "percent_data": percent_data, "calibrate": calibrate}
-    asked = {"folds": folds, "test_on": test_on, "with": with_columns, "labels": labels}
+    dealt = {"fold_column": fold_column, "folds_of": opt.listed(folds_of)}
+    matched = {
+        "test_split": test_split,
+        "level": level,
+        "taxonomy": taxonomy,
+        "test_taxonomy": test_taxonomy,
+        "indeterminate": None if indeterminate == "keep" else indeterminate,
+        "label_map": label_map,
+        "keep_absent": keep_absent or None,
+        "allow_overlap": allow_overlap or None,
+    }
+    asked = {"folds": folds or fold_column, "test_on": test_on, "with": with_columns, "labels": labels}
     way = _one_of(asked, {**fit, **units, **rows})
+    _require_way(way, "folds", dealt)
+    _require_way(way, "test_on", matched)
     refuse_existing(out, overwrite=overwrite)
     if way == "folds":
+        from panderm.cli.probe_folds import told_of_folds
         from panderm.tasks.folds import cross_validate
 
-        return cross_validate(embeddings, folds=folds, **units, **fit)
+        return told_of_folds(
+            cross_validate(embeddings, folds=folds, **dealt, **units, **fit), out, as_json=as_json
+        )
     if way == "test_on":
+        from panderm.cli.probe_external import told_of_external
         from panderm.tasks.external import probe_external
 
         del rows["test"]
-        return probe_external(embeddings, test_on, **units, **rows, **fit)
+        matching = {name: value for name, value in matched.items() if value is not None}
+        return told_of_external(
+            probe_external(embeddings, test_on, **matching, **units, **rows, **fit), out, as_json=as_json
+        )
     if way == "with":
         from panderm.tasks.with_columns import probe_with
 
@@ -134,6 +164,14 @@ def _one_of(asked: dict[str, Any], others: dict[str, Any]) -> str | None:
             f"{one} and {other} do not go together.", hint=f"leave one of them out: {one}, {other}"
         )
     return ways[0]
+
+
+def _require_way(way: str | None, its: str, given: dict[str, Any]) -> None:
+    """Raise :class:`UsageError` where an option stands without the one that it says more of."""
+    alone = [name for name, value in given.items() if value is not None]
+    if alone and way != its:
+        one, other = (f"--{name.replace('_', '-')}" for name in (alone[0], its))
+        raise UsageError(f"{one} says more of {other}, and must come with it.", f"found no {other}")
 
 
 def _told(made: Predictions, out: Path, *, as_json: bool) -> dict[str, Any]:

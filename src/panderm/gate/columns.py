@@ -134,6 +134,7 @@ def lint_columns(
     facts: Mapping[str, Column] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
+    patterns: bool = True,
     progress: bool = False,
 ) -> ColumnLint:
     """Test which columns of a table predict its label by themselves.
@@ -161,6 +162,7 @@ def lint_columns(
         facts: of the image files, by name, (n,) strings or None: see :mod:`panderm.gate.file_facts`.
         draws: of the bootstrap.
         seed: of the folds and of the bootstrap.
+        patterns: test what names say, and the order of the rows, beside the columns that describe.
         progress: show progress on standard error.
 
     Example:
@@ -185,7 +187,8 @@ def lint_columns(
 
     asked = {name: role for role, name in (("split", split), ("label", label)) if name}
     described, names, aside = of_rows.gather(frame, asked, [x for x in (image, patient, group) if x])
-    tested = [*described, *names, *of_rows.file_candidates(facts or {}), of_rows.row_order(len(frame))]
+    tested = [*described, *(names if patterns else ()), *of_rows.file_candidates(facts or {})]
+    tested += [of_rows.row_order(len(frame))] if patterns else []
     tested = [one for one in (one.select(rows) for one in of_rows.without_twins(tested)) if not one.constant]
     shown = tuple(classes[c] for c in kept)
     renamed, perfect = other_names(tested, codes, shown, label)

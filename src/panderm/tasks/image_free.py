@@ -14,10 +14,8 @@ import pandas as pd
 from panderm.data.columns import Column, read_column, whole_numbers
 from panderm.data.encoding import ColumnEncoder
 from panderm.data.table import TableCard
-from panderm.errors import DataError, ParentsError, UsageError, plural, some
-from panderm.gate.candidates import OF_THE_IMAGE, Candidate, candidate, gather
-from panderm.gate.columns import ColumnLint, lint_columns
-from panderm.gate.label_names import other_names
+from panderm.errors import DataError, ParentsError, plural, some
+from panderm.gate.describing import describing_columns, require_no_label
 from panderm.predictions import Predictions
 from panderm.probing.table_columns import require_named, table_as_it_was
 from panderm.provenance import Provenance
@@ -25,7 +23,7 @@ from panderm.statistics.resampling import cluster_codes
 from panderm.training.linear_probe import LinearProbe
 from panderm.training.subset import take_part
 
-_LINT_DRAWS = 500
+_OPTION = "--image-free-columns"
 _ASKS = "an image-free baseline"
 
 
@@ -104,7 +102,20 @@ def require_columns(card: TableCard, columns: Sequence[str] | None = None) -> No
 def _columns(
     frame: pd.DataFrame, card: TableCard, columns: Sequence[str] | None, seed: int
 ) -> tuple[list[str], dict[str, str], list[str]]:
-    return _chosen(frame, card, seed) if columns is None else _stated(frame, card, columns)
+    """Return the columns to use, why the others are left out, and those that give the answer away."""
+    if columns is not None:
+        require_named(frame, columns, option=_OPTION, table=card.csv)
+        require_no_label(frame, card, columns, option=_OPTION)
+        others = [name for name in frame.columns if name not in columns]
+        return list(dict.fromkeys(columns)), dict.fromkeys(others, "not asked for"), []
+    found = describing_columns(frame, card, seed=seed)
+    if not found.usable:
+        raise DataError(
+            "an image-free baseline needs a column that describes the patient or the lesion.",
+            [f"{card.csv} has none:", *(f"{name}: {why}" for name, why in found.left_out.items())],
+            "leave --image-free out, or name columns with --image-free-columns",
+        )
+    return list(found.usable), found.left_out, list(found.giving_away)
 
 
 def _predicted(
@@ -173,76 +184,3 @@ def _rows(
             "embed and probe the table again",
         )
     return fitted, scored
-
-
-def _chosen(frame: pd.DataFrame, card: TableCard, seed: int) -> tuple[list[str], dict[str, str], list[str]]:
-    """Return the columns to use, why the others are left out, and those that give the answer away."""
-    roles = card.roles
-    label = roles["label"]
-    assert label is not None  # predictions have a truth
-    lint = lint_columns(
-        frame,
-        label=label,
-        image=roles["image"],
-        split=roles["split"],
-        patient=roles["patient"],
-        group=roles["group"],
-        draws=_LINT_DRAWS,
-        seed=seed,
-    )
-    asked = {name: role for role, name in (("split", roles["split"]), ("label", label)) if name}
-    named = [name for role in ("image", "patient", "group") if (name := roles[role])]
-    described, _, left_out = gather(frame, asked, named)
-    left_out = {name: why.removesuffix("; its patterns are tested") for name, why in left_out.items()}
-    if lint.reason:
-        renamed, perfect = _exact(described, frame, card)
-        lint = ColumnLint(label, lint.classes, other_names=renamed | perfect, left_out=lint.left_out)
-    chosen, giving = [], []
-    for one in described:
-        found = lint.of(one.name)
-        if one.name in lint.other_names:
-            left_out[one.name] = lint.other_names[one.name]
-        elif OF_THE_IMAGE.search(one.name):
-            left_out[one.name] = "measured on the image or its file"
-        elif found is not None and found.verdict == "gives the answer away":
-            left_out[one.name] = "gives the answer away" + _telling(found.levels)
-            giving.append(one.name)
-        else:
-            chosen.append(one.name)
-    if not chosen:
-        raise DataError(
-            "an image-free baseline needs a column that describes the patient or the lesion.",
-            [f"{card.csv} has none:", *(f"{name}: {why}" for name, why in left_out.items())],
-            "leave --image-free out, or name columns with --image-free-columns",
-        )
-    return chosen, left_out, giving
-
-
-def _telling(levels: Sequence[Any]) -> str:
-    return f": {levels[0].held:,} of {levels[0].rows:,} rows with {levels[0].level}" if levels else ""
-
-
-def _stated(
-    frame: pd.DataFrame, card: TableCard, columns: Sequence[str]
-) -> tuple[list[str], dict[str, str], list[str]]:
-    require_named(frame, columns, option="--image-free-columns", table=card.csv)
-    described = [candidate(name, "column", read_column(frame, name)) for name in dict.fromkeys(columns)]
-    renamed, _ = _exact(described, frame, card)
-    renamed |= {name: f"the {role}" for role, name in card.roles.items() if name and role != "group"}
-    wrong = [name for name in columns if name in renamed]
-    if wrong or not columns:
-        raise UsageError(
-            "--image-free-columns must name columns that describe the patient or the lesion.",
-            [f"{name}: {renamed[name]}" for name in wrong] or "found none",
-        )
-    left_out = dict.fromkeys([name for name in frame.columns if name not in columns], "not asked for")
-    return [one.name for one in described], left_out, []
-
-
-def _exact(
-    described: Sequence[Candidate], frame: pd.DataFrame, card: TableCard
-) -> tuple[dict[str, str], dict[str, str]]:
-    labels = whole_numbers(read_column(frame, card.roles["label"]))
-    place = {name: i for i, name in enumerate(card.classes)}
-    codes = np.array([place.get(x, -1) for x in labels], dtype=np.int64)
-    return other_names(described, codes, card.classes, str(card.roles["label"]))

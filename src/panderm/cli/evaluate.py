@@ -14,6 +14,7 @@ from typer import Argument, Option
 from panderm.cli import options as opt
 from panderm.cli.frame import in_a_cell, show_scores, verb
 from panderm.cli.probe_folds import show_folds
+from panderm.cli.probe_labels import show_label_scores
 from panderm.errors import UsageError, plural, some
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ def evaluate(
 
     Example: panderm evaluate probe.pred --by sex --by hair --columns flagged.csv --out scores.json
     """
-    from panderm.predictions import open_predictions
+    from panderm.predictions import Predictions, open_either, open_predictions
     from panderm.published import require_free, write_published_csv
-    from panderm.scores import evaluate
+    from panderm.scores import MultiLabelScores, evaluate
     from panderm.storage import refuse_existing
 
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
     edges = read_bands(bands)
-    opened = open_predictions(predictions)
+    opened = open_either(predictions) if published_csv is None else open_predictions(predictions)
     if published_csv is not None:
         require_free(published_csv, opened.card.embeddings.table, overwrite=overwrite)
     scores = evaluate(
@@ -62,7 +63,11 @@ def evaluate(
     )
     if out is not None:
         scores.save(out, overwrite=overwrite)
-    if published_csv is not None:
+    if isinstance(scores, MultiLabelScores):
+        if not as_json:
+            show_label_scores(scores)
+        return scores.as_dict()
+    if published_csv is not None and isinstance(opened, Predictions):
         write_published_csv(opened, scores, published_csv, overwrite=overwrite)
     if not as_json:
         show_scores(scores)

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 # What each way to ask leaves no room for, with the value that says it was not asked for.
 _SPLITS = {"train": "train", "val": "val", "percent_data": 1.0, "calibrate": "none"}
 _UNIT = {"unit": "image"}
+_PLAIN = {"sample_weight": None, "pooling": "stored", "float64": False, "device": "auto"}
 _LEFT_OUT: dict[str, dict[str, Any]] = {
     "folds": {**_SPLITS, "test": "test"},
     "test_on": {"test": "test"},
     "with": {**_UNIT, "pooling": "stored", "calibrate": "none"},
-    "labels": {**_UNIT, "calibrate": "none"},
+    "labels": {**_UNIT, "calibrate": "none", "kind": "linear", "recipe": "tuned", "k": None, **_PLAIN},
 }
 
 
@@ -63,6 +64,13 @@ def probe(
         str | None,
         Option(
             help="Columns with 0 or 1, a,b,c: findings, of which none or several hold.", show_default=False
+        ),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        Option(
+            help="What stands between labels, where --labels names one column that lists them.",
+            show_default=False,
         ),
     ] = None,
     fold_column: opt.FoldColumn = None,
@@ -116,6 +124,7 @@ def probe(
     }
     asked = {"folds": folds or fold_column, "test_on": test_on, "with": with_columns, "labels": labels}
     way = _one_of(asked, {**fit, **units, **rows})
+    _require_way(way, "labels", {"separator": separator})
     _require_way(way, "folds", dealt)
     _require_way(way, "test_on", matched)
     refuse_existing(out, overwrite=overwrite)
@@ -140,9 +149,13 @@ def probe(
 
         return probe_with(embeddings, opt.listed(with_columns), **rows, **fit)
     if way == "labels":
+        from panderm.cli.probe_labels import told_of_labels
         from panderm.tasks.multi_label import probe_labels
 
-        return probe_labels(embeddings, opt.listed(labels), **rows, **fit)
+        del rows["calibrate"]
+        fit = {name: fit[name] for name in ("C", "class_weight", "seed", "out", "overwrite")}
+        made_of = probe_labels(embeddings, opt.listed(labels) or [], separator=separator, **rows, **fit)
+        return told_of_labels(made_of, out, as_json=as_json)
     from panderm.tasks.probe import probe
 
     return _told(probe(embeddings, **units, **rows, **fit), out, as_json=as_json)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from panderm.data.table import TableCard
 from panderm.errors import ArtifactError
-from panderm.predictions import Predictions
+from panderm.predictions import Predictions, require_one_class
 from panderm.scores import Scores
 from panderm.storage import refuse_existing, write_text
 
@@ -48,6 +48,7 @@ def write_published_csv(
     Raises:
         ArtifactError: ``<dataset>.csv`` exists and ``overwrite`` is not set.
     """
+    require_one_class(predictions)
     table = predictions.card.embeddings.table
     images, summary = Path(folder) / f"{table.name}.csv", Path(folder) / SUMMARY
     require_free(folder, table, overwrite=overwrite)

@@ -14,7 +14,7 @@ from panderm.predictions.multi_label import (
     MultiLabelPredictions,
     open_multi_label,
 )
-from panderm.predictions.one_class import Predictions, open_predictions
+from panderm.predictions.one_class import Predictions, open_predictions, require_one_class
 
 __all__ = [
     "MultiLabelPredictions",
@@ -23,6 +23,7 @@ __all__ = [
     "open_either",
     "open_multi_label",
     "open_predictions",
+    "require_one_class",
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ from panderm.data.columns import Column
 from panderm.errors import ArtifactError, some
 from panderm.fitted import FittedProbe
 from panderm.predictions.card import PredictionsCard
-from panderm.predictions.multi_label import MultiLabelPredictions
 from panderm.predictions.stored import (
     ROW,
     cells,
@@ -110,12 +108,10 @@ def open_predictions(path: Path | str) -> Predictions:
     Example:
         >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
     """
-    if isinstance(path, MultiLabelPredictions):
-        _refuse_several("these predictions", path.card)
+    require_one_class(path)
     folder = Path(path)
     card = read_card(folder, PredictionsCard, "predictions")
-    if card.labels == "several":
-        _refuse_several(str(folder), card)
+    require_one_class(card, folder)
     schema = pa.schema(
         [
             *((name, pa.string()) for name in (*_COLUMNS, "fold")),
@@ -151,10 +147,17 @@ def open_predictions(path: Path | str) -> Predictions:
     )
 
 
-def _refuse_several(whose: str, card: PredictionsCard) -> NoReturn:
-    raise ArtifactError(
-        "this needs predictions of one class an image.",
-        f"{whose} {'have' if whose.startswith('these') else 'holds'} several labels an image: "
-        f"{some(card.classes)}",
-        "panderm evaluate and panderm report take them; in Python, panderm.open_multi_label",
-    )
+def require_one_class(given: object, named: Path | str | None = None) -> None:
+    """Raise :class:`ArtifactError` where predictions, or a card of some, are of several labels an image.
+
+    Args:
+        given: predictions of any form, their card, or anything else, which is let pass.
+        named: the folder, for the message.
+    """
+    card = getattr(given, "card", given)
+    if isinstance(card, PredictionsCard) and card.labels == "several":
+        raise ArtifactError(
+            "this needs predictions of one class an image.",
+            f"{named or 'these predictions'}: several labels an image, {some(card.classes)}",
+            "panderm evaluate and panderm report take them; in Python, panderm.open_multi_label",
+        )

@@ -2,9 +2,9 @@
 
 ``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``comparison`` does
 so for several encoders, into ``comparison.html``; ``subgroups`` tells the groups of columns, ``image_free``
-what the columns give without the images; ``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to
-stand in a page, ``mistakes`` finds the pictures, ``record`` reads the cards, ``titles`` and ``words`` write
-names and numbers.
+what the columns give without the images; ``multi_label`` makes the page of several labels an image;
+``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to stand in a page, ``mistakes`` finds the
+pictures, ``record`` reads the cards, ``titles`` and ``words`` write names and numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from panderm.errors import ParentsError, UsageError, plural, some
-from panderm.predictions import Predictions, open_predictions
+from panderm.predictions import Predictions, open_predictions, require_one_class
 from panderm.provenance import Provenance
 from panderm.report.comparison import Entry, render_comparison
 from panderm.report.image_free import ImageFreeScores, score_image_free
@@ -76,6 +76,7 @@ class Report:
         image_free_columns: Sequence[str] | None = None,
         progress: bool = True,
     ) -> None:
+        require_one_class(predictions)
         given = [predictions] if isinstance(predictions, _Predictions) else list(predictions)
         files: list[_Scores | None] = [scores] if isinstance(scores, _Scores) else list(scores or ())
         _require_as_many(given, files)

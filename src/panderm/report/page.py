@@ -11,14 +11,14 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from panderm.errors import plural
-from panderm.predictions import Predictions
+from panderm.predictions import MultiLabelPredictions, Predictions
 from panderm.report import figures
 from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
 from panderm.report.subgroups import subgroup_section
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, units, verdict
-from panderm.scores import LEVEL, Score, Scores
+from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 
 # Below this many independent units a bootstrap interval is a guess.
 FEW = 10
@@ -128,7 +128,9 @@ def method_in_words(predictions: Predictions) -> str:
     return f"{card.task}, {recipe} recipe" if isinstance(recipe, str) else card.task
 
 
-def banners(predictions: Predictions, scores: Scores) -> list[Banner]:
+def banners(
+    predictions: Predictions | MultiLabelPredictions, scores: Scores | MultiLabelScores
+) -> list[Banner]:
     """Return what a reader must know before the first number, the weightiest first."""
     card = predictions.card
     table, encoder = card.embeddings.table, card.embeddings.encoder

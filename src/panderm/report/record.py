@@ -9,7 +9,7 @@ from panderm.data.lock import LockRecord
 from panderm.data.table import SPLITS, Skipped, TableCard
 from panderm.embeddings import EmbeddingsCard
 from panderm.errors import plural
-from panderm.predictions import Predictions
+from panderm.predictions import MultiLabelPredictions, Predictions
 from panderm.provenance import Provenance
 from panderm.report.words import duration, moment, pairs, plain
 
@@ -64,7 +64,7 @@ class RunRecord:
     warnings: tuple[str, ...]
 
 
-def run_record(predictions: Predictions) -> RunRecord:
+def run_record(predictions: Predictions | MultiLabelPredictions) -> RunRecord:
     """Gather what the cards of predictions, embeddings and table say of the run."""
     card = predictions.card
     embeddings = card.embeddings

@@ -45,6 +45,21 @@ SCORE_WORDS = {
     "quadratic_kappa": ScoreWords(
         "Quadratic kappa", "agreement beyond chance, far misses costing more: for classes that have an order"
     ),
+    "macro_auroc": ScoreWords("AUROC, macro", "as AUROC, for each label, then averaged; guessing gives 0.5"),
+    "micro_auroc": ScoreWords("AUROC, micro", "as AUROC, over all known cells of all labels together"),
+    "macro_average_precision": ScoreWords(
+        "Average precision, macro", "of each label, averaged; guessing gives the mean share present"
+    ),
+    "micro_average_precision": ScoreWords(
+        "Average precision, micro", "over all known cells of all labels together"
+    ),
+    "micro_f1": ScoreWords("F1, micro", "F1 over all known cells of all labels together"),
+    "macro_brier": ScoreWords(
+        "Brier score, macro", "mean squared distance of probability and truth, of each label, averaged"
+    ),
+    "subset_accuracy": ScoreWords("Every label right", "share of images with every label called rightly"),
+    "hamming_loss": ScoreWords("Hamming loss", "share of all known cells that were called wrongly"),
+    "f1": ScoreWords("F1", "precision and sensitivity in one"),
     "sensitivity": ScoreWords("Sensitivity", "share of the positive images that were found"),
     "specificity": ScoreWords("Specificity", "share of the negative images that were not taken for positive"),
 }

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.errors import DataError, ParentsError, UsageError, plural, some
-from panderm.predictions import MultiLabelPredictions, Predictions, open_either
+from panderm.predictions import MultiLabelPredictions, Predictions, open_either, require_one_class
 from panderm.scores.by_columns import ByColumns, read_by_columns
 from panderm.scores.folds import fold_codes, score_folds
 from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
@@ -206,6 +206,8 @@ def require_same_rows(predictions: Sequence[Predictions], names: Sequence[str] =
         predictions: to be shown side by side.
         names: what the user calls them, for the message; by default their encoders' names.
     """
+    for given in predictions:
+        require_one_class(given)
     called = list(names) or [given.card.embeddings.encoder.name for given in predictions]
     for name, given in list(zip(called, predictions, strict=True))[1:]:
         differ = _rows_differ(predictions[0], given)

@@ -16,7 +16,7 @@ from panderm.data.encoding import ColumnEncoder
 from panderm.data.table import TableCard
 from panderm.errors import DataError, ParentsError, plural, some
 from panderm.gate.describing import describing_columns, require_no_label
-from panderm.predictions import Predictions
+from panderm.predictions import Predictions, require_one_class
 from panderm.probing.table_columns import require_named, table_as_it_was
 from panderm.provenance import Provenance
 from panderm.statistics.resampling import cluster_codes
@@ -74,6 +74,7 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
         ('age', 'sex', 'localization')
     """
     started = time.monotonic()
+    require_one_class(predictions)
     card = predictions.card.embeddings.table
     frame = table_as_it_was(card, _ASKS)
     fitted, scored = _rows(predictions, frame, card)

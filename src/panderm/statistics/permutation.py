@@ -66,7 +66,7 @@ def paired_permutation(
     if permutations < 1 or seed < 0:
         raise ValueError(f"permutations must be at least 1 and seed not negative: {permutations}, {seed}")
     names, cluster = np.unique(codes, return_inverse=True)
-    exact = len(names) <= np.log2(permutations)
+    exact = bool(len(names) <= np.log2(permutations))
     observed = _apart(statistic, np.zeros((1, len(codes)), dtype=np.int32))[0]
     if not np.isfinite(observed):
         return PermutationTest(np.nan, 0, exact)

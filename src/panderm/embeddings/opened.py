@@ -79,23 +79,21 @@ class Embeddings:
         """Width D of a vector."""
         return int(self.vectors.shape[1])
 
-    def select(self, chosen: npt.NDArray[Any]) -> Embeddings:
+    def select(self, chosen: npt.NDArray[Any], *, read: bool = True) -> Embeddings:
         """Return the chosen rows (boolean mask or positions) under the same card.
 
-        Of mapped vectors only the chosen rows are read; tokens stay unread.
+        Of mapped vectors only the chosen rows are read, or none yet where not ``read``; tokens stay unread.
         """
 
         def rows() -> Table:
             return self.rows.select(chosen)
 
-        def tokens() -> Any:
-            held: Any = self.tokens
+        def unread(held: Any) -> Any:
             return held.select(chosen) if isinstance(held, MappedVectors) else held[chosen]
 
-        vectors = self.vectors[chosen]
-        return Embeddings(
-            vectors, rows, self.card, self.path, tokens=None if self._tokens is None else tokens
-        )
+        vectors = self.vectors[chosen] if read else unread(self.vectors)
+        tokens = None if self._tokens is None else lambda: unread(self.tokens)
+        return Embeddings(vectors, rows, self.card, self.path, tokens=tokens)
 
 
 def open_embeddings(
@@ -221,6 +219,32 @@ def require_same_encoder(folder: Path, holds: EncoderRecord, wanted: EncoderReco
                 f"they differ in: {', '.join(differ)}",
             ],
             "choose another --out, or add --overwrite to replace the folder",
+        )
+
+
+def require_one_encoder(first: EmbeddingsCard, other: EmbeddingsCard, called: tuple[str, str]) -> None:
+    """Raise :class:`ParentsError` naming both where two folders were not made by one encoder in one form.
+
+    Where its file of weights lies does not matter.
+
+    Args:
+        first: one folder's card.
+        other: that of the other.
+        called: what the user calls them.
+    """
+    ours, theirs = (card.encoder.model_dump(exclude={"weights", "account"}) for card in (first, other))
+    differ = [key for key in ours if ours[key] != theirs[key]]
+    if differ:
+        raise ParentsError(
+            "a probe must be scored on embeddings by the encoder it was fitted on, in the same form.",
+            [
+                *(
+                    f"{name} was made by {_named(card.encoder)}"
+                    for name, card in zip(called, (first, other), strict=True)
+                ),
+                f"they differ in: {', '.join(differ)}",
+            ],
+            "embed one of the two again with the other's encoder, weights and options",
         )
 
 

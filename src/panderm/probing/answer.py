@@ -1,9 +1,10 @@
-"""One question answered: fit some rows, choose on others, predict a third kind; in that order."""
+"""One question answered: fit some rows, choose on others, and only then predict a third kind."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,37 +12,28 @@ import numpy.typing as npt
 
 from panderm.embeddings import Embeddings
 from panderm.errors import DataError, some
+from panderm.fitted import FittedProbe
 from panderm.predictions import Predictions, PredictionsCard
-from panderm.probing.inputs import Inputs, Positions, Vectors
+from panderm.probing.asked import Asked as Asked
+from panderm.probing.asked import Known, known
+from panderm.probing.choose import choose
+from panderm.probing.inputs import Inputs, Positions, Vectors, from_record
+from panderm.probing.sealed import Sealed
+from panderm.probing.units import Units, units_of
 from panderm.provenance import Provenance
-from panderm.statistics.resampling import cluster_codes
-from panderm.training.features import Features
-from panderm.training.fit import Fit, fit_probe
+from panderm.training.features import Features, require_finite
+from panderm.training.fit import fit_probe
 from panderm.training.settings import ProbeSettings
 from panderm.training.temperature import fit_temperature
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """Which rows of some embeddings are fitted, choose, calibrate and are scored; positions, ascending.
+class Learned:
+    """A probe, what was decided before its fit, and what the fit found."""
 
-    Attributes:
-        train: rows to fit.
-        test: rows to predict.
-        split: what the predicted rows are called on the predictions' card.
-        val: rows that choose what is left to be chosen; None: cross-validation of the training rows.
-        calibration: rows for the temperature; None for none.
-        method: what else was decided, for the card, in the order in which it is told.
-        task: the question, for the card.
-    """
-
-    train: Positions
-    test: Positions
-    split: str
-    val: Positions | None = None
-    calibration: Positions | None = None
-    method: dict[str, Any] = field(default_factory=dict)
-    task: str = "linear probe"
+    probe: FittedProbe
+    method: dict[str, Any]
+    outcome: dict[str, Any]
 
 
 def answer(
@@ -49,8 +41,9 @@ def answer(
     asked: Asked,
     settings: ProbeSettings,
     *,
-    inputs: Inputs | None = None,
+    inputs: Inputs | Mapping[str, Inputs] | None = None,
     other: Embeddings | None = None,
+    progress: bool = False,
 ) -> Predictions:
     """Fit, choose and calibrate on the rows asked for, and only then look at the rows to predict.
 
@@ -58,28 +51,31 @@ def answer(
         emb: embeddings of a table.
         asked: which of their rows play which part.
         settings: what was decided about the probe.
-        inputs: what the probe sees of a row; by default the stored vectors.
+        inputs: what the probe sees of a row, by default the stored vectors; of several, the one of least log
+            loss on held-out rows is taken.
         other: embeddings of another table, where it is their rows that are to be predicted; the truth is then
             in that table's words.
+        progress: show progress on standard error.
 
     Raises:
         DataError: see :func:`panderm.training.fit.fit_probe`.
     """
     started = time.monotonic()
-    seen = (inputs or Vectors()).fit(emb, asked.train)
-    method = {**settings.record(), **asked.method}
-    train = features(emb, asked.train, seen)
-    val = None if asked.val is None else features(emb, asked.val, seen)
-    fit = fit_probe(settings, train, val, method=method)
-    probe, outcome = replace(fit.probe, inputs=seen.record()), dict(fit.outcome)
-    if asked.calibration is not None:
-        probe, told = _calibrated(fit, features(emb, asked.calibration, seen))
-        outcome["calibration"] = told
     scored = emb if other is None else other
-    rows = scored.rows.select(asked.test)
+    sealed = Sealed(scored, asked.test)
+    within = asked if other is None else replace(asked, test=np.empty(0, dtype=np.intp))
+    learned = learn(emb, within, settings, inputs=inputs, progress=progress)
+    units = units_of(scored.rows, asked.unit)
+    opened = sealed.opened_by(learned.probe)
+    here = None if units is None else units.select(asked.test)
+    probabilities = _predicted(learned.probe, opened, here, asked, progress=progress)
+    rows = opened.rows if here is None else opened.rows.select(here.first())
+    outcome = dict(learned.outcome)
+    if here is not None:
+        outcome["units"] = here.told()
     card = PredictionsCard(
-        task=asked.task,
-        method=method,
+        task=asked.task or settings.task,
+        method=learned.method,
         outcome=outcome,
         classes=emb.rows.classes,
         split=asked.split,
@@ -95,24 +91,96 @@ def answer(
         patient=rows.patient,
         group=rows.group,
         truth=rows.label,
-        probabilities=probe.probabilities(seen.of(scored, asked.test)),
+        probabilities=probabilities,
         card=card,
-        fitted=probe,
+        fitted=learned.probe,
     )
 
 
-def features(emb: Embeddings, rows: Positions, inputs: Inputs) -> Features:
-    """Return some rows as a probe is fitted on them."""
-    table = emb.rows.select(rows)
-    codes, unit = cluster_codes(table.patient, table.group, len(table))
-    groups = None if unit == "image" else codes
-    return Features(inputs.of(emb, rows), table.label, table.classes, table.image, groups)
+def learn(
+    emb: Embeddings,
+    asked: Asked,
+    settings: ProbeSettings,
+    *,
+    inputs: Inputs | Mapping[str, Inputs] | None = None,
+    progress: bool = False,
+) -> Learned:
+    """Fit, choose and calibrate; of the rows of the embeddings only those with a part in that are there.
+
+    Args:
+        emb: embeddings of a table.
+        asked: which of their rows play which part.
+        settings: what was decided about the probe.
+        inputs: as of :func:`answer`.
+        progress: show progress on standard error.
+
+    Raises:
+        DataError: see :func:`panderm.training.fit.fit_probe`.
+        ValueError: a row to predict is among those to fit, to choose or to calibrate on.
+    """
+    return _learn(known(emb, asked), settings, inputs or Vectors(), progress=progress)
 
 
-def _calibrated(fit: Fit, held_out: Features) -> tuple[Any, dict[str, Any]]:
+def predict(
+    probe: FittedProbe, emb: Embeddings, rows: Positions | None = None, *, progress: bool = False
+) -> npt.NDArray[np.float64]:
+    """Return the probabilities (n, K) of rows of embeddings by a fitted probe, whatever its inputs.
+
+    Args:
+        probe: of predictions, ``panderm.open_predictions("x.pred").probe``.
+        emb: embeddings by the encoder it was fitted on.
+        rows: positions; by default all.
+        progress: show progress on standard error.
+
+    Raises:
+        DataError: embeddings of another width, or that are not finite.
+        UsageError: embeddings without what its inputs need.
+    """
+    chosen = np.arange(len(emb)) if rows is None else rows
+    return probe.probabilities(_inputs_of(probe, emb, chosen, progress=progress))
+
+
+def _learn(
+    seen: Known, settings: ProbeSettings, inputs: Inputs | Mapping[str, Inputs], *, progress: bool
+) -> Learned:
+    asked = seen.asked
+    method = {**settings.record(), **asked.method}
+    if isinstance(inputs, Mapping):
+        chosen = choose(seen, settings, inputs, method=method, progress=progress)
+        made, fit, told = chosen.inputs, chosen.fit, chosen.told()
+    else:
+        made, told = inputs.fit(seen.emb, asked.train), {}
+        val = None if asked.val is None else seen.features(asked.val, made)
+        fit = fit_probe(settings, seen.features(asked.train, made), val, method=method, progress=progress)
+    probe, outcome = replace(fit.probe, inputs=made.record()), {**fit.outcome, **told}
+    if asked.calibration is not None:
+        probe, outcome["calibration"] = _calibrated(probe, seen.features(asked.calibration, made))
+    return Learned(probe, method, outcome)
+
+
+def _predicted(
+    probe: FittedProbe, emb: Embeddings, units: Units | None, asked: Asked, *, progress: bool
+) -> npt.NDArray[np.float64]:
+    """Return the probabilities of rows, or one for all rows of a unit."""
+    X = _inputs_of(probe, emb, np.arange(len(emb)), progress=progress)
+    if units is None:
+        return probe.probabilities(X)
+    if asked.unit_pool == "probability":
+        return units.mean(probe.probabilities(X))
+    return probe.probabilities(units.mean(X))
+
+
+def _inputs_of(probe: FittedProbe, emb: Embeddings, rows: Positions, *, progress: bool) -> npt.NDArray[Any]:
+    """Return what a probe takes of some rows, once it is sure that these are numbers."""
+    X = from_record(probe.inputs, progress=progress).of(emb, rows)
+    if probe.takes == "vectors":
+        require_finite(X, emb.rows.image[rows])
+    return X
+
+
+def _calibrated(probe: FittedProbe, held_out: Features) -> tuple[FittedProbe, dict[str, Any]]:
     """Return the probe with the temperature of least log loss on held-out rows, and what it did to them."""
-    probe = fit.probe
-    trained = [c for c, known in zip(probe.classes, probe.trained, strict=True) if known]
+    trained = [c for c, fitted in zip(probe.classes, probe.trained, strict=True) if fitted]
     never = sorted(set(held_out.labels) - set(trained))
     if never:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Can a straight line separate them? A linear probe on embeddings."""
+"""Can they be told apart by what the encoder saw? A probe on embeddings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from panderm.embeddings import Embeddings, open_embeddings
 from panderm.errors import DataError, UsageError, plural, some
 from panderm.predictions import Predictions
 from panderm.probing.answer import Asked, answer
+from panderm.probing.pooled import Pooling, inputs_for
+from panderm.probing.sample_weights import sample_weights
+from panderm.probing.units import Unit, UnitPool, require_agreement, units_of
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
 from panderm.training.settings import ClassWeight, ProbeKind, ProbeSettings, Recipe
 from panderm.training.subset import take_part
 
 Calibrate = Literal["none", "temperature"]
-Pooling = Literal["stored", "cls", "mean", "both", "choose"]
-Unit = Literal["image", "lesion", "patient"]
-UnitPool = Literal["embedding", "probability"]
 
 
 def probe(
@@ -47,39 +47,59 @@ def probe(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Predictions:
-    """Fit a probe on one split and predict another.
+    """Fit a probe on one split and predict another, which nobody reads before the fit is done.
 
     Args:
         embeddings: Embeddings or the folder that holds them.
-        kind: see :class:`ProbeSettings`.
-        recipe: ``tuned`` or ``paper``, see :class:`LinearProbe`.
+        kind: ``linear``; ``knn``, the nearest neighbours; ``prototypes``, the nearest class mean;
+            ``attentive``, a learned query over patch tokens; ``mlp``, one hidden layer.
+        recipe: of a linear probe, ``tuned`` or ``paper``, see :class:`LinearProbe`.
         train: the split to fit.
-        val: the split that chooses the strength (``tuned``), where it has 100 rows or more and is not
+        val: the split that chooses what is left to be chosen, where it has 100 rows or more and is not
             ``test``; else grouped cross-validation of the training rows does.
         test: the split to predict.
         percent_data: part of the training rows to fit, in (0, 1]: shuffled with seed 42, the first taken,
             as the published probe does.
-        C: strength, where it is not to be chosen.
+        C: strength of a linear probe, where it is not to be chosen.
+        k: neighbours of ``knn``, where they are not to be chosen.
+        class_weight: ``balanced``: each class counts as much as any other, whatever its number of rows. The
+            probabilities are then those of a world in which classes are equally frequent.
+        sample_weight: column of the table with numbers greater than 0: how much each row counts in the fit.
+        pooling: ``stored``, the vectors as they are; ``cls``; ``mean``, of the patch tokens; ``both``, side
+            by side; ``choose``, the one of least log loss on the rows that choose.
+        unit: ``lesion`` or ``patient``: all images of one are predicted as one row, which has the name of the
+            first of them.
+        unit_pool: of such a unit the mean ``embedding`` is fitted and predicted, or each image is, and the
+            mean ``probability`` told.
+        float64: double precision throughout.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         calibrate: ``temperature`` divides the logits by one number, the one of least log loss on the val
             rows (Guo et al., ICML 2017, §4.2): probabilities become more honest, the predicted class stays.
-        seed: see :class:`LinearProbe`.
+        seed: of starts and folds.
         out: folder to write, ``X.pred``.
         overwrite: replace an ``out`` that exists.
+        progress: show progress on standard error.
 
     Raises:
-        DataError: no rows in a split, one class only, a class of the test rows that was never trained; or no
-            val rows of their own to calibrate on.
+        DataError: no rows in a split, one class only, a class of the test rows that was never trained; no
+            val rows of their own to calibrate on; or images of a unit that differ in split or label.
+        UsageError: options that do not go together, no such column, or embeddings without what is asked for.
 
     Example:
         >>> pred = panderm.probe("ham.emb", recipe="paper", test="test", out="probe.pred")  # doctest: +SKIP
     """
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
     settings = ProbeSettings(kind, recipe, C, k, class_weight, float64, device, seed)
-    choosing = val if settings.chooses and val not in (test, train) else None
+    _require_sense(settings, unit, unit_pool, percent_data)
+    inputs = inputs_for(emb, kind, pooling, progress=progress)
+    choosing = val if (settings.chooses or pooling == "choose") and val not in (test, train) else None
     require_calibration_rows(emb.rows, calibrate, train=train, val=val, test=test)
     chosen = training_rows(emb.rows, train=train, val=choosing, test=test, percent_data=percent_data)
+    require_agreement(emb.rows.select(np.isin(emb.rows.split, (train, val, test))), unit)
     labels = emb.rows.label[chosen]
     held = np.flatnonzero(emb.rows.split == val)
+    pooled = unit if unit_pool == "embedding" else "image"
+    chooses = choosing is not None and _number(emb.rows.select(held), pooled) >= ENOUGH_VALIDATION_ROWS
     method: dict[str, Any] = {
         "train split": train,
         "train rows": len(chosen),
@@ -87,21 +107,68 @@ def probe(
         "percent of training data": 100 * percent_data,
         "seed": seed,
     }
+    # Named only where it is asked for: a probe of which no more is asked keeps the identity it always had.
     if calibrate == "temperature":
-        # Named only where it is asked for: a probe that is not calibrated keeps the identity it always had.
         method["calibrate"] = f"temperature, on {val}"
+    if sample_weight is not None:
+        method["sample weight"] = sample_weight
+    if pooling != "stored":
+        method["pooling"] = pooling
+    if unit != "image":
+        method |= {
+            "unit": unit,
+            "unit pool": unit_pool,
+            f"train {unit}s": _number(emb.rows.select(chosen), unit),
+        }
     asked = Asked(
         train=chosen,
         test=np.flatnonzero(emb.rows.split == test),
         split=test,
-        val=held if choosing is not None and len(held) >= ENOUGH_VALIDATION_ROWS else None,
+        val=held if chooses else None,
         calibration=held if calibrate == "temperature" else None,
         method=method,
+        weights=None
+        if sample_weight is None
+        else sample_weights(emb.rows, sample_weight, np.r_[chosen, held] if chooses else chosen),
+        unit=unit,
+        unit_pool=unit_pool,
     )
-    predictions = answer(emb, asked, settings)
+    predictions = answer(emb, asked, settings, inputs=inputs, progress=progress)
     if out is not None:
         predictions.save(out, overwrite=overwrite)
     return predictions
+
+
+def _require_sense(settings: ProbeSettings, unit: Unit, unit_pool: UnitPool, percent_data: float) -> None:
+    """Raise :class:`UsageError` where two options do not go together."""
+    if unit_pool not in ("embedding", "probability"):
+        raise UsageError(f"unit_pool must be embedding or probability, not {unit_pool!r}.")
+    if unit == "image":
+        if unit_pool != "embedding":
+            raise UsageError(
+                "--unit-pool says how the images of one lesion or patient are pooled.",
+                "found --unit image",
+                "add --unit lesion or --unit patient",
+            )
+        return
+    if percent_data != 1:
+        raise UsageError(
+            "--percent-data and --unit do not go together.",
+            "the published subset takes images one by one, and would tear a unit",
+            "leave one of them out",
+        )
+    if settings.kind == "attentive" and unit_pool == "embedding":
+        raise UsageError(
+            "--kind attentive and --unit-pool embedding do not go together.",
+            "patch tokens of different images have no mean",
+            "--unit-pool probability",
+        )
+
+
+def _number(rows: Table, unit: Unit) -> int:
+    """Return how many units some rows are."""
+    units = units_of(rows, unit)
+    return len(rows) if units is None else len(np.unique(units.codes))
 
 
 def require_calibration_rows(table: Table, calibrate: Calibrate, *, train: str, val: str, test: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from panderm.errors import UsageError
 
 Recipe = Literal["tuned", "paper"]
 ProbeKind = Literal["linear", "knn", "prototypes", "attentive", "mlp"]
@@ -24,6 +26,9 @@ class ProbeSettings:
         float64: double precision throughout, where a kind has a choice.
         device: ``auto``, ``cpu``, ``cuda``, …
         seed: of starts and folds.
+
+    Raises:
+        UsageError: a choice that there is not, or that the kind has no use for.
     """
 
     kind: ProbeKind = "linear"
@@ -34,6 +39,28 @@ class ProbeSettings:
     float64: bool = False
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("kind", ProbeKind), ("recipe", Recipe), ("class_weight", ClassWeight)):
+            if getattr(self, name) not in get_args(choices):
+                raise UsageError(
+                    f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}."
+                )
+        of_linear = {"--recipe paper": self.recipe == "paper", "--C": self.C is not None}
+        of_knn = {"--k": self.k is not None}
+        for kind, options in (("linear", of_linear), ("knn", of_knn)):
+            for option, given in options.items():
+                if given and self.kind != kind:
+                    raise UsageError(
+                        f"{option} is of --kind {kind}.", f"found --kind {self.kind}", f"leave {option} out"
+                    )
+        if self.k is not None and self.k < 1:
+            raise UsageError(f"k must be at least 1, not {self.k}.")
+
+    @property
+    def task(self) -> str:
+        """The question, for the card."""
+        return _TASKS[self.kind]
 
     @property
     def chooses(self) -> bool:
@@ -59,6 +86,13 @@ class ProbeSettings:
         return told
 
 
+_TASKS: dict[ProbeKind, str] = {
+    "linear": "linear probe",
+    "knn": "nearest neighbours",
+    "prototypes": "nearest prototypes",
+    "attentive": "attentive probe",
+    "mlp": "probe of one hidden layer",
+}
 _PENALTIES = {
     "tuned": "‖W‖²/(2·C·n), features centred and scaled by one number",
     "paper": "‖W‖/(2·C), not squared, raw features",

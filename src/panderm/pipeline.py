@@ -24,6 +24,7 @@ from panderm.models.load import load_encoder
 from panderm.models.precision import PrecisionChoice
 from panderm.models.several import Eye, checked, decisive, paired
 from panderm.predictions import Predictions, open_predictions
+from panderm.probing.splits import training_rows
 from panderm.provenance import CARD_NAME
 from panderm.published import require_free, write_published_csv
 from panderm.report import Report
@@ -31,7 +32,7 @@ from panderm.report.image_free import ImageFreeScores
 from panderm.scores import DRAWS, Score, Scores, evaluate
 from panderm.storage import explain_write_errors, in_a_path, refuse_existing, sha256_of_json
 from panderm.tasks.image_free import require_columns
-from panderm.tasks.probe import probe, training_rows
+from panderm.tasks.probe import probe
 from panderm.training.settings import Recipe
 
 EMBEDDINGS, PREDICTIONS, SCORES, PAGE = "embeddings.emb", "probe.pred", "scores.json", "report.html"

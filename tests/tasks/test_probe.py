@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import panderm
 from panderm import LinearProbe, probe
 from panderm.errors import DataError, UsageError
-from panderm.tasks.probe import training_rows
+from panderm.probing.splits import training_rows
 
 
 def expected_failures(estimator: LinearProbe) -> dict[str, str]:

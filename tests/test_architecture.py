@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import panderm
+from panderm.benches.benchmark import benchmark
 from panderm.cli import app
 from panderm.data.artefacts.table import flag_artefacts
 from panderm.data.layouts.imported import import_images
@@ -35,6 +36,7 @@ from panderm.models.load import load_encoder
 from panderm.models.pulling import pull
 from panderm.pipeline import demo, run
 from panderm.report import Report
+from panderm.report.curve import curve
 from panderm.report.embedding_map import EmbeddingMap, map_embeddings
 from panderm.scores import evaluate
 from panderm.tasks.probe import probe
@@ -65,6 +67,7 @@ FLOORS = [
         "published",
         "report",
         "pipeline",
+        "benches",
         "cli",
     ),
 ]
@@ -302,6 +305,10 @@ OPTIONS = {
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
+    "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
+    "test use-val score draws seed workers overwrite json quiet",
+    "benchmark": "tables encoders out published data list kind recipe score reference draws permutations "
+    "seed device batch-size workers overwrite json quiet",
     "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed "
     "overwrite json quiet",
     "split": "table images out test val folds seed image-column label patient group balance split-column "
@@ -374,6 +381,8 @@ SAME = {
     "evaluate": ({"progress"}, evaluate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "demo": ({"progress"}, demo),
+    "curve": ({"progress"}, curve),
+    "benchmark": ({"progress"}, benchmark),
     "check": ({"progress"}, check),
     "split": ({"progress"}, split),
     "artefacts": ({"progress"}, flag_artefacts),
@@ -406,6 +415,7 @@ WRITES = {
         *("folds", "test-on", "with", "labels", "fold-column", "folds-of", "test-split", "level", "taxonomy"),
         *("separator", "test-taxonomy", "indeterminate", "label-map", "keep-absent", "allow-overlap"),
     },
+    "benchmark": {"list"},
     "check": {"out"},
     "split": {"verify"},
     "models check": {"keys"},

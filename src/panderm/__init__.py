@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from panderm.benches.benchmark import benchmark as benchmark
     from panderm.data.artefacts.find import find_artefacts as find_artefacts
     from panderm.data.artefacts.table import flag_artefacts as flag_artefacts
     from panderm.data.diagnoses import map_labels as map_labels
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from panderm.predictions import open_predictions as open_predictions
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
+    from panderm.report.curve import curve as curve
     from panderm.report.embedding_map import EmbeddingMap as EmbeddingMap
     from panderm.report.embedding_map import map_embeddings as map_embeddings
     from panderm.scores import Scores as Scores
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
+    "benchmark": "panderm.benches.benchmark",
     "find_artefacts": "panderm.data.artefacts.find",
     "flag_artefacts": "panderm.data.artefacts.table",
     "draw_world": "panderm.data.drawn",
@@ -84,6 +87,7 @@ _HOMES = {
     "check": "panderm.gate.check",
     "check_weights": "panderm.models.check",
     "convert": "panderm.models.convert",
+    "curve": "panderm.report.curve",
     "Encoder": "panderm.models.encoder",
     "load_encoder": "panderm.models.load",
     "pull": "panderm.models.pulling",

@@ -1,7 +1,10 @@
 """The command line: one short function per verb; no logic."""
 
 from panderm.cli.artefacts import artefacts as _artefacts
+from panderm.cli.benchmark import benchmark as _benchmark
 from panderm.cli.check import check as _check
+from panderm.cli.curve import SeveralNumbers as _SeveralNumbers
+from panderm.cli.curve import curve as _curve
 from panderm.cli.data import data as _data
 from panderm.cli.data_import import import_ as _import
 from panderm.cli.data_map import map_ as _map
@@ -13,6 +16,8 @@ from panderm.cli.models import models as _models
 from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
 
+app.command(name="curve", cls=_SeveralNumbers)(_curve)
+app.command(name="benchmark")(_benchmark)
 app.command(name="check")(_check)
 app.command(name="split")(_split)
 app.command(name="artefacts")(_artefacts)

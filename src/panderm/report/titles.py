@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from panderm.embeddings import EmbeddingsCard
 from panderm.predictions import PredictionsCard
 from panderm.report.words import plain
 
 
 def titles(cards: Sequence[PredictionsCard]) -> list[str]:
-    """Return one name for each card, no two alike.
+    """Return one name for each card of predictions, no two alike; see :func:`titles_of`."""
+    return titles_of([(card.embeddings, card.method, card.identity) for card in cards])
+
+
+def titles_of(made: Sequence[tuple[EmbeddingsCard, Mapping[str, Any], str]]) -> list[str]:
+    """Return one name for each of some embeddings and what was made of them: method and identity.
 
     A name of its own stands alone. Namesakes say in what they differ: weights, pooling, input size, precision
     or a setting of the method; where they differ in none of these, the beginning of their identity.
     """
-    names = [card.embeddings.encoder.name for card in cards]
+    names = [card.encoder.name for card, _, _ in made]
+    facts = [_facts(card, method) for card, method, _ in made]
     found = []
-    for card, name in zip(cards, names, strict=True):
-        namesakes = [_facts(c) for c, other in zip(cards, names, strict=True) if other == name]
-        own = _facts(card)
-        differ = [key for key in own if any(facts.get(key) != own[key] for facts in namesakes)]
+    for own, name in zip(facts, names, strict=True):
+        namesakes = [other for other, its in zip(facts, names, strict=True) if its == name]
+        differ = [key for key in own if any(other.get(key) != own[key] for other in namesakes)]
         found.append(f"{name} ({', '.join(own[key] for key in differ)})" if differ else name)
     often = Counter(found)
     return [
-        f"{title} ({card.identity[:8]})" if often[title] > 1 else title
-        for title, card in zip(found, cards, strict=True)
+        f"{title} ({identity[:8]})" if often[title] > 1 else title
+        for title, (_, _, identity) in zip(found, made, strict=True)
     ]
 
 
-def _facts(card: PredictionsCard) -> dict[str, str]:
-    encoder = card.embeddings.encoder
+def _facts(card: EmbeddingsCard, method: Mapping[str, Any]) -> dict[str, str]:
+    encoder = card.encoder
     facts = {
         "weights": f"weights {encoder.weights_sha256[:8]}",
         "pool": f"pool {encoder.pool}",
@@ -38,5 +45,5 @@ def _facts(card: PredictionsCard) -> dict[str, str]:
         "precision": encoder.precision,
     }
     # What follows from the others would only make the name longer.
-    told = {k: v for k, v in card.method.items() if isinstance(v, str | int | float) and k != "penalty"}
+    told = {k: v for k, v in method.items() if isinstance(v, str | int | float) and k != "penalty"}
     return facts | {key: f"{key.replace('_', ' ')} {plain(value)}" for key, value in told.items()}

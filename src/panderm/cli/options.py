@@ -177,7 +177,7 @@ PublishedCsv = Annotated[
 FoldColumn = Annotated[
     str | None,
     Option(
-        help="Column that says which fold a row is in, as panderm split --folds writes it; instead of --folds.",
+        help="Column with the fold of each row, as panderm split --folds writes it; instead of --folds.",
         show_default=False,
     ),
 ]

@@ -10,6 +10,7 @@ from panderm.embeddings.card import Source as Source
 from panderm.embeddings.card import TokensRecord as TokensRecord
 from panderm.embeddings.opened import Embeddings as Embeddings
 from panderm.embeddings.opened import open_embeddings as open_embeddings
+from panderm.embeddings.opened import require_one_encoder as require_one_encoder
 from panderm.embeddings.opened import require_same_encoder as require_same_encoder
 from panderm.embeddings.opened import require_same_table as require_same_table
 from panderm.embeddings.parts import unreadable as unreadable

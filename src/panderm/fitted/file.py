@@ -11,13 +11,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from panderm.errors import ArtifactError
+from panderm.fitted.attentive import FittedAttentive
 from panderm.fitted.linear import FittedLinear
+from panderm.fitted.mlp import FittedMLP
 from panderm.fitted.neighbours import FittedNeighbours
 from panderm.fitted.probe import FittedProbe
 from panderm.fitted.prototypes import FittedPrototypes
 
 KINDS: dict[str, type[FittedProbe]] = {
-    one.kind: one for one in (FittedLinear, FittedNeighbours, FittedPrototypes)
+    one.kind: one for one in (FittedLinear, FittedNeighbours, FittedPrototypes, FittedAttentive, FittedMLP)
 }
 _TEMPERATURE = "temperature"
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from panderm.fitted import FittedLinear, FittedProbe
+from panderm.training.attentive import fit_attentive
 from panderm.training.features import Features
 from panderm.training.linear_probe import LinearProbe
+from panderm.training.mlp import fit_mlp
 from panderm.training.neighbours import fit_neighbours
 from panderm.training.prototypes import fit_prototypes
 from panderm.training.settings import ProbeSettings
@@ -56,6 +58,10 @@ def fit_probe(
         return _fit(*fit_neighbours(settings, train, val, method=method, progress=progress))
     if settings.kind == "prototypes":
         return _fit(*fit_prototypes(settings, train, val, method=method))
+    if settings.kind == "mlp":
+        return _fit(*fit_mlp(settings, train, val, method=method, progress=progress))
+    if settings.kind == "attentive":
+        return _fit(*fit_attentive(settings, train, val, method=method, progress=progress))
     return _linear(settings, train, val, method)
 
 
@@ -64,7 +70,14 @@ def _fit(probe: FittedProbe, outcome: dict[str, Any]) -> Fit:
 
 
 def _linear(settings: ProbeSettings, train: Features, val: Features | None, method: dict[str, Any]) -> Fit:
-    model = LinearProbe(settings.recipe, C=settings.C, seed=settings.seed).fit_features(train, val)
+    model = LinearProbe(
+        settings.recipe,
+        C=settings.C,
+        class_weight=None if settings.class_weight == "none" else "balanced",
+        float64=settings.float64,
+        device=settings.device,
+        seed=settings.seed,
+    ).fit_features(train, val)
     # A class never trained has a bias of minus infinity.
     weight = np.zeros((len(train.classes), model.n_features_in_))
     bias = np.full(len(train.classes), -np.inf)
@@ -76,6 +89,9 @@ def _linear(settings: ProbeSettings, train: Features, val: Features | None, meth
         "converged": model.fit_.converged,
         "iterations": model.fit_.iterations,
         "largest gradient": model.fit_.gradient,
+        "gradient norm": model.fit_.gradient_norm,
+        "precision": model.fit_.precision,
         "objective": model.fit_.objective,
     }
-    return Fit(FittedLinear(classes=train.classes, method=method, weight=weight, bias=bias), outcome)
+    probe = FittedLinear(classes=train.classes, method=method, weight=weight, bias=bias)
+    return Fit(probe, outcome, model.loss_)

@@ -17,6 +17,7 @@ from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
 from panderm.report.subgroups import subgroup_section
+from panderm.report.validation import external_notes, fold_section, scored_where
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, units, verdict
 from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 
@@ -109,6 +110,8 @@ def render(
         score_rows=[score_row(name, score) for name, score in scores.scores.items()],
         class_rows=class_rows(scores),
         subgroups=subgroup_section(scores),
+        folds=fold_section(scores),
+        where=scored_where(predictions),
         columns_alone=alone,
         drawings=drawings(predictions, scores),
         wrong=count_mistakes(predictions),
@@ -138,6 +141,7 @@ def banners(
     if encoder.random:
         text = "Weights are drawn at random: these numbers say nothing about a trained encoder."
         found.append(Banner("stop", "Random encoder", text))
+    found += [Banner("care", title, sentence(text)) for title, text in external_notes(predictions)]
     if scores.split == "train":
         text = "The images scored here are those the method learned from. Other images will fare worse."
         found.append(Banner("stop", "Scored on the training split", text))

@@ -68,9 +68,13 @@ def run_record(predictions: Predictions | MultiLabelPredictions) -> RunRecord:
     """Gather what the cards of predictions, embeddings and table say of the run."""
     card = predictions.card
     embeddings = card.embeddings
-    table = embeddings.table
+    table, fitted = embeddings.table, card.fitted_on
     return RunRecord(
-        runs=[_embed_run(embeddings), _run(f"Predictions ({card.task})", card.provenance)],
+        runs=[
+            *_fitted_run(card.fitted_on),
+            _embed_run(embeddings),
+            _run(f"Predictions ({card.task})", card.provenance),
+        ],
         versions=_versions(embeddings.provenance, card.provenance),
         hashes=[
             ("table, its rows and images", table.sha256),
@@ -78,6 +82,8 @@ def run_record(predictions: Predictions | MultiLabelPredictions) -> RunRecord:
             *([("split lock", table.lock.sha256)] if table.lock else []),
             ("weights", embeddings.encoder.weights_sha256),
             ("embeddings, identity", embeddings.identity),
+            *([("embeddings that were fitted, identity", fitted.identity)] if fitted else []),
+            *([("table that was fitted, the CSV file", fitted.table.csv_sha256)] if fitted else []),
             ("predictions, identity", card.identity),
         ],
         method=[("task", card.task), *pairs(card.method)],
@@ -126,6 +132,14 @@ def _embed_run(card: EmbeddingsCard) -> Run:
     if card.images_per_second is not None:
         run.facts.insert(-2, ("speed", f"{card.images_per_second:,.1f} images per second"))
     return run
+
+
+def _fitted_run(fitted: EmbeddingsCard | None) -> list[Run]:
+    """Return the run that made the embeddings of another table, where the probe was fitted on one."""
+    if fitted is None:
+        return []
+    run = _embed_run(fitted)
+    return [Run(f"Embeddings that were fitted: {fitted.table.name}", run.command, run.facts)]
 
 
 def _versions(embeddings: Provenance, predictions: Provenance) -> Grid:

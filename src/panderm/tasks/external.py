@@ -6,7 +6,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,12 @@ from panderm.predictions import Predictions
 from panderm.probing.answer import Asked, answer
 from panderm.probing.pooled import Pooling, inputs_for
 from panderm.probing.sample_weights import sample_weights
+from panderm.probing.splits import Calibrate
 from panderm.probing.units import Unit, UnitPool, require_agreement
 from panderm.provenance import Provenance
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
 from panderm.training.settings import ClassWeight, ProbeKind, ProbeSettings, Recipe
 from panderm.training.subset import take_part
-
-Calibrate = Literal["none", "temperature"]
 
 
 def probe_external(

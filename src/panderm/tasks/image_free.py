@@ -164,11 +164,14 @@ def _rows(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return the positions of the rows that were fitted, and of those that were predicted, in their order."""
     method = predictions.card.method
-    if "train split" not in method:
+    if "train split" not in method or predictions.card.fitted_on is not None:
+        elsewhere = "they were fitted on the rows of another table"
         raise DataError(
-            "an image-free baseline is fitted on the training rows of the predictions.",
-            f"the card of these names no training split (task: {predictions.card.task})",
-            "make the predictions with: panderm probe",
+            "an image-free baseline is fitted on the training rows of the predictions, of the same table.",
+            f"the card of these names no training split (task: {predictions.card.task})"
+            if predictions.card.fitted_on is None
+            else elsewhere,
+            "make the predictions with panderm probe, without --folds and --test-on",
         )
     split = read_column(frame, card.roles["split"])
     rows = np.flatnonzero(split == method["train split"])

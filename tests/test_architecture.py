@@ -299,8 +299,9 @@ OPTIONS = {
     "embed": f"table {EYE} {ROLES} out engine batch-size workers actors ray-address exact tokens overwrite "
     "json quiet",
     "probe": "embeddings out kind recipe train val test percent-data C k class-weight sample-weight pooling "
-    "unit unit-pool float64 device calibrate folds test-on with labels separator fold-column folds-of "
-    "test-split level taxonomy test-taxonomy indeterminate label-map keep-absent allow-overlap seed overwrite json quiet",
+    "unit unit-pool float64 device calibrate folds test-on with allow-leaky-columns labels separator "
+    "fold-column folds-of test-split level taxonomy test-taxonomy indeterminate label-map keep-absent "
+    "allow-overlap seed overwrite json quiet",
     "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
@@ -412,8 +413,9 @@ WRITES = {
     "map": {"out", "png", "csv", "no-thumbnails"},
     "export": {"with"},
     "probe": {
-        *("folds", "test-on", "with", "labels", "fold-column", "folds-of", "test-split", "level", "taxonomy"),
-        *("separator", "test-taxonomy", "indeterminate", "label-map", "keep-absent", "allow-overlap"),
+        *("folds", "test-on", "with", "allow-leaky-columns", "labels", "fold-column", "folds-of"),
+        *("test-split", "level", "taxonomy", "separator"),
+        *("test-taxonomy", "indeterminate", "label-map", "keep-absent", "allow-overlap"),
     },
     "benchmark": {"list"},
     "check": {"out"},

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
     from panderm.tasks.probe import probe as probe
+    from panderm.tasks.with_columns import probe_with as probe_with
     from panderm.training.linear_probe import LinearProbe as LinearProbe
+    from panderm.training.probe import Probe as Probe
 
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
@@ -102,7 +104,9 @@ _HOMES = {
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",
     "LinearProbe": "panderm.training.linear_probe",
+    "Probe": "panderm.training.probe",
     "probe": "panderm.tasks.probe",
+    "probe_with": "panderm.tasks.with_columns",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -22,7 +22,7 @@ _PLAIN = {"sample_weight": None, "pooling": "stored", "float64": False, "device"
 _LEFT_OUT: dict[str, dict[str, Any]] = {
     "folds": {**_SPLITS, "test": "test"},
     "test_on": {"test": "test"},
-    "with": {**_UNIT, "pooling": "stored", "calibrate": "none"},
+    "with": {**_UNIT},
     "labels": {**_UNIT, "calibrate": "none", "kind": "linear", "recipe": "tuned", "k": None, **_PLAIN},
 }
 
@@ -57,9 +57,12 @@ def probe(
         Path | None, Option(help="Embeddings of another table to predict, Y.emb.", show_default=False)
     ] = None,
     with_columns: Annotated[
-        str | None,
+        list[str] | None,
         Option("--with", help="Columns of the table to add to the images, a,b,c.", show_default=False),
     ] = None,
+    allow_leaky_columns: Annotated[
+        bool, Option("--allow-leaky-columns", help="Columns of --with may give the answer away.")
+    ] = False,
     labels: Annotated[
         str | None,
         Option(
@@ -125,6 +128,7 @@ def probe(
     asked = {"folds": folds or fold_column, "test_on": test_on, "with": with_columns, "labels": labels}
     way = _one_of(asked, {**fit, **units, **rows})
     _require_way(way, "labels", {"separator": separator})
+    _require_way(way, "with", {"allow_leaky_columns": allow_leaky_columns or None})
     _require_way(way, "folds", dealt)
     _require_way(way, "test_on", matched)
     refuse_existing(out, overwrite=overwrite)
@@ -145,9 +149,14 @@ def probe(
             probe_external(embeddings, test_on, **matching, **units, **rows, **fit), out, as_json=as_json
         )
     if way == "with":
+        from panderm.cli.probe_with import told_of_columns
         from panderm.tasks.with_columns import probe_with
 
-        return probe_with(embeddings, opt.listed(with_columns), **rows, **fit)
+        names = opt.listed(",".join(with_columns or [])) or []
+        leaky = {"allow_leaky_columns": allow_leaky_columns}
+        return told_of_columns(
+            probe_with(embeddings, names, **leaky, **rows, **fit), out, seed=seed, as_json=as_json
+        )
     if way == "labels":
         from panderm.cli.probe_labels import told_of_labels
         from panderm.tasks.multi_label import probe_labels
@@ -207,7 +216,12 @@ def _told(made: Predictions, out: Path, *, as_json: bool) -> dict[str, Any]:
 
 def _outcome(found: dict[str, Any]) -> list[str]:
     """Return what the fit found, a line each."""
-    lines = []
+    lines = [found["summary"]] if "summary" in found else []
+    if losses := found.get("log loss of inputs"):
+        told = ", ".join(f"{name} {'–' if x is None else format(x, '.4f')}" for name, x in losses.items())
+        lines.append(f"{found['inputs']} chosen by {found['inputs chosen on']}: {told}")
+    if units := found.get("units"):
+        lines.append(", ".join(f"{what}: {n:,}" for what, n in units.items()))
     if "C" in found:
         state = "converged" if found["converged"] else "did NOT converge"
         lines.append(

@@ -22,7 +22,7 @@ def titles_of(made: Sequence[tuple[EmbeddingsCard, Mapping[str, Any], str]]) -> 
     A name of its own stands alone. Namesakes say in what they differ: weights, pooling, input size, precision
     or a setting of the method; where they differ in none of these, the beginning of their identity.
     """
-    names = [card.encoder.name for card, _, _ in made]
+    names = _names(made)
     facts = [_facts(card, method) for card, method, _ in made]
     found = []
     for own, name in zip(facts, names, strict=True):
@@ -34,6 +34,22 @@ def titles_of(made: Sequence[tuple[EmbeddingsCard, Mapping[str, Any], str]]) -> 
         f"{title} ({identity[:8]})" if often[title] > 1 else title
         for title, (_, _, identity) in zip(found, made, strict=True)
     ]
+
+
+def _names(made: Sequence[tuple[EmbeddingsCard, Mapping[str, Any], str]]) -> list[str]:
+    """Return the encoders' names; where columns of the table take part, what each was shown."""
+    one_encoder = len({card.identity for card, _, _ in made}) == 1
+    with_columns = any("sees" in method for _, method, _ in made)
+    names = []
+    for card, method, _ in made:
+        sees = method.get("sees")
+        if sees == "columns alone" or (sees and one_encoder):
+            names.append(str(sees))
+        elif sees:
+            names.append(f"{card.encoder.name} and columns")
+        else:
+            names.append("images alone" if with_columns and one_encoder else card.encoder.name)
+    return names
 
 
 def _facts(card: EmbeddingsCard, method: Mapping[str, Any]) -> dict[str, str]:

@@ -45,15 +45,20 @@ if TYPE_CHECKING:
     from panderm.models.pulling import pull as pull
     from panderm.pipeline import demo as demo
     from panderm.pipeline import run as run
+    from panderm.predictions import MultiLabelPredictions as MultiLabelPredictions
     from panderm.predictions import Predictions as Predictions
+    from panderm.predictions import open_multi_label as open_multi_label
     from panderm.predictions import open_predictions as open_predictions
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
     from panderm.report.curve import curve as curve
     from panderm.report.embedding_map import EmbeddingMap as EmbeddingMap
     from panderm.report.embedding_map import map_embeddings as map_embeddings
+    from panderm.report.multi_label import MultiLabelReport as MultiLabelReport
+    from panderm.scores import MultiLabelScores as MultiLabelScores
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
+    from panderm.tasks.multi_label import probe_labels as probe_labels
     from panderm.tasks.probe import probe as probe
     from panderm.tasks.with_columns import probe_with as probe_with
     from panderm.training.linear_probe import LinearProbe as LinearProbe
@@ -95,17 +100,22 @@ _HOMES = {
     "pull": "panderm.models.pulling",
     "demo": "panderm.pipeline",
     "run": "panderm.pipeline",
+    "MultiLabelPredictions": "panderm.predictions",
     "Predictions": "panderm.predictions",
+    "open_multi_label": "panderm.predictions",
     "open_predictions": "panderm.predictions",
     "Report": "panderm.report",
     "CheckPage": "panderm.report.check_page",
     "EmbeddingMap": "panderm.report.embedding_map",
     "map_embeddings": "panderm.report.embedding_map",
+    "MultiLabelReport": "panderm.report.multi_label",
+    "MultiLabelScores": "panderm.scores",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",
     "LinearProbe": "panderm.training.linear_probe",
     "Probe": "panderm.training.probe",
     "probe": "panderm.tasks.probe",
+    "probe_labels": "panderm.tasks.multi_label",
     "probe_with": "panderm.tasks.with_columns",
 }
 

@@ -205,10 +205,20 @@ def report(
 
     Example: panderm report probe.pred --out report.html
     """
+    from panderm.predictions.card import labels_of
     from panderm.report import Report
     from panderm.storage import refuse_existing
 
     refuse_existing(out, overwrite=overwrite)
+    plain = not (by or columns or image_column or bands or image_free or image_free_columns)
+    if len(predictions) == 1 and len(scores or ()) < 2 and plain and labels_of(predictions[0]) == "several":
+        from panderm.report.multi_label import MultiLabelReport
+
+        of_labels = MultiLabelReport(predictions[0], scores[0] if scores else None, progress=not quiet)
+        page = of_labels.save(out, overwrite=overwrite)
+        if not as_json:
+            typer.echo(f"report: {page.resolve()}")
+        return {"report": str(page)}
     made = Report(
         predictions,
         scores,

@@ -45,17 +45,17 @@ SCORE_WORDS = {
     "quadratic_kappa": ScoreWords(
         "Quadratic kappa", "agreement beyond chance, far misses costing more: for classes that have an order"
     ),
-    "macro_auroc": ScoreWords("AUROC, macro", "as AUROC, for each label, then averaged; guessing gives 0.5"),
-    "micro_auroc": ScoreWords("AUROC, micro", "as AUROC, over all known cells of all labels together"),
+    "macro_auroc": ScoreWords("Macro AUROC", "as AUROC, for each label, then averaged; guessing gives 0.5"),
+    "micro_auroc": ScoreWords("Micro AUROC", "as AUROC, over all known cells of all labels together"),
     "macro_average_precision": ScoreWords(
-        "Average precision, macro", "of each label, averaged; guessing gives the mean share present"
+        "Macro average precision", "of each label, averaged; guessing gives the mean share present"
     ),
     "micro_average_precision": ScoreWords(
-        "Average precision, micro", "over all known cells of all labels together"
+        "Micro average precision", "over all known cells of all labels together"
     ),
-    "micro_f1": ScoreWords("F1, micro", "F1 over all known cells of all labels together"),
+    "micro_f1": ScoreWords("Micro F1", "F1 over all known cells of all labels together"),
     "macro_brier": ScoreWords(
-        "Brier score, macro", "mean squared distance of probability and truth, of each label, averaged"
+        "Macro Brier score", "mean squared distance of probability and truth, of each label, averaged"
     ),
     "subset_accuracy": ScoreWords("Every label right", "share of images with every label called rightly"),
     "hamming_loss": ScoreWords("Hamming loss", "share of all known cells that were called wrongly"),

@@ -181,6 +181,8 @@ def evaluate_labels(
         if reason is not None:
             return Score(None, None, None, reason)
         interval = percentile_interval(drawn, LEVEL)
+        if interval[0] == interval[1]:
+            return Score(value, None, None, "no interval: it is the same in every draw")
         return Score.of(value, interval, draws=draws, reason=None, clusters=clusters)
 
     per_label = {}

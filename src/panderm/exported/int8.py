@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -27,7 +28,8 @@ _Constant: TypeAlias = Callable[[str, Any, type], str]  # label, value, type →
 def to_int8(model: onnx.ModelProto, *, name: str, keep: Collection[str] = ()) -> int:
     """Turn a graph's products with constant weights (MatMul) into 8-bit ones, in place; return how many.
 
-    Weights: int8, symmetric, one scale an output (column). Activations: uint8, one scale a row, with the zero
+    Weights: int8, symmetric, one scale an output (column), small enough that no processor saturates.
+    Activations: uint8, one scale a row, with the zero
     fixed. Convolutions (the patch embedding), attention's own products and all else stay float32.
 
     Args:
@@ -69,7 +71,7 @@ def to_int8(model: onnx.ModelProto, *, name: str, keep: Collection[str] = ()) ->
             nodes += _quantise_rows(activation, f"{activation}.int8", int(weight.dims[0]), zero, constant)
         rows, columns = quantised[activation], f"{weight.name}.int8"
         W = numpy_helper.to_array(weight).astype(np.float64)
-        scale = np.maximum(np.abs(W).max(axis=0), _LEAST_SCALE) / 127
+        scale = _scales(W)
         constant(columns, np.round(W / scale), np.int8)
         constant(f"{columns}.scale", scale, np.float32)
         width = constant(f"int8.width.{W.shape[1]}", [W.shape[1]], np.int64)
@@ -97,6 +99,19 @@ def to_int8(model: onnx.ModelProto, *, name: str, keep: Collection[str] = ()) ->
     graph.node.extend(nodes)
     graph.initializer.extend([*kept, *constants.values()])
     return done
+
+
+def _scales(W: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the scale of each column of weights (D, K), so that no processor's products overflow.
+
+    Processors without VNNI (AVX2, AVX-512) add the products of neighbouring inputs in 16 bits, which hold
+    255 times the two weights only while these sum to 128 or less; beyond it they saturate in silence.
+    """
+    pairs = np.zeros((len(W) + len(W) % 2, W.shape[1]))
+    pairs[: len(W)] = W
+    both = [np.maximum(sign * pairs, 0).reshape(-1, 2, W.shape[1]).sum(axis=1) for sign in (1, -1)]
+    # One of two may be rounded up, the other too: a sum of 127 before rounding is at most 128 after it.
+    return np.maximum(np.maximum(*both).max(axis=0), _LEAST_SCALE) / 127
 
 
 def _quantise_rows(x: str, to: str, width: int, zero: int, constant: _Constant) -> list[onnx.NodeProto]:

@@ -16,6 +16,7 @@ from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_
 from panderm.report.page import FEW, Banner, Drawing, method_in_words, score_row, sentence, template
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
 from panderm.report.svg import SERIES
+from panderm.report.with_columns import leaks_in_words, sees_in_words, without_image
 from panderm.report.words import moment, plain, score_words, short, units
 from panderm.scores import LEVEL, Score, Scores
 
@@ -118,7 +119,9 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
     keys = []
     for i, entry in enumerate(entries):
         encoder = entry.predictions.card.embeddings.encoder
-        facts = (
+        method = entry.predictions.card.method
+        seen, blind = sees_in_words(method), without_image(method)
+        facts: tuple[str, ...] = (
             encoder.architecture,
             plural(encoder.dim, "number") + " an image",
             f"{encoder.image_size} × {encoder.image_size} pixels",
@@ -126,6 +129,7 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
             encoder.precision,
             f"licence: {encoder.licence or 'not stated'}",
         )
+        facts = (*(("no image",) if blind else facts), *((seen,) if seen else ()))
         keys.append(
             Key(
                 letter=chr(ord("A") + i) if i < 26 else str(i + 1),
@@ -133,7 +137,7 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
                 title=entry.title,
                 short=short(entry.title, 30) if len(entries) <= _NAMED_COLUMNS else "",
                 facts=" · ".join(facts),
-                random=encoder.random,
+                random=encoder.random and not blind,
             )
         )
     return keys
@@ -155,6 +159,8 @@ def comparison_banners(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Ba
         have = "has weights" if len(random) == 1 else "have weights"
         text = f"{_and(random)} {have} drawn at random: such numbers say nothing about a trained encoder."
         found.append(Banner("stop", "Random encoder", text))
+    leaks = dict.fromkeys(leak for card in cards if (leak := leaks_in_words(card.method)))
+    found += [Banner("stop", "Columns that give the answer away", sentence(leak)) for leak in leaks]
     if any(card.split == "train" for card in cards):
         text = "The images scored here are those the method learned from. Other images will fare worse."
         found.append(Banner("stop", "Scored on the training split", text))
@@ -326,7 +332,8 @@ def _cut_from(preprocess: dict[str, object]) -> str:
 
 def _settings(method: dict[str, object]) -> str:
     """Return the settings of a method in a line; of what follows from the rows, nothing."""
-    kept = {k: v for k, v in method.items() if isinstance(v, str | int | float) and k != "penalty"}
+    told = {k: v for k, v in method.items() if isinstance(v, str | int | float)}
+    kept = {k: v for k, v in told.items() if k not in ("penalty", "sees")}  # titles say what each sees
     return ", ".join(f"{key.replace('_', ' ')} {plain(value)}" for key, value in kept.items())
 
 

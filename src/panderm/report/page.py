@@ -18,6 +18,7 @@ from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
 from panderm.report.subgroups import subgroup_section
 from panderm.report.validation import external_notes, fold_section, scored_where
+from panderm.report.with_columns import leaks_in_words
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, units, verdict
 from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 
@@ -142,9 +143,17 @@ def banners(
         text = "Weights are drawn at random: these numbers say nothing about a trained encoder."
         found.append(Banner("stop", "Random encoder", text))
     found += [Banner("care", title, sentence(text)) for title, text in external_notes(predictions)]
+    if leaks := leaks_in_words(card.method):
+        found.append(Banner("stop", "Columns that give the answer away", sentence(leaks)))
     if scores.split == "train":
         text = "The images scored here are those the method learned from. Other images will fare worse."
         found.append(Banner("stop", "Scored on the training split", text))
+    if unit := card.method.get("unit"):
+        text = (
+            f"All images of one {unit} were predicted as one, by their mean {card.method.get('unit pool')}. "
+            f"It has the name and the picture of the first of them; “image” here means the {unit}."
+        )
+        found.append(Banner("note", f"Each row is a {unit}", text))
     if card.outcome.get("converged") is False:
         text = "The fit stopped before it had converged; the settings are under “What was run”."
         found.append(Banner("care", "Not converged", text))

@@ -101,10 +101,10 @@ def fold_section(scores: Scores) -> FoldSection | None:
         titles=tuple(score_words(name).title for name in names),
         each=each,
         beneath=(
-            "Every image was predicted by a probe fitted on the other folds. The mean weighs each fold alike; "
+            "Every image was predicted by a probe of the other folds. The mean weighs each fold alike; "
             "the scores above put all rows together, and rank within folds.",
-            "With few folds the standard deviation is itself a guess: Student's t, with one degree of freedom "
-            "less than there are folds, allows for that. 1.96 does not: at five independent folds it would "
+            "With few folds the standard deviation is itself a guess. Student's t allows for that (degrees of "
+            "freedom: folds less one); 1.96 does not: at five independent folds it would "
             "hold the truth in 88 of 100 studies. Folds share most of their training rows, so that neither "
             "interval is exact.",
         ),

@@ -183,8 +183,8 @@ def not_computable(
         subject = f"class {absent[0]} has" if len(absent) == 1 else f"classes {some(absent)} have"
         need_every_class = set(score_names(n_classes)) - {"accuracy", "weighted_f1", "quadratic_kappa"}
         reasons = dict.fromkeys(need_every_class, f"{subject} no row among those scored")
-    elif folds is not None and (apart := _never_together(true, np.asarray(folds), class_names)):
-        reasons |= {name: apart for name in score_names(n_classes) if name.startswith("auroc")}
+    elif folds is not None:
+        reasons |= _never_together(true, np.asarray(folds), class_names)
     if predicted is not None:
         called = _codes(predicted, n_classes, "predicted", rows=len(true))
         if (true == true[0]).all() and (called == true[0]).all():
@@ -261,16 +261,22 @@ def _ranking_scores(block: Floats, parts: Sequence[_Part]) -> dict[str, Floats]:
     return ranked | {"average_precision": mean(precision)}
 
 
-def _never_together(true: Integers, folds: NDArray[Any], class_names: Sequence[str]) -> str | None:
-    """Name two classes that no fold holds both of: an AUROC ranks rows of one fold only."""
+def _never_together(true: Integers, folds: NDArray[Any], class_names: Sequence[str]) -> dict[str, str]:
+    """Say which AUROC there is none of, as classes it compares never share a fold."""
     at = np.unique(folds, return_inverse=True)[1]
     held = np.zeros((len(class_names), int(at.max()) + 1))
     held[true, at] = 1
-    apart = np.argwhere(np.triu(held @ held.T == 0))
+    meet = held @ held.T > 0
+    apart = np.argwhere(np.triu(~meet))
     if not len(apart):
-        return None
+        return {}
     one, other = (repr(class_names[k]) for k in apart[0])
-    return f"no fold has rows of both {one} and {other}"
+    of_two = len(class_names) == 2
+    reasons = {"auroc" if of_two else "auroc_ovo": f"no fold has rows of both {one} and {other}"}
+    alone = np.flatnonzero(meet.sum(axis=1) == 1)
+    if len(alone) and not of_two:
+        reasons["auroc_ovr"] = f"no fold has rows of both {class_names[alone[0]]!r} and another class"
+    return reasons
 
 
 def _folds(folds: ArrayLike | None, n: int) -> list[Integers]:

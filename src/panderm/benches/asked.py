@@ -182,7 +182,7 @@ def _rows(
     def at(text: str | None) -> Path | None:
         return None if text is None else path.parent / Path(text).expanduser()
 
-    found = []
+    found: list[tuple[int, dict[str, str], Callable[[str | None], Path | None]]] = []
     for row, values in zip(frame.index, frame.itertuples(index=False), strict=True):
         cells = {name: str(v).strip() for name, v in zip(columns, values, strict=True) if str(v).strip()}
         if "name" not in cells:

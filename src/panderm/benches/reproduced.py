@@ -259,18 +259,18 @@ def _differences(
     told = []
     for name, rows in split.rows.items():
         here = found.get(name, Counter())
-        if here.total() != rows:
-            told.append(f"{name}: {plural(here.total(), 'row')}; published ({split.name}): {rows:,}")
-        counts = split.per_class.get(name)
-        if counts is None or not here:
-            continue
-        ours = _by_class(published, here)
-        if ours is None:
-            told.append(f"{name}: classes cannot be compared: they are called {', '.join(sorted(here))}")
-            continue
-        for called, one, other in zip(published.class_names, ours, counts, strict=True):
-            if one != other:
-                told.append(f"{name}: {called} {one:,}; published ({split.name}): {other:,}")
+        counts, ours = split.per_class.get(name), _by_class(published, here)
+        classes = ""
+        if here and counts is not None and ours is None:
+            classes = f"its classes are called {', '.join(sorted(here))}"
+        elif here and counts is not None and ours is not None:
+            pairs = zip(published.class_names, ours, counts, strict=True)
+            classes = ", ".join(
+                f"{called} {one:,} ({other:,})" for called, one, other in pairs if one != other
+            )
+        if here.total() != rows or classes:
+            of = f" (as in {split.name}: {rows:,})"
+            told.append(f"{name}: {plural(here.total(), 'row')}{of}" + (f"; {classes}" if classes else ""))
     return told
 
 

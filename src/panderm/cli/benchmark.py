@@ -238,10 +238,7 @@ def show_look(looked: Sequence[Looked]) -> None:
     for one in looked:
         name = one.published.name
         if one.asked is None:
-            console.print(
-                f"{name}: missing ({one.looked}); to get it: panderm data show {one.published.data}",
-                markup=False,
-            )
+            console.print(f"{name}: missing; to get it: panderm data show {one.published.data}", markup=False)
             continue
         for told in one.differences:
             console.print(f"{name}: {told}", markup=False)

@@ -42,7 +42,7 @@ def average_ranks(scores: ArrayLike) -> AverageRanks:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"scores must be (k, N), not {values.shape}")
-    used = np.isfinite(values).all(axis=0)
+    used = np.asarray(np.isfinite(values).all(axis=0), dtype=np.bool_)
     held = values[:, used]
     if not held.size:
         return AverageRanks(np.full(len(values), np.nan), used, None, "no dataset where all have a score")

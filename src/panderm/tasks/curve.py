@@ -13,15 +13,16 @@ from threadpoolctl import threadpool_limits
 
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings
-from panderm.errors import DataError, ParentsError, UsageError, plural, some
+from panderm.errors import DataError, ParentsError, UsageError, plural
 from panderm.probing.answer import Asked, answer
 from panderm.probing.curve_fits import ALONE, SUBSETS, Axis, CurvePoint, FittedCurve, Rows
 from panderm.probing.kept import KeptFit, KeptFits
 from panderm.probing.pooled import inputs_for
+from panderm.probing.splits import training_rows
 from panderm.progress import Progress
 from panderm.statistics.resampling import cluster_codes
 from panderm.storage import sha256_of_json
-from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
+from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS
 from panderm.training.settings import ProbeSettings
 from panderm.training.subsets import Subset, nested_parts, nested_shots, published_parts
 
@@ -65,11 +66,9 @@ def fit_curve(
     """
     table = embeddings[0].rows
     require_same_table(embeddings)
-    require_rows(table, train=train, test=test)
-    at, scored = (np.flatnonzero(table.split == name) for name in (train, test))
-    choosing = None
-    if use_val and settings.chooses:
-        choosing = _choosing(table, val, train=train, test=test)
+    choosing = _choosing(table, val, train=train, test=test) if use_val and settings.chooses else None
+    at = training_rows(table, train=train, val=val if use_val else None, test=test, percent_data=1)
+    scored = np.flatnonzero(table.split == test)
     rule = "shots" if shots else "published" if published_subset else "nested"
     points, unit = labelled(
         table, at, percent=percent, shots=shots, rule=rule, repeats=repeats, seed=settings.seed
@@ -232,36 +231,6 @@ def require_same_table(embeddings: Sequence[Embeddings]) -> None:
                 ],
                 "embed one table with each encoder",
             )
-
-
-def require_rows(table: Table, *, train: str, test: str) -> None:
-    """Raise :class:`DataError` where there is nothing to fit, nothing to score, or a class never trained."""
-    require_labels(table)
-    if train == test:
-        raise UsageError(
-            "a probe must not be scored on the rows it was fitted on.", f"--train and --test: {test}"
-        )
-    for role, name in (("train", train), ("test", test)):
-        if not (table.split == name).any():
-            there = [s for s in ("train", "val", "test") if (table.split == s).any() and s != train]
-            raise DataError(
-                f"the {role} split must have rows.",
-                f"no row of {table.card.name} has the split {name!r}",
-                f"--{role} {there[0]}" if there and role == "test" else "correct the split column",
-            )
-    trained, scored = (set(table.label[table.split == name]) for name in (train, test))
-    if len(trained) < 2:
-        raise DataError(
-            "training rows must have at least two classes.",
-            f"found only: {some(sorted(trained))}",
-            "check the label column and the split",
-        )
-    if never := [c for c in table.classes if c in scored - trained]:
-        raise DataError(
-            f"every class of the {test} rows must be among the training rows.",
-            f"never trained: {some(never)}",
-            "correct the split, or leave these rows out",
-        )
 
 
 def _choosing(table: Table, val: str, *, train: str, test: str) -> Rows:

@@ -106,8 +106,8 @@ def show_scores(scores: Scores) -> None:
         lines.add_row(name, *_cells(score))
     console.print(lines)
     console.print(
-        f"{plural(scores.n, 'image')} of {scores.split}; {plural(scores.clusters, scores.unit)} resampled, "
-        f"{scores.draws:,} draws, seed {scores.seed}",
+        f"{plural(scores.n, scores.row)} of {scores.split}; {plural(scores.clusters, scores.unit)} "
+        f"resampled, {scores.draws:,} draws, seed {scores.seed}",
         markup=False,
     )
 
@@ -137,7 +137,7 @@ def show_comparison(
     console.print(apart)
     first = scores[0]
     console.print(
-        f"{plural(first.n, 'image')} of {first.split}; {plural(first.clusters, first.unit)} resampled, "
+        f"{plural(first.n, first.row)} of {first.split}; {plural(first.clusters, first.unit)} resampled, "
         f"{first.draws:,} draws, seed {first.seed}, the same for all; 95 % intervals",
         markup=False,
     )

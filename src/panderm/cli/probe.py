@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What each way to ask leaves no room for, with the value that says it was not asked for.
 _SPLITS = {"train": "train", "val": "val", "percent_data": 1.0, "calibrate": "none"}
 _UNIT = {"unit": "image"}
-_PLAIN = {"sample_weight": None, "pooling": "stored", "float64": False, "device": "auto"}
+_PLAIN = {"sample_weight": None, "pooling": "stored"}
 _LEFT_OUT: dict[str, dict[str, Any]] = {
     "folds": {**_SPLITS, "test": "test"},
     "test_on": {"test": "test"},
@@ -162,7 +162,9 @@ def probe(
         from panderm.tasks.multi_label import probe_labels
 
         del rows["calibrate"]
-        fit = {name: fit[name] for name in ("C", "class_weight", "seed", "out", "overwrite")}
+        fit = {
+            name: fit[name] for name in ("C", "class_weight", "float64", "device", "seed", "out", "overwrite")
+        }
         made_of = probe_labels(embeddings, opt.listed(labels) or [], separator=separator, **rows, **fit)
         return told_of_labels(made_of, out, as_json=as_json)
     from panderm.tasks.probe import probe

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from panderm.errors import ArtifactError
+from panderm.errors import ArtifactError, plural
 from panderm.scores.folds import Folds
 from panderm.storage import write_json
 
@@ -167,6 +167,7 @@ class Scores:
         predictions: hex identity of the predictions.
         subgroups: scores by the levels of columns, where they were asked for.
         folds: scores of each fold and over them, where the predictions are out of fold.
+        row: what a row is: image, or lesion or patient, where all images of one were predicted as one.
 
     Example:
         >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
@@ -187,6 +188,14 @@ class Scores:
     predictions: str
     subgroups: Subgroups | None = None
     folds: Folds | None = None
+    row: str = "image"
+
+    @property
+    def of_units(self) -> str:
+        """" of 31 patients" where rows are drawn by larger units than they are, else nothing."""
+        if self.unit in ("image", self.row) or (self.row, self.unit) == ("lesion", "lesion group"):
+            return ""
+        return f" of {plural(self.clusters, self.unit)}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``scores.json`` holds: plain numbers, text, lists and None."""
@@ -212,6 +221,7 @@ class Scores:
             "split": self.split,
             "predictions": self.predictions,
         }
+        told |= {} if self.row == "image" else {"row": self.row}
         further = {"subgroups": self.subgroups, "folds": self.folds}
         return told | {name: held.as_dict() for name, held in further.items() if held is not None}
 
@@ -240,6 +250,7 @@ class Scores:
             predictions=held.predictions,
             subgroups=held.subgroups,
             folds=held.folds,
+            row=held.row,
         )
 
 
@@ -263,6 +274,7 @@ class _ScoresFile(BaseModel):
     predictions: str
     subgroups: Subgroups | None = None
     folds: Folds | None = None
+    row: str = "image"
 
 
 _Layout = TypeVar("_Layout", bound=BaseModel)

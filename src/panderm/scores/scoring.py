@@ -150,6 +150,7 @@ def evaluate(
         predictions=given.card.identity,
         subgroups=None if asked is None else _subgroups(given, asked, draws, seed, progress=progress),
         folds=score_folds(given),
+        row=str(given.card.method.get("unit", "image")),
     )
 
 

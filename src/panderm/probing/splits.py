@@ -152,22 +152,17 @@ def require_calibration_rows(table: Table, calibrate: Calibrate, *, train: str, 
         )
 
 
-def training_rows(
-    table: Table, *, train: str, val: str | None = None, test: str, percent_data: float
-) -> npt.NDArray[np.intp]:
-    """Return the positions of the rows to fit, once it is sure that the question can be asked.
-
-    ``val`` is the split that is to choose the strength, where one is.
+def rows_to_fit(table: Table, *, train: str, test: str, percent_data: float) -> npt.NDArray[np.intp]:
+    """Return the positions of the training rows, or the first part of them, whatever their labels.
 
     Raises:
-        DataError: no labels, no rows in a split, one class only, a class of the test (or val) rows that was
-            never trained.
+        DataError: no rows in the split to fit, or in that to score.
+        UsageError: both are the same, or no part of the rows.
     """
     if not 0 < percent_data <= 1:
         raise UsageError(
             "--percent-data must be a part of 1, greater than 0.", f"found {percent_data}", "0.1 is 10 %"
         )
-    require_labels(table)
     for role, name in (("train", train), ("test", test)):
         if not (table.split == name).any():
             present = {s: int((table.split == s).sum()) for s in ("train", "val", "test")}
@@ -187,8 +182,22 @@ def training_rows(
         raise UsageError(
             "a probe must not be scored on the rows it was fitted on.", f"--train and --test: {test}"
         )
-    rows = np.flatnonzero(table.split == train)
-    kept = take_part(rows, percent_data)
+    return take_part(np.flatnonzero(table.split == train), percent_data)
+
+
+def training_rows(
+    table: Table, *, train: str, val: str | None = None, test: str, percent_data: float
+) -> npt.NDArray[np.intp]:
+    """Return the positions of the rows to fit, once it is sure that the question can be asked.
+
+    ``val`` is the split that is to choose the strength, where one is.
+
+    Raises:
+        DataError: no labels, no rows in a split, one class only, a class of the test (or val) rows that was
+            never trained.
+    """
+    require_labels(table)
+    kept = rows_to_fit(table, train=train, test=test, percent_data=percent_data)
     trained = set(table.label[kept])
     if len(trained) < 2:
         raise DataError(

@@ -15,14 +15,12 @@ from panderm.data.table import Table
 from panderm.embeddings import Embeddings, open_embeddings
 from panderm.errors import DataError, UsageError, some
 from panderm.predictions import MultiLabelPredictions, PredictionsCard
+from panderm.probing.splits import rows_to_fit
 from panderm.probing.table_columns import columns_of
 from panderm.provenance import Provenance
 from panderm.statistics.resampling import cluster_codes
 from panderm.training.multi_label import LabelledRows, fit_labels, in_counts
 from panderm.training.settings import ClassWeight, ProbeSettings
-from panderm.training.subset import take_part
-
-Positions = npt.NDArray[np.intp]
 
 
 def probe_labels(
@@ -36,6 +34,8 @@ def probe_labels(
     percent_data: float = 1.0,
     C: float | None = None,
     class_weight: ClassWeight = "none",
+    float64: bool = False,
+    device: str = "auto",
     seed: int = 0,
     out: Path | str | None = None,
     overwrite: bool = False,
@@ -59,6 +59,8 @@ def probe_labels(
         percent_data: part of the training rows to fit, in (0, 1], as of :func:`panderm.probe`.
         C: strength of all labels, where it is not to be chosen.
         class_weight: ``balanced``: presence and absence of a label count the same.
+        float64: double precision throughout.
+        device: where to fit: ``auto``, ``cpu``, ``cuda``, …
         seed: of the folds.
         out: folder to write, ``X.pred``.
         overwrite: replace an ``out`` that exists.
@@ -77,12 +79,12 @@ def probe_labels(
     started = time.monotonic()
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
     rows = emb.rows
-    fitted = _training_rows(rows, train=train, test=test, percent_data=percent_data)
+    fitted = rows_to_fit(rows, train=train, test=test, percent_data=percent_data)
     names, truth = _truth(rows, labels, separator)
     everything = LabelledRows(emb.vectors, truth, names, rows.image, _groups(rows))
     held = np.flatnonzero(rows.split == val)
     choosing = C is None and val not in (train, test) and len(held) > 0
-    settings = ProbeSettings(C=C, class_weight=class_weight, seed=seed)
+    settings = ProbeSettings(C=C, class_weight=class_weight, float64=float64, device=device, seed=seed)
     scored = np.flatnonzero(rows.split == test)
     method: dict[str, Any] = {
         **settings.record(),
@@ -144,29 +146,6 @@ def _truth(
     if not names:
         raise DataError("a column of --labels must list labels.", f"every cell of {labels[0]!r} is empty")
     return names, truth
-
-
-def _training_rows(table: Table, *, train: str, test: str, percent_data: float) -> Positions:
-    if not 0 < percent_data <= 1:
-        raise UsageError(
-            "--percent-data must be a part of 1, greater than 0.", f"found {percent_data}", "0.1 is 10 %"
-        )
-    if train == test:
-        raise UsageError(
-            "a probe must not be scored on the rows it was fitted on.", f"--train and --test: {test}"
-        )
-    for role, name in (("train", train), ("test", test)):
-        if not (table.split == name).any():
-            there = sorted({str(x) for x in table.split if x is not None})
-            raise DataError(
-                f"the {role} split must have rows.",
-                [
-                    f"no row of {table.card.name} has the split {name!r}",
-                    f"found: {some(there) or 'no splits'}",
-                ],
-                f"name another with --{role}, or correct the split column",
-            )
-    return take_part(np.flatnonzero(table.split == train), percent_data)
 
 
 def _groups(table: Table) -> npt.NDArray[np.int64] | None:

@@ -108,7 +108,7 @@ def test_folds_that_have_no_score_are_left_out_and_counted() -> None:
 
 
 def test_one_point_nine_six_is_too_narrow_where_folds_are_few() -> None:
-    """Five folds of a nearest-mean rule on 100 patients, 800 studies: how often an interval holds the truth."""
+    """Five folds of a nearest-mean rule on 100 patients, 800 studies: how often is the truth inside."""
     rng = np.random.default_rng(0)
     studies, d, k = 800, 5, 5
     mean = np.zeros(d)

@@ -103,10 +103,9 @@ def fold_section(scores: Scores) -> FoldSection | None:
         beneath=(
             "Every image was predicted by a probe of the other folds. The mean weighs each fold alike; "
             "the scores above put all rows together, and rank within folds.",
-            "With few folds the standard deviation is itself a guess. Student's t allows for that (degrees of "
-            "freedom: folds less one); 1.96 does not: at five independent folds it would "
-            "hold the truth in 88 of 100 studies. Folds share most of their training rows, so that neither "
-            "interval is exact.",
+            "With few folds the standard deviation is itself a guess. Student's t allows for that, with one "
+            "degree of freedom less than folds. 1.96 does not: at five independent folds it would hold the "
+            "truth in 88 of 100 studies. Folds share most of their training rows: neither interval is exact.",
         ),
     )
 

@@ -107,7 +107,7 @@ def probe_external(
         UsageError: labels of no known dataset, or a split that is not there.
 
     Example:
-        >>> probe_external("ham.emb", "pad.emb", level="diagnosis", out="ext.pred")  # doctest: +SKIP
+        >>> panderm.probe_external("ham.emb", "pad.emb", level="diagnosis")  # doctest: +SKIP
     """
     started = time.monotonic()
     emb, other = (

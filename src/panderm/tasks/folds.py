@@ -92,7 +92,7 @@ def cross_validate(
             saw it; a patient or lesion in two folds of ``fold_column``.
 
     Example:
-        >>> cross_validate("ham.emb", folds=5, out="cv.pred").fold[:3]  # doctest: +SKIP
+        >>> panderm.cross_validate("ham.emb", folds=5).fold[:3]  # doctest: +SKIP
         array(['2', '5', '2'], dtype=object)
     """
     started = time.monotonic()

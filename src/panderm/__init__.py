@@ -58,9 +58,9 @@ if TYPE_CHECKING:
     from panderm.scores import MultiLabelScores as MultiLabelScores
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
-    from panderm.tasks.multi_label import probe_labels as probe_labels
     from panderm.tasks.external import probe_external as probe_external
     from panderm.tasks.folds import cross_validate as cross_validate
+    from panderm.tasks.multi_label import probe_labels as probe_labels
     from panderm.tasks.probe import probe as probe
     from panderm.tasks.with_columns import probe_with as probe_with
     from panderm.training.linear_probe import LinearProbe as LinearProbe

@@ -32,8 +32,9 @@ def told_of_columns(made: ProbedWithColumns, out: Path, *, seed: int, as_json: b
             f"{out}: {plural(len(made.both), 'row')} of {card.split}, {len(made.both.classes)} classes"
         )
         typer.echo(f"images alone: {places[IMAGES]}; {some(made.names, 6)} alone: {places[COLUMNS]}")
-        chosen = card.outcome["inputs"].rpartition(" ")[2]
-        typer.echo(f"weight of the columns beside the image: {chosen} ({card.outcome['inputs chosen on']})")
+        found = card.outcome
+        losses = ", ".join(f"{name} {_loss(x)}" for name, x in found["log loss of inputs"].items())
+        typer.echo(f"beside the image: {found['inputs']}, by {found['inputs chosen on']} ({losses})")
         stopped = [name for name, one in predictions.items() if one.card.outcome.get("converged") is False]
         if stopped:
             typer.echo(f"did NOT converge: {', '.join(stopped)}")
@@ -58,6 +59,10 @@ def told_of_columns(made: ProbedWithColumns, out: Path, *, seed: int, as_json: b
         },
         **scored.as_dict(),
     }
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _show(scored: ScoredWithColumns) -> None:

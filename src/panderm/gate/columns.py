@@ -134,7 +134,7 @@ def lint_columns(
     facts: Mapping[str, Column] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-    patterns: bool = True,
+    each_alone: bool = False,
     progress: bool = False,
 ) -> ColumnLint:
     """Test which columns of a table predict its label by themselves.
@@ -162,7 +162,8 @@ def lint_columns(
         facts: of the image files, by name, (n,) strings or None: see :mod:`panderm.gate.file_facts`.
         draws: of the bootstrap.
         seed: of the folds and of the bootstrap.
-        patterns: test what names say, and the order of the rows, beside the columns that describe.
+        each_alone: test the columns that describe one by one, and nothing else: no patterns in names, not the
+            order of the rows, not all at once.
         progress: show progress on standard error.
 
     Example:
@@ -187,8 +188,9 @@ def lint_columns(
 
     asked = {name: role for role, name in (("split", split), ("label", label)) if name}
     described, names, aside = of_rows.gather(frame, asked, [x for x in (image, patient, group) if x])
-    tested = [*described, *(names if patterns else ()), *of_rows.file_candidates(facts or {})]
-    tested += [of_rows.row_order(len(frame))] if patterns else []
+    tested = [*described]
+    if not each_alone:
+        tested += [*names, *of_rows.file_candidates(facts or {}), of_rows.row_order(len(frame))]
     tested = [one for one in (one.select(rows) for one in of_rows.without_twins(tested)) if not one.constant]
     shown = tuple(classes[c] for c in kept)
     renamed, perfect = other_names(tested, codes, shown, label)
@@ -214,12 +216,12 @@ def lint_columns(
     fair = [one for one in tested if one.source == "column" and one.name not in told]
     fair = [one for one in fair if not of_rows.OF_THE_IMAGE.search(one.name)]
     together = None
-    if fair:
+    if fair and not each_alone:
         at_once = probe_scores(fair, codes, folds, len(kept))
         together = aurocs({_TOGETHER: at_once}, codes, folds, clusters, unit, draws=draws, seed=seed)[
             _TOGETHER
         ]
-    used = tuple(one.name for one in fair)
+    used = () if together is None else tuple(one.name for one in fair)
     return ColumnLint(label, classes, tuple(linted), together, used, renamed, aside, left_out)
 
 

@@ -83,7 +83,13 @@ def require_no_label(frame: pd.DataFrame, card: TableCard, names: Sequence[str],
 
 
 def leaks(
-    frame: pd.DataFrame, card: TableCard, names: Sequence[str], *, option: str, seed: int = 0
+    frame: pd.DataFrame,
+    card: TableCard,
+    names: Sequence[str],
+    *,
+    option: str,
+    seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, str]:
     """Return which of some columns are the label under another name or give the answer away, and how.
 
@@ -93,6 +99,7 @@ def leaks(
         names: the columns that are named.
         option: what names them, for the message.
         seed: of the linter's folds and draws.
+        progress: show progress on standard error.
 
     Raises:
         UsageError: no column, one with a role (image, label, split, patient, lesion), one that is the same in
@@ -106,7 +113,7 @@ def leaks(
     if wrong or not names:
         why = [f"{name}: {wrong[name]}" for name in dict.fromkeys(names) if name in wrong]
         raise UsageError(MUST_DESCRIBE.format(option=option), why or "found none")
-    lint = _lint(frame[kept], card, described, seed, patterns=False)
+    lint = _lint(frame[kept], card, described, seed, each_alone=True, progress=progress)
     found: dict[str, str] = {}
     for name in asked:
         one = lint.of(name)
@@ -136,7 +143,8 @@ def _lint(
     described: Sequence[Candidate],
     seed: int,
     *,
-    patterns: bool = True,
+    each_alone: bool = False,
+    progress: bool = False,
 ) -> ColumnLint:
     """Return what the linter says, or of few rows at least the columns that go with the label exactly."""
     roles = card.roles
@@ -151,7 +159,8 @@ def _lint(
         group=roles["group"],
         draws=_LINT_DRAWS,
         seed=seed,
-        patterns=patterns,
+        each_alone=each_alone,
+        progress=progress,
     )
     if lint.reason is None:
         return lint

@@ -12,6 +12,7 @@ from panderm.errors import plural
 from panderm.fitted import FittedProbe
 from panderm.probing.asked import Known
 from panderm.probing.inputs import Inputs
+from panderm.progress import Progress
 from panderm.training.features import Features
 from panderm.training.fit import Fit, fit_probe
 from panderm.training.held_out import held_out, stratified_folds
@@ -66,14 +67,16 @@ def choose(
     fits: dict[str, tuple[Inputs, Fit]] = {}
     losses: dict[str, float | None] = {}
     how = ""
-    for name, inputs in candidates.items():
-        seen = inputs.fit(known.emb, known.asked.train)
-        train = known.features(known.asked.train, seen)
-        val = None if val_rows is None else known.features(val_rows, seen)
-        fit = fit_probe(settings, train, val, method=method, progress=progress)
-        fits[name] = seen, fit
-        losses[name] = fit.loss if fit.loss is not None else _loss(settings, fit, train, val)
-        how = how or _in_words(settings, train, val)
+    with Progress(len(candidates), "choosing inputs", "inputs", shown=progress) as bar:
+        for name, inputs in candidates.items():
+            seen = inputs.fit(known.emb, known.asked.train)
+            train = known.features(known.asked.train, seen)
+            val = None if val_rows is None else known.features(val_rows, seen)
+            fit = fit_probe(settings, train, val, method=method)
+            fits[name] = seen, fit
+            losses[name] = fit.loss if fit.loss is not None else _loss(settings, fit, train, val)
+            how = how or _in_words(settings, train, val)
+            bar.advance()
     known_losses = {name: loss for name, loss in losses.items() if loss is not None}
     if len(known_losses) < len(losses):
         how, known_losses = "a default: too few rows of some class to cross-validate", {}

@@ -143,7 +143,7 @@ def probe_with(
         choosing_inputs=True,
     )
     names = tuple(dict.fromkeys(columns))
-    found = _leaks(emb, names, allow=allow_leaky_columns, seed=seed)
+    found = _leaks(emb, names, allow=allow_leaky_columns, seed=seed, progress=progress)
     alone = WithColumns(names, images=None)
     used = [rows for rows in (asked.train, asked.val, asked.calibration, asked.test) if rows is not None]
     alone.fit(emb, asked.train).warn_of_unread(emb, np.unique(np.concatenate(used)))
@@ -162,13 +162,15 @@ def probe_with(
     return made
 
 
-def _leaks(emb: Embeddings, names: tuple[str, ...], *, allow: bool, seed: int) -> dict[str, str]:
+def _leaks(
+    emb: Embeddings, names: tuple[str, ...], *, allow: bool, seed: int, progress: bool
+) -> dict[str, str]:
     """Return which columns give the answer away; refuse these unless they are allowed."""
     require_labels(emb.rows)
     card = emb.card.table
     frame = table_as_it_was(card, OPTION)
     require_named(frame, names, option=OPTION, table=card.csv)
-    found = leaks(frame, card, names, option=OPTION, seed=seed)
+    found = leaks(frame, card, names, option=OPTION, seed=seed, progress=progress)
     lines = [f"{name}: {why}" for name, why in found.items()]
     if found and not allow:
         raise UsageError(

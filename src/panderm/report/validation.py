@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from panderm.errors import plural
-from panderm.predictions import Predictions
+from panderm.predictions import MultiLabelPredictions, Predictions
 from panderm.report.words import number, score_words, units
 from panderm.scores import Scores
 from panderm.statistics.over_folds import OverFolds
@@ -55,7 +55,7 @@ def scored_where(predictions: Predictions) -> str:
     return f"on {card.split}" if card.fitted_on is not None else f"on the {card.split} split"
 
 
-def external_notes(predictions: Predictions) -> list[tuple[str, str]]:
+def external_notes(predictions: Predictions | MultiLabelPredictions) -> list[tuple[str, str]]:
     """Return titles and sentences that a reader of an external validation must know."""
     card = predictions.card
     if card.fitted_on is None:

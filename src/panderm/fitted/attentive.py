@@ -128,8 +128,7 @@ def attend(
 
 def attention(seen: Tensor, weights: dict[str, Tensor]) -> Tensor:
     """Return how much of each head's sum each token is, (n, H, L), of normalised tokens (n, L, D)."""
-    query: Tensor = weights["query"]
-    return (query @ seen.transpose(1, 2) / query.shape[-1] ** 0.5).softmax(dim=-1)
+    return (weights["query"] @ seen.transpose(1, 2)).softmax(dim=-1)
 
 
 def normed(tokens: Tensor) -> Tensor:

@@ -69,18 +69,21 @@ def read_fitted(
         temperature = float(tensors.pop(_TEMPERATURE)[0])
         common = {
             "classes": tuple(told["classes"]),
-            "method": told["method"],
+            "method": dict(told["method"]),
             "temperature": temperature,
             "link": told.get("link", "softmax"),
-            "inputs": told.get("inputs", {}),
+            "inputs": dict(told.get("inputs", {})),
         }
         kind = KINDS[told.get("probe", "linear")]  # files of format 1 are linear
         probe = kind.restored(tensors, told.get("settings", {}), **common) if belongs else None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
         text = str(error).splitlines() or [type(error).__name__]
-        raise ArtifactError(
-            "the probe of predictions must be readable.", f"{path}: {text[0]}", "probe again"
-        ) from None
+        must = (
+            "a probe's file must be whole."
+            if predictions is None
+            else "the probe of predictions must be readable."
+        )
+        raise ArtifactError(must, f"{path}: {text[0]}", "probe again") from None
     if probe is None:
         _refuse(f"{path} is the probe of other predictions")
     if dim is not None and not probe.inputs and probe.dim != dim:

@@ -124,7 +124,7 @@ class Rows:
         counts = torch.from_numpy(self._counts[rows]).to(self._device, self._dtype)
         return x.flatten(1, 2) if x.ndim == 4 else x, codes, counts
 
-    def in_turn(self, size: int = 256) -> Iterator[npt.NDArray[Any]]:
+    def in_turn(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """Yield positions in order, batch by batch."""
         yield from np.array_split(np.arange(len(self)), math.ceil(len(self) / size))
 
@@ -177,7 +177,7 @@ class Descent:
     def gradient_norm(self, weights: Weights) -> float:
         """Return the length of the gradient of the mean training loss, without decay and dropout."""
         learned = {k: w.clone().requires_grad_(k not in FIXED) for k, w in weights.items()}
-        for rows in self._train.in_turn():
+        for rows in self._train.in_turn(self._schedule.batch):
             X, codes, counts = self._train.read(rows)
             loss = _loss(self._forward(X, learned), codes, counts) * (len(rows) / len(self._train))
             loss.backward()  # type: ignore[no-untyped-call]
@@ -203,7 +203,7 @@ class Descent:
     def _losses(self, going: list[_Run], held: Rows) -> list[float]:
         sums = np.zeros(len(going))
         with torch.inference_mode():
-            for rows in held.in_turn():
+            for rows in held.in_turn(self._schedule.batch):
                 X, codes, counts = held.read(rows)
                 sums += [
                     float(_loss(self._forward(X, run.weights), codes, counts)) * len(rows) for run in going

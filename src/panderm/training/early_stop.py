@@ -18,8 +18,6 @@ from panderm.training.held_out import held_out, require_two_classes
 from panderm.training.row_weights import row_weights
 from panderm.training.settings import ProbeSettings
 
-_DEFAULT_EPOCHS = 20  # where no row can choose
-
 
 def fit_early_stopped(
     forward: Forward,
@@ -81,7 +79,7 @@ def fit_early_stopped(
     if not pairs:
         best, named = 0, begun(train)[0].named
         told |= {**named, "chosen on": "a default: too few rows of some class to hold any out"}
-        told |= {"epochs": min(_DEFAULT_EPOCHS, schedule.epochs), "stopped": "a default"}
+        told |= {"epochs": schedule.epochs, "stopped": f"the end of {plural(schedule.epochs, 'epoch')}"}
     final = descent(train, replace(schedule, last=told["epochs"]))
     if val is None:
         arrived = final.run([begun(train)[best]], None)[0]

@@ -54,7 +54,8 @@ def test_with_all_labels_it_is_the_probe(embeddings: Embeddings, both: tuple[Lab
         spread = last.spreads[name]
         assert spread.mean == pytest.approx(score.value)
         # One draw of labels: all doubt is that of the test rows, on the draws of evaluate.
-        assert spread.total == pytest.approx((score.low, score.high), nan_ok=True)
+        interval = [np.nan if end is None else end for end in (score.low, score.high)]
+        assert spread.total == pytest.approx(interval, nan_ok=True)
         assert np.isnan(spread.sd_labels)
 
 

@@ -56,7 +56,7 @@ def label_curves(given: LabelEfficiency, *, name: str = "curves") -> str:
             lines += _curve(axes, i, points, x, given.score)
         axes.margins(x=0.025)
         names = [
-            f"{short(title, 60)}: {number(points[-1].spreads[given.score].mean)} with all labels"
+            f"{short(title, 60)}: {_mean(points[-1], given.score)} with all labels"
             for title, points in zip(given.titles, given.points, strict=True)
         ]
         figure.legend(
@@ -72,8 +72,7 @@ def label_curves(given: LabelEfficiency, *, name: str = "curves") -> str:
         return figure
 
     ends = "; ".join(
-        f"{short(title, 80)} from {number(points[0].spreads[given.score].mean)} to "
-        f"{number(points[-1].spreads[given.score].mean)}"
+        f"{short(title, 80)} from {_mean(points[0], given.score)} to {_mean(points[-1], given.score)}"
         for title, points in zip(given.titles, given.points, strict=True)
     )
     return to_svg(
@@ -97,6 +96,11 @@ def axis(given: LabelEfficiency) -> tuple[npt.NDArray[np.float64], list[str]]:
         for one in points
     ]
     return np.array(at), titles
+
+
+def _mean(point: PointScores, score: str) -> str:
+    mean = point.spreads[score].mean
+    return "not computable" if np.isnan(mean) else number(mean)
 
 
 def _curve(

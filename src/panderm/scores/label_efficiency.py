@@ -111,10 +111,10 @@ class LabelEfficiency:
         return self.points[self.titles.index(title)]
 
     def point_title(self, value: float) -> str:
-        """Return ``"5 %"``, ``"4 a class"`` or ``"all"``."""
+        """Return ``"5 %"``, ``"4 of each class"`` or ``"all"``."""
         if np.isinf(value):
             return "all"
-        return f"{value:g} %" if self.axis == "percent" else f"{value:g} a class"
+        return f"{value:g} %" if self.axis == "percent" else f"{value:g} of each class"
 
     def sentences(self) -> list[str]:
         """Return for every pair what the one needs to equal the other; the best encoder's first."""
@@ -232,7 +232,7 @@ def score_curve(
                     },
                     converged=sum(bool(fit.outcome.get("converged", True)) for fit in fits),
                     fits=len(fits),
-                    untuned=sum("too few rows" in str(fit.outcome.get("C chosen on", "")) for fit in fits),
+                    untuned=sum(_by_default(fit.outcome) for fit in fits),
                 )
             )
         curves.append(tuple(curve))
@@ -256,6 +256,12 @@ def score_curve(
         seed=seed,
         method=fitted.method,
     )
+
+
+def _by_default(outcome: dict[str, Any]) -> bool:
+    """Say whether a fit had too few rows of some class to choose by."""
+    told = (outcome.get(key) for key in ("C chosen on", "chosen on"))
+    return any(str(how).startswith("a default") for how in told)
 
 
 def require_score(score: str, names: Sequence[str]) -> None:

@@ -17,7 +17,8 @@ from panderm.probing.splits import training_rows
 def expected_failures(estimator: LinearProbe) -> dict[str, str]:
     if estimator.recipe == "paper":
         return {"check_classifiers_train": "C = D·K/100 on two features is too strong a penalty for 83 %"}
-    return {}
+    torn = "folds of rows that stand twice are not folds of rows of weight 2; with C given it holds"
+    return {"check_sample_weight_equivalence_on_dense_data": torn}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")

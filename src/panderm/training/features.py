@@ -63,7 +63,9 @@ class Features:
 
 def require_finite(X: npt.NDArray[Any], images: Column | None = None) -> None:
     """Raise :class:`DataError`, naming the images, where some features (n, D) are NaN or infinite."""
-    bad = ~np.isfinite(X).all(axis=tuple(range(1, X.ndim)))
+    step = max(1, 2**22 // max(1, int(np.prod(X.shape[1:]))))  # rows that lie in files are never held whole
+    blocks = (X[start : start + step] for start in range(0, len(X), step))
+    bad = np.concatenate([~np.isfinite(b).all(axis=tuple(range(1, b.ndim))) for b in blocks] or [[]]) > 0
     if not bad.any():
         return
     found = f"{plural(int(bad.sum()), 'row')} of {len(X):,} hold NaN or infinite values"

@@ -15,9 +15,10 @@ from panderm.fitted import FittedLinear
 from panderm.training.features import require_finite
 from panderm.training.fit import Fit
 from panderm.training.held_out import stratified_folds
-from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, STRENGTHS
+from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS
 from panderm.training.settings import ClassWeight, ProbeSettings
-from panderm.training.sigmoid import SigmoidPath
+from panderm.training.strength import STRENGTHS
+from panderm.training.whitened import WhitenedPath
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,7 +109,15 @@ def fit_labels(
     chosen = _strengths(settings, train, val, trained)
     weights = train.weights(settings.class_weight)[:, trained]
     C = np.array([chosen[k][0] for k in trained])
-    found = SigmoidPath(train.X, train.present[:, trained], weights).fit(C)
+    found = WhitenedPath(
+        train.X,
+        train.present[:, trained],
+        len(trained),
+        link="sigmoid",
+        weights=weights,
+        float64=settings.float64,
+        device=settings.device,
+    ).fit(C)
     weight = np.zeros((len(train.labels), train.X.shape[1]))
     bias = np.full(len(train.labels), -np.inf)  # of a label never trained
     weight[trained], bias[trained] = found.weight, found.bias
@@ -119,6 +128,8 @@ def fit_labels(
         "converged": found.converged,
         "iterations": found.iterations,
         "largest gradient": found.gradient,
+        "gradient norm": found.gradient_norm,
+        "precision": found.precision,
         "objective": found.objective,
     }
     if never := {name: in_counts(train.truth[:, k]) for k, name in enumerate(names) if k not in chosen}:
@@ -190,7 +201,9 @@ def _best(
     """
     if not len(labels):
         return {}
-    path = SigmoidPath(train.X, train.present[:, labels], weights, rough=True)
+    path = WhitenedPath(
+        train.X, train.present[:, labels], len(labels), link="sigmoid", weights=weights, rough=True
+    )
     X, present = held_out.X.astype(np.float64), held_out.present[:, labels]
     every = np.unique(labels)
     losses: list[Floats] = []

@@ -57,7 +57,7 @@ def render_curve(given: LabelEfficiency, cards: Sequence[EmbeddingsCard], proven
         score=name,
         lead=_lead(given),
         banners=_banners(given, cards),
-        sentences=given.sentences(),
+        sentences=[text.replace(" %", "\u00a0%") for text in given.sentences()],
         reaches=_reach_table(given, keys),
         figure=label_curves(given),
         caption=described(given),

@@ -8,7 +8,7 @@ from typing import Any
 from panderm.errors import plural
 
 # More columns than this are counted, not named.
-_NAMED = 6
+_NAMED = 12
 
 
 def sees_in_words(method: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
 from panderm.models.several import Eye, decisive
 from panderm.predictions import Predictions, open_predictions
+from panderm.provenance import version
 from panderm.scores import Scores, evaluate
 from panderm.storage import in_a_path, write_json
 from panderm.tasks.probe import probe
@@ -183,6 +184,7 @@ def score_cell(
     folder = out / "cells" / in_a_path(asked.name) / in_a_path(name)
     question: dict[str, Any] = {
         "format": _FORMAT,
+        "panderm": version(),
         "embeddings": embeddings.card.identity,
         "kind": settings.kind,
         "recipe": settings.recipe,

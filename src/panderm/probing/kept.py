@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class KeptFits:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._writing = threading.Lock()
 
     def read(self, question: dict[str, Any]) -> KeptFit | None:
         """Return the fit that answered a question; None where there is none, or its file is damaged."""
@@ -58,8 +60,8 @@ class KeptFits:
         key = sha256_of_json(question)
         told = {"question": key, "outcome": json.dumps(fit.outcome)}
         content = save({"probabilities": np.ascontiguousarray(fit.probabilities)}, told)
-        # Two threads never fit the same question, and listing the folder for each would grow slow.
-        with new_file(self._path(key), overwrite=True, sweep=False) as temporary:
+        # Two draws of few rows may be the same; and to list the folder for each would grow slow.
+        with self._writing, new_file(self._path(key), overwrite=True, sweep=False) as temporary:
             temporary.write_bytes(content)
 
     def _path(self, key: str) -> Path:

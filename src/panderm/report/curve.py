@@ -106,6 +106,8 @@ def curve(
     if not given:
         raise UsageError("a curve needs embeddings.", "found none", "panderm curve X.emb --out curve")
     opened = [one if isinstance(one, Embeddings) else open_embeddings(one) for one in given]
+    # One number, however it is written: fits are kept under their settings.
+    C = None if C is None else float(C)
     settings = ProbeSettings(kind=kind, recipe=recipe, C=C, k=k, class_weight=class_weight, seed=seed)
     require_score(score, score_names(len(opened[0].rows.classes)))
     with _folder(out) as folder:

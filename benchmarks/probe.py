@@ -258,6 +258,9 @@ def main() -> None:
         size = (args.rows, args.dim, args.classes, args.seed)
         data = {"nearly separable": drawn(*size, 6.0), "harder": drawn(*size, 1.5)}
     print(f"{torch.get_num_threads()} threads, {args.rounds} rounds")
+    warm = Task("warm", *drawn(100, 4, args.classes, 0, 1.0), 0.1)
+    for solve in solvers.values():
+        solve(warm)  # what is imported at a first call
     for name, (X, y) in data.items():
         task = Task(name, X, y, X.shape[1] * (int(y.max()) + 1) / 100 / len(y))
         compare(task, solvers, args.rounds)

@@ -97,7 +97,7 @@ def probe(
     """
     from panderm.storage import refuse_existing
 
-    fit = {
+    fit: dict[str, Any] = {
         "kind": kind,
         "recipe": recipe,
         "C": strength,
@@ -112,10 +112,16 @@ def probe(
         "overwrite": overwrite,
         "progress": not quiet,
     }
-    units = {"unit": unit, "unit_pool": unit_pool}
-    rows = {"train": train, "val": val, "test": test, "percent_data": percent_data, "calibrate": calibrate}
-    dealt = {"fold_column": fold_column, "folds_of": opt.listed(folds_of)}
-    matched = {
+    units: dict[str, Any] = {"unit": unit, "unit_pool": unit_pool}
+    rows: dict[str, Any] = {
+        "train": train,
+        "val": val,
+        "test": test,
+        "percent_data": percent_data,
+        "calibrate": calibrate,
+    }
+    dealt: dict[str, Any] = {"fold_column": fold_column, "folds_of": opt.listed(folds_of)}
+    matched: dict[str, Any] = {
         "test_split": test_split,
         "level": level,
         "taxonomy": taxonomy,
@@ -139,7 +145,7 @@ def probe(
         return told_of_folds(
             cross_validate(embeddings, folds=folds, **dealt, **units, **fit), out, as_json=as_json
         )
-    if way == "test_on":
+    if test_on is not None:
         from panderm.cli.probe_external import told_of_external
         from panderm.tasks.external import probe_external
 
@@ -153,9 +159,11 @@ def probe(
         from panderm.tasks.with_columns import probe_with
 
         names = opt.listed(",".join(with_columns or [])) or []
-        leaky = {"allow_leaky_columns": allow_leaky_columns}
         return told_of_columns(
-            probe_with(embeddings, names, **leaky, **rows, **fit), out, seed=seed, as_json=as_json
+            probe_with(embeddings, names, allow_leaky_columns=allow_leaky_columns, **rows, **fit),
+            out,
+            seed=seed,
+            as_json=as_json,
         )
     if way == "labels":
         from panderm.cli.probe_labels import told_of_labels

@@ -29,8 +29,8 @@ def to_int8(model: onnx.ModelProto, *, name: str, keep: Collection[str] = ()) ->
     """Turn a graph's products with constant weights (MatMul) into 8-bit ones, in place; return how many.
 
     Weights: int8, symmetric, one scale an output (column), small enough that no processor saturates.
-    Activations: uint8, one scale a row, with the zero
-    fixed. Convolutions (the patch embedding), attention's own products and all else stay float32.
+    Activations: uint8, one scale a row, with the zero fixed. Convolutions (the patch embedding), attention's
+    own products and all else stay float32.
 
     Args:
         model: from :func:`panderm.exported.graph.encoder_graph`.
@@ -111,7 +111,7 @@ def _scales(W: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     pairs[: len(W)] = W
     both = [np.maximum(sign * pairs, 0).reshape(-1, 2, W.shape[1]).sum(axis=1) for sign in (1, -1)]
     # One of two may be rounded up, the other too: a sum of 127 before rounding is at most 128 after it.
-    return np.maximum(np.maximum(*both).max(axis=0), _LEAST_SCALE) / 127
+    return np.asarray(np.maximum(np.maximum(*both).max(axis=0), _LEAST_SCALE) / 127)
 
 
 def _quantise_rows(x: str, to: str, width: int, zero: int, constant: _Constant) -> list[onnx.NodeProto]:

@@ -42,7 +42,7 @@ class FittedMLP(FittedProbe):
     @property
     def trained(self) -> npt.NDArray[np.bool_]:
         """Say of each class whether it was trained, bool (K,)."""
-        return np.isfinite(self.learned["output.bias"])
+        return np.asarray(np.isfinite(self.learned["output.bias"]))
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return all weights."""

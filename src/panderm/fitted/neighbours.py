@@ -67,8 +67,8 @@ class FittedNeighbours(FittedProbe):
         vectors, codes, votes = (tensors[name] for name in ("vectors", "codes", "votes"))
         k, tau = settings["k"], np.inf if settings["tau"] is None else float(settings["tau"])
         n, K = len(vectors), len(common["classes"])
-        types = (vectors.dtype, codes.dtype, votes.dtype)
-        sound = types == (np.float32, np.int32, np.float64) and vectors.ndim == 2
+        types = [one.dtype.name for one in (vectors, codes, votes)]
+        sound = types == ["float32", "int32", "float64"] and vectors.ndim == 2
         sound = sound and codes.shape == votes.shape == (n,) and type(k) is int and 1 <= k <= n and tau > 0
         sound = sound and bool(((codes >= 0) & (codes < K)).all() and (votes > 0).all())
         if not (sound and np.isfinite(vectors).all() and np.isfinite(votes).all()):

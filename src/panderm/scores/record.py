@@ -192,7 +192,7 @@ class Scores:
 
     @property
     def of_units(self) -> str:
-        """" of 31 patients" where rows are drawn by larger units than they are, else nothing."""
+        """What follows "54 lesions": ``of 31 patients`` where larger units are drawn, else nothing."""
         if self.unit in ("image", self.row) or (self.row, self.unit) == ("lesion", "lesion group"):
             return ""
         return f" of {plural(self.clusters, self.unit)}"

@@ -73,5 +73,6 @@ def over_folds(scores: ArrayLike, *, level: float = 0.95, least: float = 0.0, mo
     sd = float(used.std(ddof=1))
     se = sd / float(np.sqrt(k))
     wide = float(t.ppf((1 + level) / 2, k - 1)) * se
-    ends = [min(max(mean + x, least), most) for x in (-wide, wide, -NORMAL * se, NORMAL * se)]
-    return OverFolds(k, mean, sd, se, *ends, reason=reason)
+    steps = (-wide, wide, -NORMAL * se, NORMAL * se)
+    low, high, normal_low, normal_high = (min(max(mean + x, least), most) for x in steps)
+    return OverFolds(k, mean, sd, se, low, high, normal_low, normal_high, reason)

@@ -50,7 +50,8 @@ class Features:
 
     def take(self, rows: npt.NDArray[Any]) -> Features:
         """Return some rows (mask or positions)."""
-        X = self.X.select(rows) if isinstance(self.X, MappedVectors) else self.X[rows]  # files stay unread
+        held: Any = self.X
+        X: Any = held.select(rows) if isinstance(held, MappedVectors) else held[rows]  # files stay unread
         return Features(
             X,
             self.labels[rows],

@@ -66,7 +66,7 @@ class Passes:
         rough: bool,
         device: str,
     ) -> None:
-        self._n, self._D = X.shape
+        self._n, self._D = int(X.shape[0]), int(X.shape[1])
         size = self._n * self._D
         self.single = size > FEW and not float64
         self.device = _device(device, size)
@@ -152,7 +152,7 @@ class Passes:
             present = (weights * (np.asarray(targets) == 1)).sum(axis=0)
             share = np.clip(present / np.maximum(weights.sum(axis=0), 1e-300), 1e-6, 1 - 1e-6)
             return np.log(share / (1 - share)), np.zeros(self._K, dtype=bool)
-        held = np.stack([np.bincount(targets, w, self._K) for w in weights.T])
+        held: Floats = np.stack([np.bincount(targets, w, self._K) for w in weights.T]).astype(np.float64)
         held /= np.maximum(held.sum(axis=1, keepdims=True), 1e-300)
         return np.log(np.maximum(held, 1e-12)).ravel() * (held > 0).ravel(), (held == 0).ravel()
 

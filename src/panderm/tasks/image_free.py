@@ -16,7 +16,7 @@ from panderm.data.encoding import ColumnEncoder
 from panderm.data.table import TableCard
 from panderm.errors import DataError, ParentsError, plural, some
 from panderm.gate.describing import describing_columns, require_no_label
-from panderm.predictions import Predictions, require_one_class
+from panderm.predictions import Predictions, PredictionsCard, require_one_class
 from panderm.probing.table_columns import require_named, table_as_it_was
 from panderm.provenance import Provenance
 from panderm.statistics.resampling import cluster_codes
@@ -75,6 +75,7 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
     """
     started = time.monotonic()
     require_one_class(predictions)
+    _require_training_split(predictions.card)
     card = predictions.card.embeddings.table
     frame = table_as_it_was(card, _ASKS)
     fitted, scored = _rows(predictions, frame, card)
@@ -159,20 +160,23 @@ def _predicted(
     return replace(predictions, probabilities=probabilities, card=own, fitted=None)
 
 
+def _require_training_split(card: PredictionsCard) -> None:
+    """Raise :class:`DataError` where predictions do not say which rows of their own table were fitted."""
+    if "train split" not in card.method or card.fitted_on is not None:
+        raise DataError(
+            "an image-free baseline is fitted on the training rows of the predictions, of the same table.",
+            f"the card of these names no training split (task: {card.task})"
+            if card.fitted_on is None
+            else "they were fitted on the rows of another table",
+            "make the predictions with panderm probe, without --folds and --test-on",
+        )
+
+
 def _rows(
     predictions: Predictions, frame: pd.DataFrame, card: TableCard
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return the positions of the rows that were fitted, and of those that were predicted, in their order."""
     method = predictions.card.method
-    if "train split" not in method or predictions.card.fitted_on is not None:
-        elsewhere = "they were fitted on the rows of another table"
-        raise DataError(
-            "an image-free baseline is fitted on the training rows of the predictions, of the same table.",
-            f"the card of these names no training split (task: {predictions.card.task})"
-            if predictions.card.fitted_on is None
-            else elsewhere,
-            "make the predictions with panderm probe, without --folds and --test-on",
-        )
     split = read_column(frame, card.roles["split"])
     rows = np.flatnonzero(split == method["train split"])
     fitted = take_part(rows, float(method.get("percent of training data", 100)) / 100)

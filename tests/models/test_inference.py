@@ -16,7 +16,7 @@ import panderm
 from panderm.errors import DataError
 from panderm.models import inference
 from panderm.models.inference import TorchEngine, class_token_form, inference_form
-from panderm.models.precision import autocast
+from panderm.models.precision import autocast, has_bfloat16
 
 CPU = torch.device("cpu")
 # ‖found - expected‖ / ‖expected‖: sums in another order, twelve blocks later.
@@ -105,7 +105,7 @@ def test_weights_cast_once_are_autocast_bit_for_bit(kind: str, pixels: torch.Ten
         shorter = class_token_form(form, network, "bf16", CPU, packed=packed)
         # bfloat16 keeps 8 bits, and the class token's attention is fused.
         assert off(run(shorter, pixels, "bf16"), expected) < 2**-6
-    assert inference._packing_works()
+    assert inference._packing_works() or not has_bfloat16()  # emulated, it is another product
     assert all(tensor.dtype == torch.float32 for tensor in network.parameters())
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import panderm
 from panderm.cli import app
-from panderm.cli.curve import joined
+from panderm.cli.several import _are_numbers, joined
 from panderm.embeddings import Embeddings
 from panderm.errors import ArtifactError, DataError, ParentsError, UsageError
 from panderm.report.curve import FILES
@@ -220,7 +220,7 @@ def test_a_question_that_cannot_be_asked(
     ],
 )
 def test_numbers_after_an_option_are_its_own(given: str, read: str) -> None:
-    assert joined(given.split(), ("--percent", "--shots")) == read.split()
+    assert joined(given.split(), ("--percent", "--shots"), _are_numbers) == read.split()
 
 
 def test_the_command_as_the_help_shows_it(embeddings: Embeddings, tmp_path: Path) -> None:

@@ -357,10 +357,10 @@ def test_the_verb(embeddings: Embeddings, tmp_path: Path, monkeypatch: pytest.Mo
     refused = CliRunner().invoke(app, [*base, "--with", "tone"])
     assert refused.exit_code == 2
     assert "with-images.pred" in refused.output
-    again = CliRunner().invoke(app, [*base, "--with", "tone", "--with", "site", "--overwrite"])
+    again = CliRunner().invoke(app, [*base, "--with", "tone", "site", "--overwrite"])
     assert again.exit_code == 0, again.output
     assert "both − images" in again.output
-    leaky = CliRunner().invoke(app, [*base, "--with", "label", "--overwrite"])
+    leaky = CliRunner().invoke(app, [*base, "--with", "tone", "--with", "label", "--overwrite"])
     assert leaky.exit_code == 2
     assert "label: the label" in leaky.output
     alone = CliRunner().invoke(app, [*base, "--allow-leaky-columns", "--overwrite"])

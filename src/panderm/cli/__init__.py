@@ -3,7 +3,6 @@
 from panderm.cli.artefacts import artefacts as _artefacts
 from panderm.cli.benchmark import benchmark as _benchmark
 from panderm.cli.check import check as _check
-from panderm.cli.curve import SeveralNumbers as _SeveralNumbers
 from panderm.cli.curve import curve as _curve
 from panderm.cli.data import data as _data
 from panderm.cli.data_import import import_ as _import
@@ -13,6 +12,7 @@ from panderm.cli.export import export as _export
 from panderm.cli.map import map_ as _embedding_map
 from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
+from panderm.cli.several import SeveralNumbers as _SeveralNumbers
 from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
 

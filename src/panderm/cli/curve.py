@@ -11,36 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
-from typer.core import TyperCommand
 
 from panderm.cli import options as opt
 from panderm.cli.frame import verb
+from panderm.cli.several import is_number
 from panderm.errors import UsageError
 
 if TYPE_CHECKING:
     from panderm.scores.label_efficiency import LabelEfficiency, PointScores
-
-
-class SeveralNumbers(TyperCommand):
-    """A command whose ``--percent 1 5 10`` and ``--shots 1 2 4`` take all numbers that follow."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the numbers after such an option by commas, and read the rest as ever."""
-        return super().parse_args(ctx, joined(args, ("--percent", "--shots")))
-
-
-def joined(args: list[str], options: tuple[str, ...]) -> list[str]:
-    """Return ``--percent 1 5 10`` as ``--percent 1,5,10``."""
-    found: list[str] = []
-    taking = False
-    for word in args:
-        number = all(_is_number(part) for part in word.split(",") if part)
-        if taking and number and found[-1] not in options:
-            found[-1] += f",{word}"
-        else:
-            found.append(word)
-            taking = word in options or (taking and number)
-    return found
 
 
 @verb
@@ -139,7 +117,7 @@ def curve(
 def numbers(option: str, text: str) -> list[float]:
     """Return the numbers in ``1,5,10``."""
     parts = [part for part in text.replace(",", " ").split() if part]
-    if not parts or not all(_is_number(part) for part in parts):
+    if not parts or not all(is_number(part) for part in parts):
         raise UsageError(f"{option} must be followed by numbers.", f"found {text!r}", f"{option} 1 5 10")
     return [float(part) for part in parts]
 
@@ -148,14 +126,6 @@ def _whole(k: float) -> int:
     if k != int(k):
         raise UsageError("--shots must be followed by whole numbers.", f"found {k:g}", "--shots 1 2 4 8 16")
     return int(k)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return word.strip().lower().lstrip("+-") not in ("nan", "inf", "infinity")
 
 
 def _show(found: LabelEfficiency) -> None:

@@ -58,7 +58,7 @@ def probe(
     ] = None,
     with_columns: Annotated[
         list[str] | None,
-        Option("--with", help="Columns of the table to add to the images, a,b,c.", show_default=False),
+        Option("--with", help="Columns of the table to add to the images, a b c.", show_default=False),
     ] = None,
     allow_leaky_columns: Annotated[
         bool, Option("--allow-leaky-columns", help="Columns of --with may give the answer away.")
@@ -66,7 +66,7 @@ def probe(
     labels: Annotated[
         str | None,
         Option(
-            help="Columns with 0 or 1, a,b,c: findings, of which none or several hold.", show_default=False
+            help="Columns with 0 or 1, a b c: findings, of which none or several hold.", show_default=False
         ),
     ] = None,
     separator: Annotated[

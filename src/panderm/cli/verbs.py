@@ -15,6 +15,7 @@ from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate, read_bands
 from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.cli.probe import probe
+from panderm.cli.several import SeveralColumns
 
 app = typer.Typer(
     help="From a folder of skin images and one CSV to numbers that survive a reviewer.",
@@ -175,7 +176,7 @@ def _told_of_part(part: Any) -> dict[str, Any]:
 app.command()(embed)
 
 
-app.command()(probe)
+app.command(cls=SeveralColumns)(probe)
 app.command()(evaluate)
 
 

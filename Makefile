@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slow check clean
 
 demo: .venv/installed
 	$(BIN)/panderm demo --out demo --overwrite
 
 test: .venv/installed-dev check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: .venv/installed-dev
+	$(BIN)/pytest -n 2 -m slow
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

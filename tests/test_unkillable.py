@@ -444,6 +444,7 @@ def test_killed_at_random_moments(start: Start, uninterrupted: panderm.Embedding
         require_same(out, uninterrupted)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_while_it_follows_a_table(start: Start, drawn: Path, tmp_path: Path) -> None:
     """At each moment the folder is the old one or the new one, and the new one is always the same."""
     shutil.copytree(drawn, tmp_path / "here")

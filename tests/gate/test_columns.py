@@ -256,6 +256,7 @@ def test_relations_need_rows() -> None:
 # Noise
 
 
+@pytest.mark.slow
 def test_noise_raises_no_alarm() -> None:
     raised = [seed for seed in range(50) if alarms(lint(world(seed, n=150), draws=100, seed=seed))]
     assert len(raised) <= 5, raised

@@ -279,7 +279,9 @@ def test_terms_of_every_encoder_are_told():
 # --- the page as a page ---
 
 
-@pytest.mark.parametrize(("k", "n_classes"), [(2, 2), (6, 2), (3, 7), (6, 40)])
+@pytest.mark.parametrize(
+    ("k", "n_classes"), [(2, 2), (6, 2), (3, 7), pytest.param(6, 40, marks=pytest.mark.slow)]
+)
 def test_the_page_is_well_formed_and_asks_for_nothing(k, n_classes):
     classes = tuple(f"class number {i}" for i in range(n_classes))
     html = report(several(k, classes=classes, n=max(60, 8 * n_classes))).html()

@@ -75,6 +75,7 @@ def test_principal_components_say_what_they_show(drawn, embeddings):
     assert not np.allclose(again.coordinates, drawn.coordinates)
 
 
+@pytest.mark.slow
 def test_umap_has_the_published_settings_and_the_same_seed_gives_the_same_map(embeddings):
     pytest.importorskip("umap")
     first = panderm.map_embeddings(embeddings)

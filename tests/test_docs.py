@@ -80,6 +80,7 @@ def test_readme_runs_as_written(desk: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert (desk / made).stat().st_size > 10_000, made
 
 
+@pytest.mark.timeout(900)  # all pages, one after the other: what one makes, another opens
 def test_docs_run_as_written_in_the_order_of_the_index(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from panderm.embeddings import Embeddings
 from panderm.probing.inputs import Inputs, Positions
 from panderm.probing.units import Unit, UnitPool, Units, units_of
-from panderm.statistics.resampling import cluster_codes
-from panderm.training.features import Features
+from panderm.training.features import Features, groups_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +66,7 @@ class Known:
             X, rows = units.mean(X), rows[units.first()]
             weights = None if weights is None else units.mean(weights)
         table = self.emb.rows.select(rows)
-        codes, unit = cluster_codes(table.patient, table.group, len(table))
-        groups = None if unit == "image" else codes
-        return Features(X, table.label, table.classes, table.image, groups, weights)
+        return Features(X, table.label, table.classes, table.image, groups_of(table), weights)
 
 
 def known(emb: Embeddings, asked: Asked) -> Known:

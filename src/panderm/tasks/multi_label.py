@@ -18,7 +18,7 @@ from panderm.predictions import MultiLabelPredictions, PredictionsCard
 from panderm.probing.splits import rows_to_fit
 from panderm.probing.table_columns import columns_of
 from panderm.provenance import Provenance
-from panderm.statistics.resampling import cluster_codes
+from panderm.training.features import groups_of
 from panderm.training.multi_label import LabelledRows, fit_labels, in_counts
 from panderm.training.settings import ClassWeight, ProbeSettings
 
@@ -81,7 +81,7 @@ def probe_labels(
     rows = emb.rows
     fitted = rows_to_fit(rows, train=train, test=test, percent_data=percent_data)
     names, truth = _truth(rows, labels, separator)
-    everything = LabelledRows(emb.vectors, truth, names, rows.image, _groups(rows))
+    everything = LabelledRows(emb.vectors, truth, names, rows.image, groups_of(rows))
     held = np.flatnonzero(rows.split == val)
     choosing = C is None and val not in (train, test) and len(held) > 0
     settings = ProbeSettings(C=C, class_weight=class_weight, float64=float64, device=device, seed=seed)
@@ -146,8 +146,3 @@ def _truth(
     if not names:
         raise DataError("a column of --labels must list labels.", f"every cell of {labels[0]!r} is empty")
     return names, truth
-
-
-def _groups(table: Table) -> npt.NDArray[np.int64] | None:
-    codes, unit = cluster_codes(table.patient, table.group, len(table))
-    return None if unit == "image" else codes

@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.data.columns import Column
+from panderm.data.table import Table
+from panderm.embeddings import Embeddings
 from panderm.embeddings.vectors import MappedVectors
 from panderm.errors import DataError, plural, some
+from panderm.statistics.resampling import cluster_codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,17 @@ class Features:
             None if self.groups is None else self.groups[rows],
             None if self.weights is None else self.weights[rows],
         )
+
+
+def features_of(emb: Embeddings) -> Features:
+    """Return all rows of embeddings with their stored vectors."""
+    return Features(emb.vectors, emb.rows.label, emb.rows.classes, emb.rows.image, groups_of(emb.rows))
+
+
+def groups_of(table: Table) -> npt.NDArray[np.int64] | None:
+    """Return the patient, or lesion, of each row, int (n,); None where the table knows neither."""
+    codes, unit = cluster_codes(table.patient, table.group, len(table))
+    return None if unit == "image" else codes
 
 
 def require_finite(X: npt.NDArray[Any], images: Column | None = None) -> None:

@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings
 from panderm.errors import DataError, UsageError, plural, some
-from panderm.statistics.resampling import cluster_codes
-from panderm.training.features import Features, require_finite
+from panderm.training.features import Features, features_of, require_finite
 from panderm.training.held_out import stratified_folds
 from panderm.training.logistic import fit_paper
+from panderm.training.row_weights import checked_weights
 from panderm.training.settings import Recipe
 from panderm.training.strength import Problem, choose_on_folds, choose_on_rows
 from panderm.training.whitened import Link
@@ -123,7 +123,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features, labels = validate_data(self, X, y, dtype=kind, ensure_min_samples=2, multi_output=several)
         if validation is not None:
             validation = (np.asarray(validation[0], dtype=kind), np.asarray(validation[1]))
-        weights = _sample_weights(sample_weight, len(features))
+        weights = checked_weights(sample_weight, len(features))
         groups = None if groups is None else np.asarray(groups)
         if weights is not None and not weights.all():
             there = weights > 0
@@ -144,9 +144,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         require_labels(train.rows)
         enough = val is not None and len(val) >= ENOUGH_VALIDATION_ROWS
-        return self.fit_features(
-            _as_features(train), _as_features(val) if val is not None and enough else None
-        )
+        held = features_of(val) if val is not None and enough else None
+        return self.fit_features(features_of(train), held)
 
     def fit_features(self, train: Features, val: Features | None = None) -> Self:
         """Fit some rows; ``val`` chooses the strength, else cross-validation that keeps groups whole."""
@@ -346,29 +345,9 @@ def _in_split(emb: Embeddings, name: str) -> Embeddings:
     return emb.select(emb.rows.split == name)
 
 
-def _as_features(emb: Embeddings) -> Features:
-    codes, unit = cluster_codes(emb.rows.patient, emb.rows.group, len(emb))
-    groups = None if unit == "image" else codes
-    return Features(emb.vectors, emb.rows.label, emb.rows.classes, emb.rows.image, groups)
-
-
 def _codes(y: Array, classes: Array) -> npt.NDArray[np.int64]:
     position = {c: i for i, c in enumerate(classes.tolist())}
     return np.array([position[c] for c in np.asarray(y).tolist()], dtype=np.int64)
-
-
-def _sample_weights(given: Array | None, n: int) -> Floats | None:
-    if given is None:
-        return None
-    weights = np.asarray(given, dtype=np.float64)
-    if weights.shape != (n,) or not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
-        raise DataError(
-            f"sample weights must be {n:,} finite numbers, none below zero and not all zero.",
-            f"found an array of shape {weights.shape}, from {weights.min():g} to {weights.max():g}"
-            if weights.size
-            else "found none",
-        )
-    return weights
 
 
 def _product(a: Floats | None, b: Floats | None) -> Floats | None:

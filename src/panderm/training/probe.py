@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from panderm.embeddings import Embeddings
 from panderm.errors import ArtifactError, DataError, UsageError
 from panderm.fitted import read_fitted, write_fitted
-from panderm.statistics.resampling import cluster_codes
 from panderm.storage import new_file
-from panderm.training.features import Features
+from panderm.training.features import Features, groups_of
 from panderm.training.fit import fit_probe
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
+from panderm.training.row_weights import checked_weights
 from panderm.training.settings import ClassWeight, ProbeKind, ProbeSettings, Recipe
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -104,7 +104,7 @@ class Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self._fit(self._of(X, "train"), held if len(held) >= ENOUGH_VALIDATION_ROWS else None)
         rows, labels = self._checked(X, y)
         check_classification_targets(labels)
-        weights = None if sample_weight is None else _weights(sample_weight, len(rows))
+        weights = checked_weights(sample_weight, len(rows))
         there = np.arange(len(rows)) if weights is None else np.flatnonzero(weights)
         codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
         named, known = _named(labels), np.unique(labels[there])
@@ -190,10 +190,8 @@ class Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if emb.card.table.roles["split"] is None and split == "train":
             rows = np.arange(len(emb))
         table = emb.rows.select(rows)
-        codes, unit = cluster_codes(table.patient, table.group, len(table))
-        X = self._seen(emb)
-        whole = Features(X, emb.rows.label, table.classes, emb.rows.image).take(rows)
-        return replace(whole, groups=None if unit == "image" else codes)
+        whole = Features(self._seen(emb), emb.rows.label, table.classes, emb.rows.image).take(rows)
+        return replace(whole, groups=groups_of(table))
 
     def _seen(self, emb: Embeddings) -> Array:
         if self.kind != "attentive":
@@ -216,13 +214,3 @@ def _features(
 
 def _named(labels: Array) -> Array:
     return np.array([str(label) for label in labels.tolist()], dtype=object)
-
-
-def _weights(given: Array, n: int) -> npt.NDArray[np.float64]:
-    weights = np.asarray(given, dtype=np.float64)
-    if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise DataError(
-            "sample weights must be one number a row, finite and not negative.",
-            f"found {weights.shape} of {n:,}",
-        )
-    return weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from panderm.errors import DataError
 from panderm.training.features import Features
 from panderm.training.settings import ClassWeight
 
@@ -26,3 +27,22 @@ def row_weights(features: Features, class_weight: ClassWeight = "none") -> npt.N
     of_class = np.bincount(codes, weights)
     balanced: npt.NDArray[np.float64] = weights * (weights.sum() / (len(of_class) * of_class))[codes]
     return balanced
+
+
+def checked_weights(given: npt.ArrayLike | None, n: int) -> npt.NDArray[np.float64] | None:
+    """Return sample weights as float64 (n,); None where none are given.
+
+    Raises:
+        DataError: another number of them, not finite, below zero, or all zero.
+    """
+    if given is None:
+        return None
+    weights = np.asarray(given, dtype=np.float64)
+    if weights.shape != (n,) or not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise DataError(
+            f"sample weights must be {n:,} finite numbers, none below zero and not all zero.",
+            f"found an array of shape {weights.shape}, from {weights.min():g} to {weights.max():g}"
+            if weights.size
+            else "found none",
+        )
+    return weights

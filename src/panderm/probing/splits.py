@@ -61,30 +61,15 @@ def asked_by_split(
     require_calibration_rows(rows, calibrate, train=train, val=val, test=test)
     chosen = training_rows(rows, train=train, val=choosing, test=test, percent_data=percent_data)
     require_agreement(rows.select(np.isin(rows.split, (train, val, test))), unit)
-    labels = rows.label[chosen]
     held = np.flatnonzero(rows.split == val)
     pooled = unit if unit_pool == "embedding" else "image"
     enough = choosing is not None and _number(rows.select(held), pooled) >= ENOUGH_VALIDATION_ROWS
-    method: dict[str, Any] = {
-        "train split": train,
-        "train rows": len(chosen),
-        "train rows per class": {c: int((labels == c).sum()) for c in rows.classes if c in set(labels)},
-        "percent of training data": 100 * percent_data,
-        "seed": settings.seed,
-    }
-    # Named only where it is asked for: a probe of which no more is asked keeps the identity it always had.
+    method = what_is_fitted(rows, chosen, settings, train=train, percent_data=percent_data)
     if calibrate == "temperature":
         method["calibrate"] = f"temperature, on {val}"
-    if sample_weight is not None:
-        method["sample weight"] = sample_weight
-    if pooling != "stored":
-        method["pooling"] = pooling
+    method |= what_differs(sample_weight=sample_weight, pooling=pooling, unit=unit, unit_pool=unit_pool)
     if unit != "image":
-        method |= {
-            "unit": unit,
-            "unit pool": unit_pool,
-            f"train {unit}s": _number(rows.select(chosen), unit),
-        }
+        method[f"train {unit}s"] = _number(rows.select(chosen), unit)
     return Asked(
         train=chosen,
         test=np.flatnonzero(rows.split == test),
@@ -98,6 +83,37 @@ def asked_by_split(
         unit=unit,
         unit_pool=unit_pool,
     )
+
+
+def what_is_fitted(
+    rows: Table, chosen: npt.NDArray[np.intp], settings: ProbeSettings, *, train: str, percent_data: float
+) -> dict[str, Any]:
+    """Return what a card says of the rows of a table that are fitted."""
+    labels = rows.label[chosen]
+    return {
+        "train split": train,
+        "train rows": len(chosen),
+        "train rows per class": {c: int((labels == c).sum()) for c in rows.classes if c in set(labels)},
+        "percent of training data": 100 * percent_data,
+        "seed": settings.seed,
+    }
+
+
+def what_differs(
+    *, sample_weight: str | None, pooling: Pooling, unit: Unit, unit_pool: UnitPool
+) -> dict[str, Any]:
+    """Return what a card says of how rows are seen, where that is not as always.
+
+    Named only where it is asked for: a probe of which no more is asked keeps the identity it always had.
+    """
+    told: dict[str, Any] = {}
+    if sample_weight is not None:
+        told["sample weight"] = sample_weight
+    if pooling != "stored":
+        told["pooling"] = pooling
+    if unit != "image":
+        told |= {"unit": unit, "unit pool": unit_pool}
+    return told
 
 
 def _require_sense(settings: ProbeSettings, unit: Unit, unit_pool: UnitPool, percent_data: float) -> None:
@@ -132,8 +148,13 @@ def _number(rows: Table, unit: Unit) -> int:
     return len(rows) if units is None else len(np.unique(units.codes))
 
 
-def require_calibration_rows(table: Table, calibrate: Calibrate, *, train: str, val: str, test: str) -> None:
-    """Raise :class:`DataError` where a calibration has no rows of its own to be fitted on."""
+def require_calibration_rows(
+    table: Table, calibrate: Calibrate, *, train: str, val: str, test: str | None
+) -> None:
+    """Raise :class:`DataError` where a calibration has no rows of its own to be fitted on.
+
+    ``test`` is None where another table is scored.
+    """
     if calibrate not in ("none", "temperature"):
         raise UsageError(f"calibrate must be none or temperature, not {calibrate!r}.")
     if calibrate == "none":
@@ -152,8 +173,10 @@ def require_calibration_rows(table: Table, calibrate: Calibrate, *, train: str, 
         )
 
 
-def rows_to_fit(table: Table, *, train: str, test: str, percent_data: float) -> npt.NDArray[np.intp]:
+def rows_to_fit(table: Table, *, train: str, test: str | None, percent_data: float) -> npt.NDArray[np.intp]:
     """Return the positions of the training rows, or the first part of them, whatever their labels.
+
+    ``test`` is None where another table is scored: all rows are then fitted where the table has no splits.
 
     Raises:
         DataError: no rows in the split to fit, or in that to score.
@@ -163,8 +186,10 @@ def rows_to_fit(table: Table, *, train: str, test: str, percent_data: float) -> 
         raise UsageError(
             "--percent-data must be a part of 1, greater than 0.", f"found {percent_data}", "0.1 is 10 %"
         )
+    if test is None and table.card.roles["split"] is None and train == "train":
+        return take_part(np.arange(len(table)), percent_data)
     for role, name in (("train", train), ("test", test)):
-        if not (table.split == name).any():
+        if name is not None and not (table.split == name).any():
             present = {s: int((table.split == s).sum()) for s in ("train", "val", "test")}
             there = [s for s, n in present.items() if n]
             rest = [s for s in there if s != train]
@@ -186,11 +211,11 @@ def rows_to_fit(table: Table, *, train: str, test: str, percent_data: float) -> 
 
 
 def training_rows(
-    table: Table, *, train: str, val: str | None = None, test: str, percent_data: float
+    table: Table, *, train: str, val: str | None = None, test: str | None, percent_data: float
 ) -> npt.NDArray[np.intp]:
     """Return the positions of the rows to fit, once it is sure that the question can be asked.
 
-    ``val`` is the split that is to choose the strength, where one is.
+    ``val`` is the split that is to choose the strength, where one is; ``test`` as of :func:`rows_to_fit`.
 
     Raises:
         DataError: no labels, no rows in a split, one class only, a class of the test (or val) rows that was
@@ -205,7 +230,7 @@ def training_rows(
             f"found only: {some(sorted(trained)) or 'none'}, in {plural(len(kept), 'row')}",
             "check the label column and the split" if percent_data == 1 else "take a larger --percent-data",
         )
-    needed = [test]
+    needed = [] if test is None else [test]
     if val is not None and (table.split == val).sum() >= ENOUGH_VALIDATION_ROWS:
         needed.append(val)
     for name in needed:

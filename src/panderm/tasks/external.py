@@ -15,18 +15,23 @@ from panderm.data.common_labels import CommonLabels, common_labels, names_at, re
 from panderm.data.diagnoses import Indeterminate, Level
 from panderm.data.table import SPLITS, Table, TableCard
 from panderm.embeddings import Embeddings, open_embeddings, require_one_encoder
-from panderm.errors import DataError, PandermWarning, UsageError, plural, some
+from panderm.errors import PandermWarning, UsageError, plural, some
 from panderm.gate.overlap import find_shared, require_apart
 from panderm.predictions import Predictions
 from panderm.probing.answer import Asked, answer
 from panderm.probing.pooled import Pooling, inputs_for
 from panderm.probing.sample_weights import sample_weights
-from panderm.probing.splits import Calibrate
+from panderm.probing.splits import (
+    Calibrate,
+    require_calibration_rows,
+    training_rows,
+    what_differs,
+    what_is_fitted,
+)
 from panderm.probing.units import Unit, UnitPool, require_agreement
 from panderm.provenance import Provenance
 from panderm.training.linear_probe import ENOUGH_VALIDATION_ROWS, require_labels
 from panderm.training.settings import ClassWeight, ProbeKind, ProbeSettings, Recipe
-from panderm.training.subset import take_part
 
 
 def probe_external(
@@ -116,14 +121,12 @@ def probe_external(
     called = tuple(str(one.path or one.card.table.csv) for one in (emb, other))
     require_one_encoder(emb.card, other.card, (called[0], called[1]))
     settings = ProbeSettings(kind, recipe, C, k, class_weight, float64, device, seed)
-    fitted, held = _rows_to_fit(emb.rows, train, val, percent_data)
+    if train == val:
+        raise UsageError("rows that are fitted must not choose.", f"--train and --val: {train}")
+    fitted = training_rows(emb.rows, train=train, test=None, percent_data=percent_data)
+    held = np.flatnonzero(emb.rows.split == val)
     chooses = (settings.chooses or pooling == "choose") and len(held) >= ENOUGH_VALIDATION_ROWS
-    if calibrate != "none" and not len(held):
-        raise DataError(
-            "a calibration needs val rows that are neither fitted nor scored.",
-            f"no row of {emb.card.table.name} has the split {val!r}",
-            "name another split with --val, or leave --calibrate out",
-        )
+    require_calibration_rows(emb.rows, calibrate, train=train, val=val, test=None)
     used = np.union1d(fitted, held) if chooses or calibrate != "none" else fitted
     scored = _rows_to_score(other, test_split)
     if not allow_overlap:
@@ -142,17 +145,11 @@ def probe_external(
     scored = scored[common.truth != None]  # noqa: E711 (an array)
     require_agreement(emb.rows.select(used), unit)
     require_agreement(other.rows.select(scored), unit, np.full(len(scored), "scored", dtype=object))
-    labels, whole = emb.rows.label[fitted], _named(other.card.table)
-    further = {"sample weight": sample_weight, "pooling": pooling, "unit": unit, "calibrate": calibrate}
-    plain = {"sample weight": None, "pooling": "stored", "unit": "image", "calibrate": "none"}
+    whole = _named(other.card.table)
     method = {
-        "train split": train,
-        "train rows": len(fitted),
-        "train rows per class": {c: int((labels == c).sum()) for c in emb.rows.classes if c in set(labels)},
-        "percent of training data": 100 * percent_data,
-        "seed": seed,
-        **{name: value for name, value in further.items() if value != plain[name]},
-        **({} if unit == "image" else {"unit pool": unit_pool}),
+        **what_is_fitted(emb.rows, fitted, settings, train=train, percent_data=percent_data),
+        **what_differs(sample_weight=sample_weight, pooling=pooling, unit=unit, unit_pool=unit_pool),
+        **({} if calibrate == "none" else {"calibrate": calibrate}),
         "scored on": f"{plural(len(scored), 'row')} of {whole if test_split is None else test_split}",
         **common.method,
         **_told(common),
@@ -176,37 +173,6 @@ def probe_external(
     if out is not None:
         made.save(out, overwrite=overwrite)
     return made
-
-
-def _rows_to_fit(
-    rows: Table, train: str, val: str, percent_data: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the rows to fit and those that choose; without splits all rows are fitted."""
-    require_labels(rows)
-    if not 0 < percent_data <= 1:
-        raise UsageError(
-            "--percent-data must be a part of 1, greater than 0.", f"found {percent_data}", "0.1 is 10 %"
-        )
-    if train == val:
-        raise UsageError("rows that are fitted must not choose.", f"--train and --val: {train}")
-    if rows.card.roles["split"] is None and train == "train":
-        return take_part(np.arange(len(rows)), percent_data), np.empty(0, dtype=np.intp)
-    fitted, held = (np.flatnonzero(rows.split == name) for name in (train, val))
-    if not len(fitted):
-        there = [name for name in SPLITS if (rows.split == name).any()]
-        raise DataError(
-            "the train split must have rows.",
-            f"no row of {rows.card.name} has the split {train!r}; found: {some(there) or 'no split column'}",
-            "name another with --train",
-        )
-    fitted = take_part(fitted, percent_data)
-    if len(set(rows.label[fitted])) < 2:
-        raise DataError(
-            "training rows must have at least two classes.",
-            f"found only: {some(sorted(set(rows.label[fitted]))) or 'none'}, in {plural(len(fitted), 'row')}",
-            "check the label column and the split",
-        )
-    return fitted, held
 
 
 def _rows_to_score(other: Embeddings, test_split: str | None) -> npt.NDArray[np.intp]:

@@ -21,6 +21,7 @@ from panderm.predictions import Predictions
 from panderm.probing.answer import Asked, answer
 from panderm.probing.pooled import Pooling, inputs_for
 from panderm.probing.sample_weights import sample_weights
+from panderm.probing.splits import what_differs
 from panderm.probing.table_columns import columns_of
 from panderm.probing.units import Unit, UnitPool, require_agreement
 from panderm.progress import Progress
@@ -115,12 +116,9 @@ def cross_validate(
     require_agreement(table, unit, fold)
     weights = None if sample_weight is None else sample_weights(emb.rows, sample_weight, rows)
     inputs = inputs_for(emb, kind, pooling)
-    further = {"sample weight": sample_weight, "pooling": pooling, "unit": unit}
-    plain = {"sample weight": None, "pooling": "stored", "unit": "image"}
     method = {
         **settings.record(),
-        **{name: value for name, value in further.items() if value != plain[name]},
-        **({} if unit == "image" else {"unit pool": unit_pool}),
+        **what_differs(sample_weight=sample_weight, pooling=pooling, unit=unit, unit_pool=unit_pool),
         "folds": len(names),
         "folds by": f"column {fold_column}" if fold_column else "patient, lesion and file, kept whole",
         "rows": len(rows) if folds_of is None else f"{len(rows):,} of {', '.join(folds_of)}",

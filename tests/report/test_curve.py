@@ -170,6 +170,21 @@ def test_other_parents_are_refused(embeddings: Embeddings, better: Embeddings, t
         panderm.curve(better, **asked | {"out": tmp_path / "mine", "overwrite": True})
 
 
+def test_a_question_that_is_refused_leaves_and_replaces_nothing(
+    embeddings: Embeddings, better: Embeddings, tmp_path: Path
+) -> None:
+    out = tmp_path / "c"
+    fewer = better.select(np.arange(len(better) - 1))
+    with pytest.raises(ParentsError, match="same table and rows"):
+        panderm.curve([embeddings, fewer], out=out, **FEW)
+    assert not out.exists()
+    panderm.curve(better, percent=[50], repeats=1, out=out, **FEW)
+    there = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(ParentsError, match="same table and rows"):
+        panderm.curve([embeddings, fewer], out=out, overwrite=True, **FEW)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == there
+
+
 def test_embeddings_of_other_rows_are_refused(embeddings: Embeddings, better: Embeddings) -> None:
     fewer = better.select(np.arange(len(better) - 1))
     with pytest.raises(ParentsError, match="same table and rows"):

@@ -22,7 +22,7 @@ from panderm.report.titles import titles_of
 from panderm.scores.label_efficiency import LabelEfficiency, require_score, score_curve
 from panderm.statistics.classification import score_names
 from panderm.storage import write_json, write_text
-from panderm.tasks.curve import fit_curve
+from panderm.tasks.curve import fit_curve, plan_curve
 from panderm.training.settings import ClassWeight, ProbeKind, ProbeSettings, Recipe
 
 PERCENT = (1.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -118,11 +118,10 @@ def curve(
             "test": test,
             "probe": {**settings.record(), "seed": seed},
         }
-        _begin(folder, question, opened, overwrite=overwrite)
-        fitted = fit_curve(
+        # What cannot be asked is refused before anything is written, or anything replaced.
+        plan = plan_curve(
             opened,
             settings,
-            KeptFits(folder / "fits"),
             percent=sorted(set(percent)),
             shots=None if shots is None else sorted(set(shots)),
             repeats=repeats,
@@ -131,9 +130,9 @@ def curve(
             val=val,
             test=test,
             use_val=use_val,
-            workers=workers,
-            progress=progress,
         )
+        _begin(folder, question, opened, overwrite=overwrite)
+        fitted = fit_curve(plan, KeptFits(folder / "fits"), workers=workers, progress=progress)
         titles = titles_of([(emb.card, {}, emb.card.identity) for emb in opened])
         found = score_curve(fitted, titles, score=score, draws=draws, seed=seed, progress=progress)
         if out is not None:

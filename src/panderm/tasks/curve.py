@@ -27,10 +27,77 @@ from panderm.training.settings import ProbeSettings
 from panderm.training.subsets import Subset, nested_parts, nested_shots, published_parts
 
 
-def fit_curve(
+@dataclass(frozen=True, eq=False)
+class CurvePlan:
+    """What is to be fitted, once it is sure that it can be; a cell is encoder, point and repeat.
+
+    Attributes:
+        embeddings: of one table, by different encoders.
+        settings: of the probes.
+        axis: what the points count.
+        points: numbers of labels, ascending; the last is all training rows.
+        repeats: draws of labels.
+        test: rows to predict; ``split`` is what they are called.
+        val: rows that choose; None where the labelled rows do.
+        unit: what is labelled as a whole.
+        method: what was decided, for the record.
+    """
+
+    embeddings: tuple[Embeddings, ...]
+    settings: ProbeSettings
+    axis: Axis
+    points: tuple[CurvePoint, ...]
+    repeats: int
+    test: Rows
+    split: str
+    val: Rows | None
+    unit: str
+    method: dict[str, Any]
+
+    def repeats_at(self, point: CurvePoint) -> range:
+        """Return the repeats that are fitted at a point."""
+        return range(len(point.rows) if point.cannot is None else 0)
+
+    @property
+    def cells(self) -> list[tuple[int, int, int]]:
+        """All that is fitted."""
+        return [
+            (e, p, r)
+            for e in range(len(self.embeddings))
+            for p, point in enumerate(self.points)
+            for r in self.repeats_at(point)
+        ]
+
+    def size(self, cell: tuple[int, int, int]) -> int:
+        """Return how many rows are labelled."""
+        return len(self.points[cell[1]].rows[cell[2]])
+
+    def question(self, cell: tuple[int, int, int]) -> dict[str, Any]:
+        """Return all that decides a fit, under which it is kept."""
+        e, p, r = cell
+        image = self.embeddings[0].rows.image
+        decided = {k: v for k, v in asdict(self.settings).items() if k != "device"}
+        return {
+            "embeddings": self.embeddings[e].card.identity,
+            "settings": decided,
+            "train": sha256_of_json(image[self.points[p].rows[r]].tolist()),
+            "val": None if self.val is None else sha256_of_json(image[self.val].tolist()),
+            "test": sha256_of_json(image[self.test].tolist()),
+        }
+
+    def fit(self, cell: tuple[int, int, int]) -> KeptFit:
+        """Fit a probe and predict the rows to predict."""
+        e, p, r = cell
+        asked = Asked(train=self.points[p].rows[r], test=self.test, split=self.split, val=self.val)
+        emb = self.embeddings[e]
+        inputs = inputs_for(emb, self.settings.kind, "stored")
+        predicted = answer(emb, asked, self.settings, inputs=inputs)
+        return KeptFit(predicted.probabilities, predicted.card.outcome)
+
+
+def plan_curve(
     embeddings: Sequence[Embeddings],
     settings: ProbeSettings,
-    kept: KeptFits,
     *,
     percent: Sequence[float],
     shots: Sequence[int] | None = None,
@@ -40,15 +107,12 @@ def fit_curve(
     val: str = "val",
     test: str = "test",
     use_val: bool = False,
-    workers: int | None = None,
-    progress: bool = True,
-) -> FittedCurve:
-    """Fit every point of every curve that is not kept already, and keep it.
+) -> CurvePlan:
+    """Draw the rows that are labelled at every point, once it is sure that the question can be asked.
 
     Args:
         embeddings: of one table, by different encoders.
         settings: of the probes; its seed is that of the draws of labels too.
-        kept: where fits are kept.
         percent: parts of the training rows, ascending.
         shots: instead, so many rows of each class, ascending.
         repeats: draws of labels.
@@ -57,8 +121,6 @@ def fit_curve(
         val: the split that chooses with ``use_val``.
         test: the split to score.
         use_val: let the val rows choose.
-        workers: fits at a time; by default as many as there are cores.
-        progress: show progress on standard error.
 
     Raises:
         ParentsError: embeddings of different tables or rows.
@@ -68,7 +130,6 @@ def fit_curve(
     require_same_table(embeddings)
     choosing = _choosing(table, val, train=train, test=test) if use_val and settings.chooses else None
     at = training_rows(table, train=train, val=val if use_val else None, test=test, percent_data=1)
-    scored = np.flatnonzero(table.split == test)
     rule = "shots" if shots else "published" if published_subset else "nested"
     points, unit = labelled(
         table, at, percent=percent, shots=shots, rule=rule, repeats=repeats, seed=settings.seed
@@ -83,19 +144,42 @@ def fit_curve(
         **({"chosen on": ALONE if choosing is None else val} if settings.chooses else {}),
         "seed": settings.seed,
     }
-    cells = [
-        (e, p, r)
-        for e in range(len(embeddings))
-        for p, point in enumerate(points)
-        for r in range(len(point.rows) if point.cannot is None else 0)
-    ]
-    run = _Run(tuple(embeddings), points, settings, kept, scored, choosing, test)
-    found = {cell: fit for cell in cells if (fit := kept.read(run.question(cell))) is not None}
-    todo = [cell for cell in cells if cell not in found]
+    return CurvePlan(
+        embeddings=tuple(embeddings),
+        settings=settings,
+        axis="shots" if shots else "percent",
+        points=points,
+        repeats=repeats,
+        test=np.flatnonzero(table.split == test),
+        split=test,
+        val=choosing,
+        unit=unit,
+        method=method,
+    )
+
+
+def fit_curve(
+    plan: CurvePlan, kept: KeptFits, *, workers: int | None = None, progress: bool = True
+) -> FittedCurve:
+    """Fit every point of every curve that is not kept already, and keep it.
+
+    Args:
+        plan: what is to be fitted.
+        kept: where fits are kept.
+        workers: fits at a time; by default as many as there are cores.
+        progress: show progress on standard error.
+    """
+    found = {cell: fit for cell in plan.cells if (fit := kept.read(plan.question(cell))) is not None}
     # The longest first, so that no core is left alone with one at the end.
-    todo.sort(key=lambda cell: -run.size(cell))
-    done = sum(run.size(cell) for cell in found)
-    total = done + sum(run.size(cell) for cell in todo)
+    todo = sorted((cell for cell in plan.cells if cell not in found), key=lambda cell: -plan.size(cell))
+    done = sum(plan.size(cell) for cell in found)
+    total = done + sum(plan.size(cell) for cell in todo)
+
+    def keep(cell: tuple[int, int, int]) -> KeptFit:
+        made = plan.fit(cell)
+        kept.write(plan.question(cell), made)
+        return made
+
     # Many small fits gain nothing from threads of their own, and the limit is the whole process's.
     with (
         threadpool_limits(1, "blas"),
@@ -103,59 +187,28 @@ def fit_curve(
     ):
         pool = ThreadPoolExecutor(workers or os.cpu_count())
         try:
-            waiting = {pool.submit(run.fit, cell): cell for cell in todo}
+            waiting = {pool.submit(keep, cell): cell for cell in todo}
             for future in as_completed(waiting):
                 found[waiting[future]] = future.result()
-                bar.advance(run.size(waiting[future]))
+                bar.advance(plan.size(waiting[future]))
         finally:
             pool.shutdown(cancel_futures=True)
     fits = tuple(
-        tuple(
-            tuple(found[e, p, r] for r in range(len(point.rows) if point.cannot is None else 0))
-            for p, point in enumerate(points)
-        )
-        for e in range(len(embeddings))
+        tuple(tuple(found[e, p, r] for r in plan.repeats_at(point)) for p, point in enumerate(plan.points))
+        for e in range(len(plan.embeddings))
     )
-    axis: Axis = "shots" if shots else "percent"
-    return FittedCurve(tuple(embeddings), axis, points, repeats, fits, scored, test, unit, method, len(todo))
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What all fits of a curve share; a cell is encoder, point and repeat."""
-
-    embeddings: tuple[Embeddings, ...]
-    points: tuple[CurvePoint, ...]
-    settings: ProbeSettings
-    kept: KeptFits
-    test: Rows
-    val: Rows | None
-    split: str
-
-    def size(self, cell: tuple[int, int, int]) -> int:
-        return len(self.points[cell[1]].rows[cell[2]])
-
-    def question(self, cell: tuple[int, int, int]) -> dict[str, Any]:
-        e, p, r = cell
-        image = self.embeddings[0].rows.image
-        decided = {k: v for k, v in asdict(self.settings).items() if k != "device"}
-        return {
-            "embeddings": self.embeddings[e].card.identity,
-            "settings": decided,
-            "train": sha256_of_json(image[self.points[p].rows[r]].tolist()),
-            "val": None if self.val is None else sha256_of_json(image[self.val].tolist()),
-            "test": sha256_of_json(image[self.test].tolist()),
-        }
-
-    def fit(self, cell: tuple[int, int, int]) -> KeptFit:
-        e, p, r = cell
-        asked = Asked(train=self.points[p].rows[r], test=self.test, split=self.split, val=self.val)
-        emb = self.embeddings[e]
-        inputs = inputs_for(emb, self.settings.kind, "stored")
-        predicted = answer(emb, asked, self.settings, inputs=inputs)
-        fit = KeptFit(predicted.probabilities, predicted.card.outcome)
-        self.kept.write(self.question(cell), fit)
-        return fit
+    return FittedCurve(
+        plan.embeddings,
+        plan.axis,
+        plan.points,
+        plan.repeats,
+        fits,
+        plan.test,
+        plan.split,
+        plan.unit,
+        plan.method,
+        len(todo),
+    )
 
 
 def labelled(

@@ -96,5 +96,6 @@ def render_benchmark(page: BenchmarkPage) -> str:
         ends=(f"−{page.scale:g}", "0", f"+{page.scale:g}"),
         benchmark_css=Markup(style),  # ours, a file of this package
         created=moment(page.created),
+        version=page.version,
     )
     return rendered.strip() + "\n"

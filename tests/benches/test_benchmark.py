@@ -333,6 +333,10 @@ def test_a_cell_that_fails_says_why_and_the_rest_goes_on(desk: Path) -> None:
     rows = read(desk / "new/cells.csv")
     assert {(r["dataset"], r["encoder"]) for r in rows if not r["score"]} == set(problems) - made
     assert "weights file" in (desk / "new/benchmark.html").read_text("utf-8")
+    # One problem of many cells is told once.
+    table = (desk / "new/table.md").read_text("utf-8")
+    assert table.count("needs its weights file") == 1
+    assert "broken × coarse, fine, panderm-large: every row must have" in table
 
 
 @pytest.mark.parametrize(

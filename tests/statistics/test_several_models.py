@@ -186,6 +186,17 @@ def test_ranks_leave_out_datasets_where_one_has_no_score() -> None:
     assert average_ranks(np.exp(scores)).ranks == pytest.approx(found.ranks)  # ranks see the order alone
 
 
+def test_a_method_without_any_score_does_not_cost_the_others_their_rank() -> None:
+    scores = np.array([[0.9, 0.8, 0.7], [0.7, 0.6, 0.9], [0.8, 0.5, 0.8]])
+    alone = average_ranks(scores)
+    found = average_ranks(np.insert(scores, 1, np.nan, axis=0))
+    assert found.used.all()
+    assert np.isnan(found.ranks[1])
+    assert np.delete(found.ranks, 1) == pytest.approx(alone.ranks)
+    assert found.p == alone.p
+    assert np.isnan(average_ranks(np.full((3, 2), np.nan)).ranks).all()
+
+
 @pytest.mark.parametrize(
     ("scores", "words"),
     [

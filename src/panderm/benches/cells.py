@@ -68,8 +68,11 @@ def in_a_line(error: PandermError | OSError) -> str:
     if isinstance(error, OSError) and not isinstance(error, PandermError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"
-    found = [line.strip() for line in error.found[:3]]
-    return " ".join([error.must, "; ".join(found) + ("." if found else "")]).strip()
+    told = error.must
+    for i, line in enumerate(error.found[:3]):
+        told += ("; " if i and not told.endswith(":") else " ") + line.strip()
+    told = told.rstrip(".") + "."
+    return f"{told} Hint: {error.hint}" if error.hint else told
 
 
 def check_encoder(asked: AskedEncoder, settings: Settings) -> Eye | None:

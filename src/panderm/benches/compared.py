@@ -136,7 +136,7 @@ def compare_all(
 
 
 def ranks_of(columns: Sequence[Column]) -> AverageRanks:
-    """Return the encoders' average ranks by the scores shown, over datasets where all have one."""
+    """Return average ranks by the scores shown, over datasets where all encoders with any score have one."""
     values = [[_number(column, i) for column in columns] for i in range(len(columns[0].cells))]
     return average_ranks(np.array(values, dtype=np.float64).reshape(len(values), len(columns)))
 

@@ -14,6 +14,7 @@ from panderm.benches.words import (
     BOLD,
     cell_text,
     difference_text,
+    failures,
     methods,
     p_text,
     rank_text,
@@ -198,7 +199,7 @@ def beneath(done: Benchmark, best: str = BOLD) -> list[str]:
     told = [" ".join(told) + f" 95 % intervals, {done.settings.draws:,} bootstrap draws of whole units."]
     if len(done.encoders) > 1:
         told += [ranks_text(done), best]
-    return told + [f"–: {cell.dataset}, {cell.encoder}: {cell.problem}" for cell in done.failed]
+    return told + [f"–: {datasets} × {encoders}: {why}" for datasets, encoders, why in failures(done)]
 
 
 def _compared(done: Benchmark) -> list[list[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from panderm.benches.compared import Column
 from panderm.benches.words import (
     BOLD,
+    failures,
     methods,
     p_text,
     rank_text,
@@ -55,7 +56,7 @@ def page_of(done: Benchmark) -> BenchmarkPage:
         reference=done.reference,
         scale=scale,
         banners=_banners(done),
-        problems=[(cell.dataset, cell.encoder, cell.problem or "") for cell in done.failed],
+        problems=failures(done),
         published=[_beside(one) for one in done.reproduced],
         beneath=beneath,
         tests=tests_text(done),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from panderm.benches.cells import Cell
 from panderm.benches.compared import Column
 from panderm.errors import plural, some
 from panderm.report.words import interval, number, score_words, signed, units
@@ -84,7 +85,7 @@ def ranks_text(done: Benchmark) -> str:
     """Say what the average ranks rest on, and Friedman's test where it can be made."""
     used = [column.dataset for column, in_ in zip(done.columns, done.ranks.used, strict=True) if in_]
     if not used:
-        return "No average rank: there is no dataset where every encoder has a score."
+        return "No average rank: there is no dataset where every encoder that has any has a score."
     told = f"Average rank over {plural(len(used), 'dataset')} ({some(used, 12)}), 1 the best"
     if done.ranks.p is None:
         return f"{told}; {done.ranks.reason}."
@@ -126,6 +127,25 @@ def methods(done: Benchmark) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in done.made.versions.items())
     told.append(f"Computed with panderm {done.made.panderm} ({versions}).")
     return " ".join(told)
+
+
+def failures(done: Benchmark) -> list[tuple[str, str, str]]:
+    """Return datasets, encoders and problem of the cells that failed; one problem of many is told once."""
+    by_problem: dict[str, list[Cell]] = {}
+    for cell in done.failed:
+        by_problem.setdefault(cell.problem or "", []).append(cell)
+    told: list[tuple[str, str, str]] = []
+    for problem, cells in by_problem.items():
+        datasets, encoders = ([*dict.fromkeys(names)] for names in zip(*_names(cells), strict=True))
+        if len(datasets) * len(encoders) == len(cells):
+            told.append((", ".join(datasets), ", ".join(encoders), problem))
+        else:
+            told += [(*names, problem) for names in _names(cells)]
+    return told
+
+
+def _names(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    return [(cell.dataset, cell.encoder) for cell in cells]
 
 
 def _units(columns: Sequence[Column]) -> str:

@@ -14,8 +14,9 @@ class AverageRanks:
     """How methods rank over datasets (Demšar, J. Mach. Learn. Res. 7, 2006).
 
     Attributes:
-        ranks: (k,) mean rank of each method, 1 the best, equals sharing their mean; NaN without a dataset.
-        used: (N,) which datasets count: those where every method has a score.
+        ranks: (k,) mean rank of each method, 1 the best, equals sharing their mean; NaN of a method without
+            any score, and of all without a dataset.
+        used: (N,) which datasets count: those where every method that has any has a score.
         p: of Friedman's test that all methods rank alike; None where it cannot be made.
         reason: why there is no p.
     """
@@ -33,8 +34,9 @@ def average_ranks(scores: ArrayLike) -> AverageRanks:
         scores: (k, N), methods down the rows, datasets across; NaN where there is none.
 
     Returns:
-        Ranks over the datasets where all k have a score. Friedman's chi-square is an approximation that
-        needs more datasets than most tables have (N > 10 and k > 5 by Demšar): a small p here is a hint.
+        Ranks over the datasets where all that have any score have one. Friedman's chi-square is an
+        approximation that needs more datasets than most tables have (N > 10 and k > 5 by Demšar): a small p
+        here is a hint.
 
     Raises:
         ValueError: not a table of numbers.
@@ -42,13 +44,14 @@ def average_ranks(scores: ArrayLike) -> AverageRanks:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"scores must be (k, N), not {values.shape}")
-    used = np.asarray(np.isfinite(values).all(axis=0), dtype=np.bool_)
-    held = values[:, used]
+    some = np.isfinite(values).any(axis=1)
+    used = np.asarray(np.isfinite(values[some]).all(axis=0) & some.any(), dtype=np.bool_)
+    held, ranks = values[some][:, used], np.full(len(values), np.nan)
     if not held.size:
-        return AverageRanks(np.full(len(values), np.nan), used, None, "no dataset where all have a score")
+        return AverageRanks(ranks, used, None, "no dataset where all have a score")
     ranked = rankdata(-held, axis=0)
-    ranks = np.asarray(ranked.mean(axis=1), dtype=np.float64)
-    if len(values) < 3:
+    ranks[some] = ranked.mean(axis=1)
+    if len(held) < 3:
         return AverageRanks(ranks, used, None, "Friedman's test needs three or more to compare")
     if held.shape[1] < 2:
         return AverageRanks(ranks, used, None, "Friedman's test needs two or more datasets")

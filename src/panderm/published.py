@@ -49,7 +49,7 @@ def write_published_csv(
         ArtifactError: ``<dataset>.csv`` exists and ``overwrite`` is not set.
     """
     require_one_class(predictions)
-    table = predictions.card.embeddings.table
+    table = predictions.card.made_of("The published layout").table
     images, summary = Path(folder) / f"{table.name}.csv", Path(folder) / SUMMARY
     require_free(folder, table, overwrite=overwrite)
     name = table.name

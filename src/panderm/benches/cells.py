@@ -18,7 +18,8 @@ from panderm.models.load import load_encoder
 from panderm.models.several import Eye, decisive
 from panderm.predictions import Predictions, open_predictions
 from panderm.provenance import version
-from panderm.scores import Scores, evaluate
+from panderm.scores import Scores
+from panderm.scores.scoring import score_rows
 from panderm.storage import in_a_path, write_json
 from panderm.tasks.probe import probe
 from panderm.training.settings import ProbeKind, Recipe
@@ -217,7 +218,7 @@ def score_cell(
             settings.seed,
         ):
             return predictions, scores, made
-    scores = evaluate(predictions, draws=settings.draws, seed=settings.seed, progress=settings.progress)
+    scores = score_rows(predictions, draws=settings.draws, seed=settings.seed, progress=settings.progress)
     scores.save(folder / _SCORES, overwrite=True)
     return predictions, scores, True
 

@@ -105,7 +105,7 @@ def cells_csv(done: Benchmark) -> str:
             if cell.scores is None or cell.predictions is None:
                 rows.append([cell.dataset, cell.encoder, *[None] * 6, cell.problem, *[None] * 7])
                 continue
-            its, record = cell.scores, cell.predictions.card.embeddings.encoder
+            its, record = cell.scores, cell.predictions.card.made_of("A benchmark").encoder
             said = f"{record.name} {record.weights_sha256[:12]}"
             tail = [its.n, its.clusters, its.unit, its.split, len(its.classes), its.draws, its.seed]
             for name, one in its.scores.items():

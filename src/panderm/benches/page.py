@@ -75,7 +75,7 @@ def page_of(done: Benchmark) -> BenchmarkPage:
 def _record(done: Benchmark, encoder: int) -> EncoderRecord | None:
     """Return what is known of an encoder, by the first of its cells that was made."""
     cells = [column.cells[encoder].predictions for column in done.columns]
-    return next((made.card.embeddings.encoder for made in cells if made is not None), None)
+    return next((made.card.made_of("A benchmark").encoder for made in cells if made is not None), None)
 
 
 def _line(done: Benchmark, i: int) -> Line:
@@ -115,7 +115,7 @@ def _banners(done: Benchmark) -> list[Banner]:
     tables = {}
     for column in done.columns:
         if column.scored is not None and column.scored.predictions is not None:
-            tables[column.dataset] = column.scored.predictions.card.embeddings.table
+            tables[column.dataset] = column.scored.predictions.card.made_of("A benchmark").table
     for name, table in tables.items():
         for warning in table.warnings:
             found.append(Banner("care", f"Warning from {name}", sentence(warning)))

@@ -162,8 +162,8 @@ def compare_published(columns: Sequence[Column]) -> tuple[Reproduced, ...]:
                     if n.encoder == cell.encoder
                 ]
                 continue
-            name = given.card.embeddings.encoder.name
-            train = Counter(given.card.embeddings.table.counts.get("train", {}))
+            name = given.card.made_of("A benchmark").encoder.name
+            train = Counter(given.card.made_of("A benchmark").table.counts.get("train", {}))
             split, why = _split_of(published, _test_rows(given), train, given.card.split)
             for number in numbers:
                 if number.encoder != name or number.score not in cell.scores.scores:

@@ -50,7 +50,7 @@ def evaluate(
     edges = read_bands(bands)
     opened = open_either(predictions) if published_csv is None else open_predictions(predictions)
     if published_csv is not None:
-        require_free(published_csv, opened.card.embeddings.table, overwrite=overwrite)
+        require_free(published_csv, opened.card.made_of("The published layout").table, overwrite=overwrite)
     scores = evaluate(
         opened,
         by=by,

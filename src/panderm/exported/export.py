@@ -78,7 +78,7 @@ def export(
     fitted = None if predictions is None else _probe_of(predictions)
     eye = encoder if isinstance(encoder, Encoder) else load_encoder(str(encoder), device="cpu")
     if predictions is not None:
-        _require_same_encoder(predictions.card.embeddings.encoder, eye.record)
+        _require_same_encoder(predictions.card.made_of("An export").encoder, eye.record)
 
     from panderm.exported.graph import add_probe, encoder_graph
     from panderm.exported.int8 import to_int8
@@ -204,8 +204,8 @@ def _record(fitted: FittedLinear, predictions: Predictions) -> ProbeRecord:
         never_trained=never,
         temperature=fitted.temperature,
         method=fitted.method,
-        table=card.embeddings.table.sha256,
-        precision=card.embeddings.encoder.precision,
+        table=card.made_of("An export").table.sha256,
+        precision=card.made_of("An export").encoder.precision,
     )
 
 

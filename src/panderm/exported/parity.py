@@ -49,7 +49,7 @@ def _drawn(i: int) -> RGB:
 
 
 def _of_predictions(predictions: Predictions) -> Iterator[RGB]:
-    most = predictions.card.embeddings.table.max_megapixels
+    most = predictions.card.made_of("A check of an export").table.max_megapixels
     for i in np.random.default_rng(0).permutation(len(predictions)):
         try:
             content = read_bytes(predictions.path[i])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from panderm.errors import ArtifactError, some
 from panderm.fitted import FittedProbe
 from panderm.predictions.card import PredictionsCard
 from panderm.predictions.stored import (
+    FILE,
     ROW,
+    VALIDATION,
     cells,
     lists,
     probe_beside,
@@ -35,8 +37,8 @@ class Predictions:
 
     Attributes:
         image: names, (n,) strings.
-        path: absolute paths of the files, for thumbnails.
-        sha256: hex SHA-256 of the files as they were embedded.
+        path: absolute paths of the files, for thumbnails; None where not known.
+        sha256: hex SHA-256 of the files as they were embedded; None where not known.
         patient: (n,) strings or None.
         group: (n,) lesion or other group, strings or None.
         truth: (n,) the true class, one of ``classes``.
@@ -46,6 +48,8 @@ class Predictions:
             is read, and checked, when it is first asked for.
         fold: (n,) which fold each row was held out in, strings; None where all rows were predicted by one
             probe.
+        validation: predictions by the same probe of rows it was not fitted on and that are not to be scored:
+            where thresholds, temperatures and sets are to come from. None where there are none.
 
     Example:
         >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
@@ -62,6 +66,7 @@ class Predictions:
     card: PredictionsCard
     fitted: FittedProbe | Path | None = None
     fold: Column | None = None
+    validation: Predictions | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -91,11 +96,33 @@ class Predictions:
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the folder, whole or not at all, and return it."""
+        card, beside = self.card, {}
+        if self.validation is not None:
+            beside[VALIDATION] = self.validation._stored()
+        elif card.validation is not None:  # some of the rows, or others, under the card of the whole
+            card = card.model_copy(update={"validation": None})
+        return write_predictions(
+            Path(path), self._stored(), card, self.probe, beside=beside, overwrite=overwrite
+        )
+
+    def select(self, rows: npt.NDArray[np.intp], card: PredictionsCard) -> Predictions:
+        """Return some rows under a card of their own; rows of validation do not come along.
+
+        Args:
+            rows: positions.
+            card: what says where they are from, with as many rows.
+        """
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        fold = None if self.fold is None else self.fold[rows]
+        return replace(
+            self, **columns, probabilities=self.probabilities[rows], card=card, fold=fold, validation=None
+        )
+
+    def _stored(self) -> dict[str, pa.Array]:
         columns = {name: texts(getattr(self, name)) for name in _COLUMNS}
         if self.fold is not None:
             columns["fold"] = texts(self.fold)
-        columns["probabilities"] = lists(self.probabilities)
-        return write_predictions(Path(path), columns, self.card, self.probe, overwrite=overwrite)
+        return {**columns, "probabilities": lists(self.probabilities)}
 
 
 def open_predictions(path: Path | str) -> Predictions:
@@ -112,13 +139,21 @@ def open_predictions(path: Path | str) -> Predictions:
     folder = Path(path)
     card = read_card(folder, PredictionsCard, "predictions")
     require_one_class(card, folder)
+    opened = _read(folder, card)
+    if card.validation is None:
+        return opened
+    held = card.model_copy(update={**card.validation.model_dump(), "validation": None})
+    return replace(opened, validation=_read(folder, held, VALIDATION))
+
+
+def _read(folder: Path, card: PredictionsCard, file: str = FILE) -> Predictions:
     schema = pa.schema(
         [
             *((name, pa.string()) for name in (*_COLUMNS, "fold")),
             ("probabilities", pa.list_(pa.float64(), len(card.classes))),
         ]
     )
-    table = read_predictions(folder, schema, optional=("fold",))
+    table = read_predictions(folder, schema, optional=("fold",), file=file)
     columns = {name: cells(table, name) for name in _COLUMNS}
     flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     probabilities = np.asarray(flat, dtype=np.float64).reshape(-1, len(card.classes))
@@ -139,7 +174,12 @@ def open_predictions(path: Path | str) -> Predictions:
             "predictions must be whole and sum to 1 in every row.", f"{folder}: {found}", "probe again"
         )
     return Predictions(
-        **columns,
+        image=columns["image"],
+        path=columns["path"],
+        sha256=columns["sha256"],
+        patient=columns["patient"],
+        group=columns["group"],
+        truth=columns["truth"],
         probabilities=probabilities,
         card=card,
         fitted=probe_beside(folder),

@@ -17,7 +17,8 @@ from panderm.predictions.card import PredictionsCard
 from panderm.storage import new_folder
 
 ROW = ("image", "path", "sha256", "patient", "group")
-_FILE = "predictions.parquet"
+FILE = "predictions.parquet"
+VALIDATION = "validation.parquet"
 _PROBE_FILE = "probe.safetensors"
 
 
@@ -27,35 +28,40 @@ def write_predictions(
     card: PredictionsCard,
     probe: FittedProbe | None,
     *,
+    beside: Mapping[str, Mapping[str, pa.Array]] | None = None,
     overwrite: bool,
 ) -> Path:
     """Write a predictions folder, whole or not at all, and return it."""
     with new_folder(folder, overwrite=overwrite) as temporary:
-        pq.write_table(pa.table(dict(columns)), temporary / _FILE)
+        for file, its in {FILE: columns, **(beside or {})}.items():
+            pq.write_table(pa.table(dict(its)), temporary / file)
         if probe is not None:
             write_fitted(probe, temporary / _PROBE_FILE, predictions=card.identity)
         card.write(temporary)
     return folder
 
 
-def read_predictions(folder: Path, schema: pa.Schema, *, optional: tuple[str, ...] = ()) -> pa.Table:
+def read_predictions(
+    folder: Path, schema: pa.Schema, *, optional: tuple[str, ...] = (), file: str = FILE
+) -> pa.Table:
     """Return the columns of a predictions folder.
 
     Args:
         folder: ``X.pred``.
         schema: names and types.
         optional: names of columns that earlier versions, or other questions, do without.
+        file: which of its files.
 
     Raises:
         ArtifactError: they cannot be read.
     """
     try:
-        there = pq.read_schema(folder / _FILE).names
+        there = pq.read_schema(folder / file).names
         wanted = pa.schema([f for f in schema if f.name in there or f.name not in optional])
-        return pq.read_table(folder / _FILE).select(wanted.names).cast(wanted)
+        return pq.read_table(folder / file).select(wanted.names).cast(wanted)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ArtifactError(
-            "predictions must be readable.", unreadable(folder / _FILE, error), "probe again"
+            "predictions must be readable.", unreadable(folder / file, error), "probe again"
         ) from None
 
 
@@ -73,7 +79,7 @@ def probe_of(fitted: FittedProbe | Path | None, card: PredictionsCard) -> Fitted
     """
     if not isinstance(fitted, Path):
         return fitted
-    dim = card.embeddings.encoder.dim
+    dim = card.made_of("A probe").encoder.dim
     return read_fitted(fitted, predictions=card.identity, classes=card.classes, dim=dim)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from panderm.embeddings import Embeddings
 from panderm.errors import DataError, some
 from panderm.fitted import FittedProbe
 from panderm.predictions import Predictions, PredictionsCard
+from panderm.predictions.card import ValidationRows
 from panderm.probing.asked import Asked as Asked
 from panderm.probing.asked import Known, known
 from panderm.probing.choose import choose
@@ -68,8 +70,7 @@ def answer(
     units = units_of(scored.rows, asked.unit)
     opened = sealed.opened_by(learned.probe)
     here = None if units is None else units.select(asked.test)
-    probabilities = _predicted(learned.probe, opened, here, asked, progress=progress)
-    rows = opened.rows if here is None else opened.rows.select(here.first())
+    predicted = partial(_predicted, learned.probe, asked=asked, progress=progress)
     outcome = dict(learned.outcome)
     if here is not None:
         outcome["units"] = here.told()
@@ -79,22 +80,26 @@ def answer(
         outcome=outcome,
         classes=emb.rows.classes,
         split=asked.split,
-        rows=len(rows),
+        rows=len(opened) if here is None else len(here.first()),
         embeddings=scored.card,
         fitted_on=None if other is None else emb.card,
         provenance=Provenance.now(seconds=time.monotonic() - started),
     )
-    return Predictions(
-        image=rows.image,
-        path=rows.path,
-        sha256=rows.sha256,
-        patient=rows.patient,
-        group=rows.group,
-        truth=rows.label,
-        probabilities=probabilities,
-        card=card,
-        fitted=learned.probe,
-    )
+    validation = None
+    if other is None and asked.validation is not None:
+        beside = np.flatnonzero(emb.rows.split == asked.validation)
+        there = None if units is None else units.select(beside)
+        number = len(beside) if there is None else len(there.first())
+        told = ValidationRows(split=asked.validation, rows=number)
+        validation = _predictions(
+            emb.select(beside, read=False),
+            there,
+            predicted,
+            card.model_copy(update=told.model_dump()),
+            learned.probe,
+        )
+        card = card.model_copy(update={"validation": told})
+    return replace(_predictions(opened, here, predicted, card, learned.probe), validation=validation)
 
 
 def learn(
@@ -158,8 +163,29 @@ def _learn(
     return Learned(probe, method, outcome)
 
 
+def _predictions(
+    emb: Embeddings,
+    units: Units | None,
+    predicted: Callable[[Embeddings, Units | None], npt.NDArray[np.float64]],
+    card: PredictionsCard,
+    probe: FittedProbe,
+) -> Predictions:
+    rows = emb.rows if units is None else emb.rows.select(units.first())
+    return Predictions(
+        image=rows.image,
+        path=rows.path,
+        sha256=rows.sha256,
+        patient=rows.patient,
+        group=rows.group,
+        truth=rows.label,
+        probabilities=predicted(emb, units),
+        card=card,
+        fitted=probe,
+    )
+
+
 def _predicted(
-    probe: FittedProbe, emb: Embeddings, units: Units | None, asked: Asked, *, progress: bool
+    probe: FittedProbe, emb: Embeddings, units: Units | None, *, asked: Asked, progress: bool
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of rows, or one for all rows of a unit."""
     X = _inputs_of(probe, emb, np.arange(len(emb)), progress=progress)

@@ -24,6 +24,8 @@ class Asked:
         split: what the predicted rows are called on the predictions' card.
         val: rows that choose what is left to be chosen; None: cross-validation of the training rows.
         calibration: rows for the temperature; None for none.
+        validation: the name of a split whose rows, neither fitted nor scored, are predicted too, for
+            thresholds that are chosen later; None for none.
         method: what else was decided, for the card, in the order in which it is told.
         task: the question, for the card; by default the name of the probe's kind.
         weights: float64 (n,) of all rows of the embeddings, how much each counts in the fit; None for 1 each.
@@ -36,6 +38,7 @@ class Asked:
     split: str
     val: Positions | None = None
     calibration: Positions | None = None
+    validation: str | None = None
     method: dict[str, Any] = field(default_factory=dict)
     task: str | None = None
     weights: npt.NDArray[np.float64] | None = None

@@ -76,6 +76,7 @@ def asked_by_split(
         split=test,
         val=held if enough else None,
         calibration=held if calibrate == "temperature" else None,
+        validation=val if len(held) and val not in (train, test) else None,
         method=method,
         weights=None
         if sample_weight is None

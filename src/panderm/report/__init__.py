@@ -185,9 +185,7 @@ def _require_as_many(predictions: Sequence[object], scores: Sequence[object]) ->
 
 
 def _require_comparable(predictions: Sequence[Predictions], names: Sequence[str | None]) -> None:
-    called = [
-        name or given.card.embeddings.encoder.name for name, given in zip(names, predictions, strict=True)
-    ]
+    called = [name or given.card.model for name, given in zip(names, predictions, strict=True)]
     seen: dict[str, str] = {}
     for given, name in zip(predictions, called, strict=True):
         if given.card.identity in seen:

@@ -77,7 +77,7 @@ def render_comparison(
     cards = [entry.predictions.card for entry in entries]
     scores = first.scores
     ran = [
-        Ran(key, weights_rows(card.embeddings), run_record(entry.predictions))
+        Ran(key, weights_rows(card.made_of("A report")), run_record(entry.predictions))
         for key, card, entry in zip(keys, cards, entries, strict=True)
     ]
     methods = list(dict.fromkeys(method_in_words(entry.predictions) for entry in entries))
@@ -85,7 +85,7 @@ def render_comparison(
     page = template("comparison.html").render(
         keys=keys,
         noun=_noun(entries),
-        table=cards[0].embeddings.table,
+        table=cards[0].made_of("A report").table,
         method=" or ".join(methods),
         scores=scores,
         units=plural(scores.clusters, scores.unit),
@@ -118,7 +118,7 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
     """Give every entry its letter and colour."""
     keys = []
     for i, entry in enumerate(entries):
-        encoder = entry.predictions.card.embeddings.encoder
+        encoder = entry.predictions.card.made_of("A report").encoder
         method = entry.predictions.card.method
         seen, blind = sees_in_words(method), without_image(method)
         facts: tuple[str, ...] = (
@@ -146,8 +146,10 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
 def comparison_banners(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Banner]:
     """Return what a reader must know before the first number, the weightiest first."""
     cards = [entry.predictions.card for entry in entries]
-    encoders = [card.embeddings.encoder for card in cards]
-    tables = list({card.embeddings.table.sha256: card.embeddings.table for card in cards}.values())
+    encoders = [card.made_of("A report").encoder for card in cards]
+    tables = list(
+        {card.made_of("A report").table.sha256: card.made_of("A report").table for card in cards}.values()
+    )
     scores = entries[0].scores
     found = []
 
@@ -317,7 +319,7 @@ def _level() -> str:
 
 
 def _noun(entries: Sequence[Entry]) -> str:
-    seen = {entry.predictions.card.embeddings.identity for entry in entries}
+    seen = {entry.predictions.card.made_of("A report").identity for entry in entries}
     return "encoder" if len(seen) == len(entries) else "evaluation"
 
 
@@ -349,6 +351,6 @@ def _by_table(entries: Sequence[Entry], ran: Sequence[Ran]) -> list[tuple[list[K
     """Return each table's record once, with the entries that come from it."""
     found: dict[str, tuple[list[Key], RunRecord]] = {}
     for entry, one in zip(entries, ran, strict=True):
-        table = entry.predictions.card.embeddings.table
+        table = entry.predictions.card.made_of("A report").table
         found.setdefault(table.sha256, ([], one.record))[0].append(one.key)
     return list(found.values())

@@ -9,7 +9,8 @@ from typing import Any
 from panderm.errors import UsageError, plural
 from panderm.predictions import Predictions
 from panderm.report.words import HEADLINES, interval, number, score_words, signed
-from panderm.scores import Score, differences, evaluate
+from panderm.scores import Score, differences
+from panderm.scores.scoring import score_rows
 from panderm.tasks.image_free import image_free
 
 # More columns than this are counted in the sentence, not named.
@@ -103,7 +104,7 @@ def score_image_free(
     if columns is not None and not list(columns):
         raise UsageError("--image-free-columns must name a column or more.", "found none")
     made = image_free(predictions[0], columns=columns)
-    base = evaluate(made.predictions, draws=draws, seed=seed)
+    base = score_rows(made.predictions, draws=draws, seed=seed)
     both = made.with_giving_away
     card = made.predictions.card
     return ImageFreeScores(
@@ -111,7 +112,7 @@ def score_image_free(
         left_out=made.left_out,
         giving_away=made.giving_away,
         scores=base.scores,
-        with_giving_away=None if both is None else evaluate(both, draws=draws, seed=seed).scores,
+        with_giving_away=None if both is None else score_rows(both, draws=draws, seed=seed).scores,
         gains=differences([made.predictions, *predictions], draws=draws, seed=seed),
         trained=card.method["train rows"],
         features=card.method["features"],

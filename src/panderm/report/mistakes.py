@@ -134,7 +134,7 @@ def thumbnail(rgb: npt.NDArray[np.uint8], side: int = SIDE) -> str:
 
 
 def _picture(predictions: Predictions, row: int) -> tuple[str | None, str | None]:
-    path, most = predictions.path[row], predictions.card.embeddings.table.max_megapixels
+    path, most = predictions.path[row], predictions.card.made_of("A report").table.max_megapixels
     if not path:
         return None, "no file is named"
     try:

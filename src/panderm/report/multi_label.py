@@ -16,7 +16,8 @@ from panderm.report.label_figures import (
 from panderm.report.page import Drawing, ScoreRow, banners, score_row, template
 from panderm.report.record import run_record, weights_rows
 from panderm.report.words import moment
-from panderm.scores import LEVEL, MultiLabelScores, evaluate
+from panderm.scores import DRAWS, LEVEL, MultiLabelScores
+from panderm.scores.multi_label import evaluate_labels
 from panderm.storage import refuse_existing, write_text
 
 _HEADLINES = ("macro_auroc", "macro_average_precision", "macro_f1", "hamming_loss")
@@ -66,7 +67,7 @@ class MultiLabelReport:
     ) -> None:
         given = open_multi_label(predictions) if isinstance(predictions, Path | str) else predictions
         if scores is None:
-            scores = evaluate(given, progress=progress)
+            scores = evaluate_labels(given, draws=DRAWS, seed=0, progress=progress)
         elif isinstance(scores, Path | str):
             scores = MultiLabelScores.open(scores)
         if scores.predictions != given.card.identity:
@@ -84,8 +85,8 @@ class MultiLabelReport:
         scores, card = self.scores, self.predictions.card
         page = template("multi_label.html").render(
             card=card,
-            table=card.embeddings.table,
-            encoder=card.embeddings.encoder,
+            table=card.made_of("A report").table,
+            encoder=card.made_of("A report").encoder,
             scores=scores,
             units=plural(scores.clusters, scores.unit),
             level=f"{LEVEL:.0%}".replace("%", " %"),
@@ -95,7 +96,7 @@ class MultiLabelReport:
             label_rows=_label_rows(scores),
             drawings=_drawings(self.predictions),
             record=run_record(self.predictions),
-            weights=weights_rows(card.embeddings),
+            weights=weights_rows(card.made_of("A report")),
             created=moment(now.created),
             version=now.panderm,
         )

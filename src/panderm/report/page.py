@@ -93,13 +93,13 @@ def render(
     """
     card = predictions.card
     alone = columns_alone and image_free_section(
-        columns_alone, [scores.scores], [card.embeddings.encoder.name], ["Images"]
+        columns_alone, [scores.scores], [card.made_of("A report").encoder.name], ["Images"]
     )
     mistakes = list(most_confident_mistakes(predictions))
     page = template("page.html").render(
         card=card,
-        table=card.embeddings.table,
-        encoder=card.embeddings.encoder,
+        table=card.made_of("A report").table,
+        encoder=card.made_of("A report").encoder,
         method=method_in_words(predictions),
         scores=scores,
         positive=scores.classes[1] if len(scores.classes) == 2 else None,
@@ -118,7 +118,7 @@ def render(
         wrong=count_mistakes(predictions),
         mistakes=mistakes,
         record=run_record(predictions),
-        weights=weights_rows(card.embeddings),
+        weights=weights_rows(card.made_of("A report")),
         created=moment(created),
         version=version,
     )
@@ -137,7 +137,7 @@ def banners(
 ) -> list[Banner]:
     """Return what a reader must know before the first number, the weightiest first."""
     card = predictions.card
-    table, encoder = card.embeddings.table, card.embeddings.encoder
+    table, encoder = card.made_of("A report").table, card.made_of("A report").encoder
     found = []
     if encoder.random:
         text = "Weights are drawn at random: these numbers say nothing about a trained encoder."

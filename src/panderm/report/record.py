@@ -67,7 +67,7 @@ class RunRecord:
 def run_record(predictions: Predictions | MultiLabelPredictions) -> RunRecord:
     """Gather what the cards of predictions, embeddings and table say of the run."""
     card = predictions.card
-    embeddings = card.embeddings
+    embeddings = card.made_of("A report")
     table, fitted = embeddings.table, card.fitted_on
     return RunRecord(
         runs=[

@@ -13,7 +13,7 @@ from panderm.report.words import plain
 
 def titles(cards: Sequence[PredictionsCard]) -> list[str]:
     """Return one name for each card of predictions, no two alike; see :func:`titles_of`."""
-    return titles_of([(card.embeddings, card.method, card.identity) for card in cards])
+    return titles_of([(card.made_of("A report"), card.method, card.identity) for card in cards])
 
 
 def titles_of(made: Sequence[tuple[EmbeddingsCard, Mapping[str, Any], str]]) -> list[str]:

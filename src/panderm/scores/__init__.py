@@ -7,18 +7,17 @@ kept and how ``scores.json`` is laid out.
 
 from __future__ import annotations
 
+from panderm.scores.evaluate import evaluate
 from panderm.scores.multi_label import LabelScores, MultiLabelScores
 from panderm.scores.record import (
-    LEVEL,
-    METHOD,
     ClassScores,
     LevelScores,
-    Score,
     Scores,
     SubgroupColumn,
     Subgroups,
 )
-from panderm.scores.scoring import DRAWS, differences, evaluate, require_same_rows
+from panderm.scores.score import LEVEL, METHOD, Score
+from panderm.scores.scoring import DRAWS, differences, require_same_rows
 from panderm.scores.subgroups import headline, subgroup_score_names
 
 __all__ = [

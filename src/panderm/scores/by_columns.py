@@ -53,14 +53,11 @@ def read_by_columns(
         TableError: a column or an image that is not there, or more than 20 levels.
     """
     _require_sound(by, bands or {})
-    table = given.card.embeddings.table
+    csv, sha256, image = _table_of(given)
     if columns is None:
-        _require_unchanged(Path(table.csv), table.csv_sha256)
+        _require_unchanged(Path(csv), sha256)
     joined = join_columns(
-        columns if columns is not None else table.csv,
-        given.image,
-        by,
-        image_column=image_column or table.roles["image"] or "image",
+        columns if columns is not None else csv, given.image, by, image_column=image_column or image
     )
     levels = {
         name: cut_into_levels(
@@ -75,6 +72,21 @@ def read_by_columns(
     known = errors_of_estimates(joined.file)
     errors = {name: known[name] for name in by if name in known}
     return ByColumns(levels, errors, str(joined.file.resolve()), joined.sha256, joined.image_column)
+
+
+def _table_of(given: Predictions) -> tuple[str, str, str]:
+    """Return the table that has the columns where no other is named, its hash, and its column of images."""
+    card = given.card
+    if card.embeddings is not None:
+        table = card.embeddings.table
+        return table.csv, table.csv_sha256, table.roles["image"] or "image"
+    if card.file is None or "image" not in card.file.columns:
+        raise UsageError(
+            "subgroups need the names of the images.",
+            f"{card.source} has no column that was read as such",
+            "name it with --image",
+        )
+    return card.file.path, card.file.sha256, card.file.columns["image"]
 
 
 def _require_sound(by: Sequence[str], bands: Mapping[str, Sequence[float]]) -> None:

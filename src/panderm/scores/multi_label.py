@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from panderm.errors import DataError, UsageError
 from panderm.predictions import MultiLabelPredictions
 from panderm.progress import Progress
-from panderm.scores.record import LEVEL, METHOD, Score, read_scores
+from panderm.scores.record import read_scores
+from panderm.scores.score import LEVEL, METHOD, Score
 from panderm.statistics.multi_label import (
     LABEL_SCORES,
     THRESHOLD,

@@ -10,7 +10,7 @@ import numpy as np
 from panderm.errors import UsageError, did_you_mean
 from panderm.predictions import Predictions
 from panderm.scores.folds import fold_codes
-from panderm.scores.record import Score
+from panderm.scores.score import Score
 from panderm.scores.scoring import DRAWS, differences, require_same_rows
 from panderm.statistics.classification import classification_scores, score_names
 from panderm.statistics.permutation import paired_permutation, ranked_within

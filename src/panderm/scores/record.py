@@ -12,61 +12,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from panderm.errors import ArtifactError, plural
+from panderm.scores.calibration import Calibration
 from panderm.scores.folds import Folds
+from panderm.scores.hierarchy import Hierarchy
+from panderm.scores.operating import Operating
+from panderm.scores.prediction_sets import PredictionSets
+from panderm.scores.score import LEVEL, METHOD, Score, as_plain
+from panderm.scores.selective import Selective
 from panderm.storage import write_json
-
-LEVEL = 0.95
-METHOD = "percentile bootstrap"
-TOO_FEW = "too few to say"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A value in its natural range with a 95 % interval; all None, and a reason, where not computable."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str | None = None
-
-    @property
-    def too_few(self) -> bool:
-        """Whether there is no value because the group is too small to say anything."""
-        return self.value is None and TOO_FEW in (self.reason or "")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return value, low and high, and the reason where there is one."""
-        kept = {"value": self.value, "low": self.low, "high": self.high}
-        return kept if self.reason is None else {**kept, "reason": self.reason}
-
-    @classmethod
-    def of(
-        cls,
-        value: float,
-        interval: tuple[float, float, int],
-        *,
-        draws: int,
-        reason: str | None,
-        clusters: int,
-    ) -> Score:
-        """Return a score, or why it has no value or no interval.
-
-        Args:
-            value: on the rows as they are; not finite where it is not computable.
-            interval: low, high and the number of draws it rests on, of ``percentile_interval``.
-            draws: how many were made.
-            reason: why it is not computable, where it is not.
-            clusters: independent units resampled.
-        """
-        if not np.isfinite(value):
-            return cls(None, None, None, reason or "undefined on these rows")
-        if clusters == 1:
-            return cls(value, None, None, "no interval: there is one unit only to resample")
-        low, high, used = interval
-        if not np.isfinite(low):
-            why = f"no interval: it can be computed in {used} of {draws} draws only"
-            return cls(value, None, None, why)
-        return cls(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -168,6 +121,11 @@ class Scores:
         subgroups: scores by the levels of columns, where they were asked for.
         folds: scores of each fold and over them, where the predictions are out of fold.
         row: what a row is: image, or lesion or patient, where all images of one were predicted as one.
+        operating: thresholds chosen on validation rows, and what they do on these.
+        calibration: whether probabilities are right as often as they say.
+        prediction_sets: conformal sets and what they cover.
+        selective: what is left of the errors where the least sure rows are left to a person.
+        hierarchy: scores of each level of the diagnosis hierarchy.
 
     Example:
         >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
@@ -189,6 +147,11 @@ class Scores:
     subgroups: Subgroups | None = None
     folds: Folds | None = None
     row: str = "image"
+    operating: Operating | None = None
+    calibration: Calibration | None = None
+    prediction_sets: PredictionSets | None = None
+    selective: Selective | None = None
+    hierarchy: Hierarchy | None = None
 
     @property
     def of_units(self) -> str:
@@ -223,7 +186,9 @@ class Scores:
         }
         told |= {} if self.row == "image" else {"row": self.row}
         further = {"subgroups": self.subgroups, "folds": self.folds}
-        return told | {name: held.as_dict() for name, held in further.items() if held is not None}
+        told |= {name: held.as_dict() for name, held in further.items() if held is not None}
+        sections = {name: getattr(self, name) for name in _SECTIONS}
+        return told | {name: as_plain(held) for name, held in sections.items() if held is not None}
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write ``scores.json``, whole or not at all, and return its path."""
@@ -251,6 +216,7 @@ class Scores:
             subgroups=held.subgroups,
             folds=held.folds,
             row=held.row,
+            **{name: getattr(held, name) for name in _SECTIONS},
         )
 
 
@@ -275,8 +241,14 @@ class _ScoresFile(BaseModel):
     subgroups: Subgroups | None = None
     folds: Folds | None = None
     row: str = "image"
+    operating: Operating | None = None
+    calibration: Calibration | None = None
+    prediction_sets: PredictionSets | None = None
+    selective: Selective | None = None
+    hierarchy: Hierarchy | None = None
 
 
+_SECTIONS = ("operating", "calibration", "prediction_sets", "selective", "hierarchy")
 _Layout = TypeVar("_Layout", bound=BaseModel)
 
 

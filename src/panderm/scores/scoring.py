@@ -1,21 +1,19 @@
-"""Predictions to scores: every number with an interval, its n, the unit resampled and the seed."""
+"""The scores of one class an image, and the differences between those of several predictors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from panderm.errors import DataError, ParentsError, UsageError, plural, some
-from panderm.predictions import MultiLabelPredictions, Predictions, open_either, require_one_class
-from panderm.scores.by_columns import ByColumns, read_by_columns
+from panderm.predictions import Predictions, require_one_class
+from panderm.scores.by_columns import ByColumns
 from panderm.scores.folds import fold_codes, score_folds
-from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
-from panderm.scores.record import LEVEL, ClassScores, Score, Scores, Subgroups
+from panderm.scores.record import ClassScores, Scores, Subgroups
+from panderm.scores.score import LEVEL, Score
 from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
 from panderm.statistics.classification import (
     classification_scores,
@@ -30,93 +28,27 @@ DRAWS = 2000
 _PER_CLASS = ("sensitivity", "specificity")
 
 
-@overload
-def evaluate(
-    predictions: Predictions,
+def score_rows(
+    given: Predictions,
     *,
-    by: Sequence[str] | None = None,
-    columns: Path | str | None = None,
-    image_column: str | None = None,
-    bands: Mapping[str, Sequence[float]] | None = None,
+    by: ByColumns | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = True,
-) -> Scores: ...
-
-
-@overload
-def evaluate(
-    predictions: MultiLabelPredictions, *, draws: int = DRAWS, seed: int = 0, progress: bool = True
-) -> MultiLabelScores: ...
-
-
-@overload
-def evaluate(
-    predictions: Predictions | MultiLabelPredictions | Path | str,
-    *,
-    by: Sequence[str] | None = None,
-    columns: Path | str | None = None,
-    image_column: str | None = None,
-    bands: Mapping[str, Sequence[float]] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    progress: bool = True,
-) -> Scores | MultiLabelScores: ...
-
-
-def evaluate(
-    predictions: Predictions | MultiLabelPredictions | Path | str,
-    *,
-    by: Sequence[str] | None = None,
-    columns: Path | str | None = None,
-    image_column: str | None = None,
-    bands: Mapping[str, Sequence[float]] | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    progress: bool = True,
-) -> Scores | MultiLabelScores:
-    """Score predictions; every score comes with a 95 % bootstrap interval.
-
-    Patients are resampled where they are known, else lesion groups, else images. A score that needs a
-    class without rows is not computable; its reason says so. Of predictions that are out of fold, AUROC and
-    average precision rank the rows of one fold only, and ``folds`` holds the scores of each fold too.
-    Those of several labels an image get :class:`panderm.MultiLabelScores`.
+) -> Scores:
+    """Score predictions of one class an image: the scores of the whole, of each class, group and fold.
 
     Args:
-        predictions: Predictions or the folder that holds them; of one class an image, or of several labels.
-        by: columns whose levels are scored as subgroups too, each with its gap to all other rows.
-        columns: the table that has them, joined by the images' names; by default the one that was embedded.
-        image_column: its column with the images' names; by default as in the table that was embedded.
-        bands: by column, where to cut its numbers, ascending: ``{"age": [30, 50, 70]}``. By default up to 12
-            different numbers stand as they are, ages are cut into decades, others at their quartiles.
-        draws: bootstrap draws; 1,000 or more for numbers to publish.
-        seed: of the bootstrap; the same seed gives the same intervals.
+        given: the rows scored.
+        by: columns whose levels are scored as subgroups too.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
         progress: show progress on standard error.
 
     Raises:
         DataError: nothing to score.
-        UsageError: ``columns``, ``image_column`` or ``bands`` without ``by``, bands that do not ascend, or
-            ``by`` of predictions of several labels.
-        ParentsError: the table that was embedded is gone, or another file now.
-        TableError: a column or an image that is not in it, or a column of too many values.
-
-    Example:
-        >>> panderm.evaluate("probe.pred").scores["auroc_ovo"]  # doctest: +SKIP
-        Score(value=0.977, low=0.962, high=0.988, reason=None)
+        UsageError: no draws, or a negative seed.
     """
-    given = open_either(predictions) if isinstance(predictions, Path | str) else predictions
-    _require_by(by, {"columns": columns, "image-column": image_column, "bands": bands})
-    if isinstance(given, MultiLabelPredictions):
-        if by:
-            raise UsageError(
-                "--by must be of predictions of one class an image.",
-                f"these have several labels: {some(given.classes)}",
-                "leave --by out: labels are not scored by subgroups yet",
-            )
-        return evaluate_labels(given, draws=draws, seed=seed, progress=progress)
-    asked = None
-    if by:
-        asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)
     drawn = _draw(given, draws, seed)
     values, resampled, units = drawn.values, drawn.resampled, drawn.clusters
     truth, predicted = given.truth_codes(), given.predicted_codes()
@@ -148,16 +80,10 @@ def evaluate(
         seed=seed,
         split=given.card.split,
         predictions=given.card.identity,
-        subgroups=None if asked is None else _subgroups(given, asked, draws, seed, progress=progress),
+        subgroups=None if by is None else _subgroups(given, by, draws, seed, progress=progress),
         folds=score_folds(given),
         row=str(given.card.method.get("unit", "image")),
     )
-
-
-def _require_by(by: Sequence[str] | None, others: Mapping[str, object]) -> None:
-    alone = [f"--{name}" for name, value in others.items() if value]
-    if alone and not by:
-        raise UsageError(f"{alone[0]} must come with --by.", "found no --by", "name a column: --by sex")
 
 
 def _subgroups(given: Predictions, asked: ByColumns, draws: int, seed: int, *, progress: bool) -> Subgroups:
@@ -209,7 +135,7 @@ def require_same_rows(predictions: Sequence[Predictions], names: Sequence[str] =
     """
     for given in predictions:
         require_one_class(given)
-    called = list(names) or [given.card.embeddings.encoder.name for given in predictions]
+    called = list(names) or [given.card.model for given in predictions]
     for name, given in list(zip(called, predictions, strict=True))[1:]:
         differ = _rows_differ(predictions[0], given)
         if differ:
@@ -221,8 +147,7 @@ def require_same_rows(predictions: Sequence[Predictions], names: Sequence[str] =
 
 
 def _rows(given: Predictions) -> str:
-    table = given.card.embeddings.table
-    return f"{plural(len(given), 'row')} of {given.card.split}, from {table.csv} ({table.sha256[:12]})"
+    return f"{plural(len(given), 'row')} of {given.card.split}, from {given.card.source}"
 
 
 def _rows_differ(ours: Predictions, theirs: Predictions) -> str | None:

@@ -21,7 +21,8 @@ from panderm.errors import plural
 from panderm.predictions import Predictions
 from panderm.progress import Progress
 from panderm.scores.folds import fold_codes
-from panderm.scores.record import LEVEL, TOO_FEW, LevelScores, Score, SubgroupColumn, Subgroups
+from panderm.scores.record import LevelScores, SubgroupColumn, Subgroups
+from panderm.scores.score import LEVEL, TOO_FEW, Score
 from panderm.statistics.classification import (
     classification_scores,
     not_computable,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from panderm.predictions import Predictions
-from panderm.scores.record import Score, Scores
-from panderm.scores.scoring import DRAWS, differences, evaluate
+from panderm.scores.record import Scores
+from panderm.scores.score import Score
+from panderm.scores.scoring import DRAWS, differences, score_rows
 
 BOTH, IMAGES, COLUMNS = "both", "images", "columns"
 
@@ -61,7 +62,7 @@ def score_with_columns(
     images_apart, both_apart = differences([columns, images, both], draws=draws, seed=seed)
     (gained,) = differences([images, both], draws=draws, seed=seed)
     return ScoredWithColumns(
-        scores={name: evaluate(one, draws=draws, seed=seed) for name, one in made.items()},
+        scores={name: score_rows(one, draws=draws, seed=seed) for name, one in made.items()},
         differences={
             f"{BOTH} − {IMAGES}": gained,
             f"{BOTH} − {COLUMNS}": both_apart,

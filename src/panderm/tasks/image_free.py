@@ -76,7 +76,7 @@ def image_free(predictions: Predictions, *, columns: Sequence[str] | None = None
     started = time.monotonic()
     require_one_class(predictions)
     _require_training_split(predictions.card)
-    card = predictions.card.embeddings.table
+    card = predictions.card.made_of("An image-free baseline").table
     frame = table_as_it_was(card, _ASKS)
     fitted, scored = _rows(predictions, frame, card)
     labels = whole_numbers(read_column(frame, card.roles["label"]))

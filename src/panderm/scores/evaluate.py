@@ -1,0 +1,180 @@
+"""Predictions to scores: every number with an interval, its n, the unit resampled and the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+from panderm.errors import UsageError, some
+from panderm.predictions import MultiLabelPredictions, Predictions, open_either, open_predictions
+from panderm.scores.by_columns import read_by_columns
+from panderm.scores.calibration import score_calibration
+from panderm.scores.hierarchy import score_hierarchy
+from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
+from panderm.scores.operating import Target, score_operating
+from panderm.scores.prediction_sets import score_prediction_sets
+from panderm.scores.record import Scores
+from panderm.scores.resampled import Intervals, Resampling
+from panderm.scores.scoring import DRAWS, score_rows
+from panderm.scores.selective import score_selective
+from panderm.statistics.resampling import cluster_codes
+
+COVERAGE = 0.9
+
+
+@overload
+def evaluate(
+    predictions: Predictions,
+    *,
+    validation: Predictions | Path | str | None = None,
+    positive: Sequence[str] | None = None,
+    at: Sequence[Target | str] | None = None,
+    prevalence: Sequence[float] = (),
+    diagnosis: str | None = None,
+    hierarchy: Path | str | None = None,
+    coverage: float = COVERAGE,
+    by: Sequence[str] | None = None,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+    interval: Intervals = "percentile",
+    stratified: bool = False,
+    scores_only: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores: ...
+
+
+@overload
+def evaluate(
+    predictions: Predictions | MultiLabelPredictions | Path | str,
+    *,
+    validation: Predictions | Path | str | None = None,
+    positive: Sequence[str] | None = None,
+    at: Sequence[Target | str] | None = None,
+    prevalence: Sequence[float] = (),
+    diagnosis: str | None = None,
+    hierarchy: Path | str | None = None,
+    coverage: float = COVERAGE,
+    by: Sequence[str] | None = None,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+    interval: Intervals = "percentile",
+    stratified: bool = False,
+    scores_only: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores | MultiLabelScores: ...
+
+
+def evaluate(
+    predictions: Predictions | MultiLabelPredictions | Path | str,
+    *,
+    validation: Predictions | Path | str | None = None,
+    positive: Sequence[str] | None = None,
+    at: Sequence[Target | str] | None = None,
+    prevalence: Sequence[float] = (),
+    diagnosis: str | None = None,
+    hierarchy: Path | str | None = None,
+    coverage: float = COVERAGE,
+    by: Sequence[str] | None = None,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
+    interval: Intervals = "percentile",
+    stratified: bool = False,
+    scores_only: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scores | MultiLabelScores:
+    """Score predictions; every score comes with a 95 % interval.
+
+    Patients are resampled where they are known, else lesion groups, else images. A score that needs a
+    class without rows is not computable; its reason says so. Of predictions that are out of fold, AUROC and
+    average precision rank the rows of one fold only, and ``folds`` holds the scores of each fold too.
+    Those of several labels an image get :class:`panderm.MultiLabelScores`.
+
+    Args:
+        predictions: Predictions, the folder that holds them, or a CSV; of one class an image, or of several
+            labels.
+        validation: predictions of other rows by the same predictor: thresholds, recalibration and prediction
+            sets come from them. By default those that ``probe`` keeps beside the ones to score.
+        positive: classes that count as positive, their probabilities added up; by default the second of two.
+            ``malignant`` stands for all that are so in the diagnosis map.
+        at: operating points, as ``"sensitivity=0.95"``, ``"specificity=0.9"``, ``"youden"``, ``"cost=20"`` or
+            ``"threshold=0.3"``; by default the first three.
+        prevalence: shares of positives at which PPV and NPV are told.
+        diagnosis: column with the diagnosis of each image, for the share called positive among each.
+        hierarchy: the taxonomy of the diagnosis map whose words the classes are, or a CSV of groups: scores
+            level by level.
+        coverage: what the prediction sets are to hold, in (0, 1).
+        by: columns whose levels are scored as subgroups too, each with its gap to all other rows.
+        columns: the table that has them, joined by the images' names; by default the one that was embedded.
+        image_column: its column with the images' names; by default as in the table that was embedded.
+        bands: by column, where to cut its numbers, ascending: ``{"age": [30, 50, 70]}``. By default up to 12
+            different numbers stand as they are, ages are cut into decades, others at their quartiles.
+        interval: how intervals are read: ``percentile`` or ``bca`` of the bootstrap, or ``analytic``:
+            DeLong's for AUROC, Wilson's for shares, both with clusters.
+        stratified: draw units within each class, so that every draw holds as many of each.
+        scores_only: leave out operating points, calibration, prediction sets and selective prediction.
+        draws: bootstrap draws; 1,000 or more for numbers to publish.
+        seed: of the bootstrap; the same seed gives the same intervals.
+        progress: show progress on standard error.
+
+    Raises:
+        DataError: nothing to score.
+        UsageError: options that do not go together.
+        ParentsError: the table that was embedded is gone, or another file now.
+        TableError: a column or an image that is not in it, or a column of too many values.
+
+    Example:
+        >>> panderm.evaluate("probe.pred").scores["auroc_ovo"]  # doctest: +SKIP
+        Score(value=0.977, low=0.962, high=0.988, reason=None)
+    """
+    given = open_either(predictions) if isinstance(predictions, Path | str) else predictions
+    _require_by(by, {"columns": columns, "image-column": image_column, "bands": bands})
+    if isinstance(given, MultiLabelPredictions):
+        if by:
+            raise UsageError(
+                "--by must be of predictions of one class an image.",
+                f"these have several labels: {some(given.classes)}",
+                "leave --by out: labels are not scored by subgroups yet",
+            )
+        return evaluate_labels(given, draws=draws, seed=seed, progress=progress)
+    asked = None
+    if by:
+        asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)
+    scored = score_rows(given, by=asked, draws=draws, seed=seed, progress=progress)
+    if scores_only:
+        return scored
+    held = open_predictions(validation) if isinstance(validation, Path | str) else validation
+    held = given.validation if held is None else held
+    clusters, unit = cluster_codes(given.patient, given.group, len(given))
+    resampling = Resampling(clusters, unit, draws, seed, interval)
+    targets = None if at is None else [_target(one) for one in at]
+    return replace(
+        scored,
+        operating=score_operating(
+            given, held, resampling, positive=positive, targets=targets, prevalence=prevalence
+        ),
+        calibration=score_calibration(given, held, resampling),
+        prediction_sets=score_prediction_sets(given, held, resampling, coverage=coverage),
+        selective=score_selective(given, resampling),
+        hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),
+    )
+
+
+def _target(asked: Target | str) -> Target:
+    return asked if isinstance(asked, Target) else Target.read(asked)
+
+
+def _require_by(by: Sequence[str] | None, others: Mapping[str, object]) -> None:
+    alone = [f"--{name}" for name, value in others.items() if value]
+    if alone and not by:
+        raise UsageError(f"{alone[0]} must come with --by.", "found no --by", "name a column: --by sex")

@@ -302,7 +302,8 @@ OPTIONS = {
     "unit unit-pool float64 device calibrate folds test-on with allow-leaky-columns labels separator "
     "fold-column folds-of test-split level taxonomy test-taxonomy indeterminate label-map keep-absent "
     "allow-overlap seed overwrite json quiet",
-    "evaluate": "predictions out by columns image-column bands draws seed published-csv overwrite json quiet",
+    "evaluate": "predictions out validation positive at prevalence diagnosis hierarchy coverage by columns "
+    "image-column bands interval stratified scores-only draws seed published-csv overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",

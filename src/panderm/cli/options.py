@@ -220,6 +220,55 @@ KeepAbsent = Annotated[
 AllowOverlap = Annotated[
     bool, Option("--allow-overlap", help="Go on where both tables share images, patients or lesions.")
 ]
+Validation = Annotated[
+    Path | None,
+    Option(
+        help="Predictions of other rows by the same predictor: thresholds, recalibration and prediction sets "
+        "come from them; default: those that probe keeps beside.",
+        show_default=False,
+    ),
+]
+Positive = Annotated[
+    list[str] | None,
+    Option(
+        help="Class that counts as positive, several times for several, or malignant; default: the second of "
+        "two.",
+        show_default=False,
+    ),
+]
+At = Annotated[
+    list[str] | None,
+    Option(
+        help="Operating point: sensitivity=0.95, specificity=0.9, youden, cost=20 or threshold=0.3; several "
+        "times for several; default: the first three.",
+        show_default=False,
+    ),
+]
+Prevalence = Annotated[
+    list[float] | None,
+    Option(help="Share of positives at which PPV and NPV are told; several times.", show_default=False),
+]
+DiagnosisColumn = Annotated[
+    str | None,
+    Option(help="Column with the diagnosis, for the share called positive among each.", show_default=False),
+]
+HierarchyOf = Annotated[
+    str | None,
+    Option(
+        help="Taxonomy of the diagnosis map, or a CSV of groups: scores level by level.", show_default=False
+    ),
+]
+Coverage = Annotated[float, Option(help="Share of rows whose prediction set is to hold the truth.")]
+IntervalKind = Annotated[
+    Literal["percentile", "bca", "analytic"],
+    Option(help="How intervals are read; analytic: DeLong's for AUROC, Wilson's for shares."),
+]
+Stratified = Annotated[
+    bool, Option("--stratified", help="Draw units within each class: every draw holds as many of each.")
+]
+ScoresOnly = Annotated[
+    bool, Option("--scores-only", help="No operating points, calibration, prediction sets.")
+]
 By = Annotated[
     list[str] | None,
     Option(

@@ -31,7 +31,7 @@ def evaluate(
     validation: Predictions | Path | str | None = None,
     positive: Sequence[str] | None = None,
     at: Sequence[Target | str] | None = None,
-    prevalence: Sequence[float] = (),
+    prevalence: Sequence[float] | None = None,
     diagnosis: str | None = None,
     hierarchy: Path | str | None = None,
     coverage: float = COVERAGE,
@@ -55,7 +55,7 @@ def evaluate(
     validation: Predictions | Path | str | None = None,
     positive: Sequence[str] | None = None,
     at: Sequence[Target | str] | None = None,
-    prevalence: Sequence[float] = (),
+    prevalence: Sequence[float] | None = None,
     diagnosis: str | None = None,
     hierarchy: Path | str | None = None,
     coverage: float = COVERAGE,
@@ -78,7 +78,7 @@ def evaluate(
     validation: Predictions | Path | str | None = None,
     positive: Sequence[str] | None = None,
     at: Sequence[Target | str] | None = None,
-    prevalence: Sequence[float] = (),
+    prevalence: Sequence[float] | None = None,
     diagnosis: str | None = None,
     hierarchy: Path | str | None = None,
     coverage: float = COVERAGE,
@@ -161,7 +161,7 @@ def evaluate(
     return replace(
         scored,
         operating=score_operating(
-            given, held, resampling, positive=positive, targets=targets, prevalence=prevalence
+            given, held, resampling, positive=positive, targets=targets, prevalence=prevalence or ()
         ),
         calibration=score_calibration(given, held, resampling),
         prediction_sets=score_prediction_sets(given, held, resampling, coverage=coverage),

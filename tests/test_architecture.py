@@ -39,6 +39,7 @@ from panderm.report import Report
 from panderm.report.curve import curve
 from panderm.report.embedding_map import EmbeddingMap, map_embeddings
 from panderm.scores import evaluate
+from panderm.scores.compare import compare
 from panderm.tasks.probe import probe
 
 SRC = Path(panderm.__file__).parent
@@ -304,6 +305,7 @@ OPTIONS = {
     "allow-overlap seed overwrite json quiet",
     "evaluate": "predictions out validation positive at prevalence diagnosis hierarchy coverage by columns "
     "image-column bands interval stratified scores-only draws seed published-csv overwrite json quiet",
+    "compare": "predictions out score pairs common margin draws permutations seed overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
@@ -381,6 +383,7 @@ SAME = {
     "embed": ({"name", "path", "note", "progress", "decode"}, read_table, load_encoder, Encoder.embed),
     "probe": ({"progress"}, probe),
     "evaluate": ({"progress"}, evaluate),
+    "compare": ({"progress"}, compare),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "demo": ({"progress"}, demo),
     "curve": ({"progress"}, curve),
@@ -409,6 +412,7 @@ SAME = {
 WRITES = {
     "artefacts": {"out"},
     "evaluate": {"out", "published-csv"},
+    "compare": {"out"},
     "report": {"out"},
     "embed": {"table", "encoder", "actors", "ray-address"},
     "map": {"out", "png", "csv", "no-thumbnails"},

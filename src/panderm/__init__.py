@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from panderm.scores import MultiLabelScores as MultiLabelScores
     from panderm.scores import Scores as Scores
     from panderm.scores import evaluate as evaluate
+    from panderm.scores.compare import compare as compare
+    from panderm.scores.compared import Comparison as Comparison
     from panderm.tasks.external import probe_external as probe_external
     from panderm.tasks.folds import cross_validate as cross_validate
     from panderm.tasks.multi_label import probe_labels as probe_labels
@@ -114,6 +116,8 @@ _HOMES = {
     "MultiLabelScores": "panderm.scores",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",
+    "compare": "panderm.scores.compare",
+    "Comparison": "panderm.scores.compared",
     "LinearProbe": "panderm.training.linear_probe",
     "Probe": "panderm.training.probe",
     "probe": "panderm.tasks.probe",

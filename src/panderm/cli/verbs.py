@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from panderm.cli import options as opt
+from panderm.cli.compare import compare
 from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate, read_bands
 from panderm.cli.frame import show_comparison, show_scores, verb
@@ -178,6 +179,7 @@ app.command()(embed)
 
 app.command(cls=SeveralColumns)(probe)
 app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

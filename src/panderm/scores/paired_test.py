@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from panderm.errors import UsageError, did_you_mean
 from panderm.predictions import Predictions
@@ -17,8 +18,10 @@ from panderm.statistics.permutation import paired_permutation, ranked_within
 from panderm.statistics.resampling import cluster_codes
 
 PERMUTATIONS = 2000
-# What depends on the order of probabilities alone, not on their size.
-_OF_RANKS = {"auroc", "auroc_ovo", "auroc_ovr", "average_precision"}
+# What depends on the order of each column's probabilities alone, not on their size.
+_OF_RANKS = {
+    *("auroc", "auroc_ovo", "auroc_ovr", "average_precision", "macro_auroc", "macro_average_precision"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,7 @@ def paired_test(
     clusters, unit = cluster_codes(first.patient, first.group, len(first))
     truth, folds = np.tile(first.truth_codes(), 2), fold_codes(first)
     folds = None if folds is None else np.tile(folds, 2)
-    held = [one.probabilities for one in (first, other)]
-    both = np.concatenate([ranked_within(one) for one in held] if score in _OF_RANKS else held)
+    both = np.concatenate([ranked(one.probabilities, score) for one in (first, other)])
     tested = paired_permutation(
         lambda weights: classification_scores(truth, both, weights, folds=folds)[score],
         clusters,
@@ -115,3 +117,8 @@ def paired_test(
         clusters=int(clusters.max()) + 1,
         unit=unit,
     )
+
+
+def ranked(probabilities: npt.NDArray[np.float64], score: str) -> npt.NDArray[np.float64]:
+    """Return the ranks of probabilities where a score asks for no more, else the probabilities themselves."""
+    return ranked_within(probabilities) if score in _OF_RANKS else probabilities

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panderm.data.join import join_columns
+from panderm.data.join import Joined, join_columns
 from panderm.data.levels import Levels, cut_into_levels
 from panderm.errors import ParentsError, UsageError, did_you_mean, some
 from panderm.predictions import Predictions
@@ -53,12 +53,7 @@ def read_by_columns(
         TableError: a column or an image that is not there, or more than 20 levels.
     """
     _require_sound(by, bands or {})
-    csv, sha256, image = _table_of(given)
-    if columns is None:
-        _require_unchanged(Path(csv), sha256)
-    joined = join_columns(
-        columns if columns is not None else csv, given.image, by, image_column=image_column or image
-    )
+    joined = read_cells_of(given, by, columns=columns, image_column=image_column)
     levels = {
         name: cut_into_levels(
             joined.columns[name],
@@ -72,6 +67,33 @@ def read_by_columns(
     known = errors_of_estimates(joined.file)
     errors = {name: known[name] for name in by if name in known}
     return ByColumns(levels, errors, str(joined.file.resolve()), joined.sha256, joined.image_column)
+
+
+def read_cells_of(
+    given: Predictions,
+    names: Sequence[str],
+    *,
+    columns: Path | str | None = None,
+    image_column: str | None = None,
+) -> Joined:
+    """Read columns for the images of predictions, as they are.
+
+    Args:
+        given: the predictions.
+        names: of columns.
+        columns: as of :func:`read_by_columns`.
+        image_column: likewise.
+
+    Raises:
+        ParentsError: the table that was embedded is gone, or another file now.
+        TableError: a column or an image that is not there.
+    """
+    csv, sha256, image = _table_of(given)
+    if columns is None:
+        _require_unchanged(Path(csv), sha256)
+    return join_columns(
+        columns if columns is not None else csv, given.image, names, image_column=image_column or image
+    )
 
 
 def _table_of(given: Predictions) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from typing import overload
 
 from panderm.errors import UsageError, some
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either, open_predictions
-from panderm.scores.by_columns import read_by_columns
+from panderm.scores.by_columns import read_by_columns, read_cells_of
 from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
 from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
@@ -138,7 +138,10 @@ def evaluate(
         Score(value=0.977, low=0.962, high=0.988, reason=None)
     """
     given = open_either(predictions) if isinstance(predictions, Path | str) else predictions
-    _require_by(by, {"columns": columns, "image-column": image_column, "bands": bands})
+    _require_by(
+        [*(by or ()), *([diagnosis] if diagnosis else [])],
+        {"columns": columns, "image-column": image_column, "bands": bands},
+    )
     if isinstance(given, MultiLabelPredictions):
         if by:
             raise UsageError(
@@ -157,11 +160,22 @@ def evaluate(
     held = given.validation if held is None else held
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
     resampling = Resampling(clusters, unit, draws, seed, interval)
-    targets = None if at is None else [_target(one) for one in at]
+    targets = None if not at else [_target(one) for one in at]
+    cells = None
+    if diagnosis is not None:
+        cells = read_cells_of(given, [diagnosis], columns=columns, image_column=image_column).columns[
+            diagnosis
+        ]
     return replace(
         scored,
         operating=score_operating(
-            given, held, resampling, positive=positive, targets=targets, prevalence=prevalence or ()
+            given,
+            held,
+            resampling,
+            positive=positive,
+            targets=targets,
+            prevalence=_shares(prevalence),
+            diagnoses=None if cells is None else cells.tolist(),
         ),
         calibration=score_calibration(given, held, resampling),
         prediction_sets=score_prediction_sets(given, held, resampling, coverage=coverage),
@@ -172,6 +186,15 @@ def evaluate(
 
 def _target(asked: Target | str) -> Target:
     return asked if isinstance(asked, Target) else Target.read(asked)
+
+
+def _shares(prevalence: Sequence[float] | None) -> tuple[float, ...]:
+    for share in prevalence or ():
+        if not 0 < share < 1:
+            raise UsageError(
+                "--prevalence must be a share between 0 and 1.", f"found {share:g}", "2 % is .02"
+            )
+    return tuple(prevalence or ())
 
 
 def _require_by(by: Sequence[str] | None, others: Mapping[str, object]) -> None:

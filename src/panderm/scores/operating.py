@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, cast
 
+import numpy as np
+import numpy.typing as npt
+
+from panderm.errors import UsageError, plural
 from panderm.predictions import Predictions
-from panderm.scores.resampled import Band, Resampling
+from panderm.scores.positive import as_two, positive_classes
+from panderm.scores.resampled import Band, Floats, Resampling, Weights
 from panderm.scores.score import Score
+from panderm.statistics.operating import (
+    Cuts,
+    at_prevalence,
+    cuts,
+    for_cost,
+    for_sensitivity,
+    for_specificity,
+    for_youden,
+    net_benefit,
+    threshold_scores,
+)
 
 Aim = Literal["sensitivity", "specificity", "youden", "cost", "threshold"]
 
@@ -34,8 +52,32 @@ class Target:
         Raises:
             UsageError: none of these.
         """
-        aim, _, value = text.partition("=")
-        return cls(aim, float(value) if value else None)  # type: ignore[arg-type]
+        aim, _, number = text.partition("=")
+        try:
+            value = float(number) if number else None
+        except ValueError:
+            value = math.nan
+        sound = aim == "youden" and value is None
+        if aim in ("sensitivity", "specificity", "threshold"):
+            sound = value is not None and 0 < value < 1
+        elif aim == "cost":
+            sound = value is not None and 0 < value < math.inf
+        if not sound:
+            raise UsageError(
+                "--at must be an operating point.",
+                f"found {text!r}",
+                "sensitivity=0.95, specificity=0.9, youden, cost=20 or threshold=0.3",
+            )
+        return cls(cast(Aim, aim), value)
+
+    @property
+    def words(self) -> str:
+        """What it is in words."""
+        if self.aim == "youden":
+            return "largest sensitivity + specificity"
+        if self.aim == "cost":
+            return f"least cost, a missed positive costing {self.value:g} false alarms"
+        return f"{self.aim} {'=' if self.aim == 'threshold' else '≥'} {self.value:g}"
 
 
 @dataclass(frozen=True)
@@ -151,4 +193,143 @@ def score_operating(
         prevalence: shares of positives to tell PPV and NPV at.
         diagnoses: (n,) the diagnosis of each row scored.
     """
-    return None
+    classes = positive_classes(given, positive)
+    if classes is None:
+        return None
+    rows = given if validation is None else validation
+    truth, probability = as_two(given, classes)
+    chosen_truth, chosen_probability = as_two(rows, classes)
+    if not 0 < truth.sum() < len(truth):
+        return None
+    locked = validation is not None
+    found = plural(len(rows), "row")
+    where = f"{found} of {rows.card.split}" if locked else "the rows scored"
+    asked = tuple(targets or DEFAULT_TARGETS)
+    both = 0 < chosen_truth.sum() < len(chosen_truth)
+    at = cuts(chosen_truth, chosen_probability) if both else None
+    points = tuple(
+        _point(target, at, truth, probability, resampling, prevalence=prevalence) for target in asked
+    )
+    thresholds = _GRID
+    bands = resampling.bands(lambda weights: net_benefit(truth, probability, thresholds, weights))
+    return Operating(
+        positive=classes,
+        chosen_on=where,
+        locked=locked,
+        n=len(rows),
+        positives=int(chosen_truth.sum()),
+        points=points,
+        decision=DecisionCurve(tuple(thresholds.tolist()), bands["model"], bands["everyone"]),
+        diagnoses=_by_diagnosis(diagnoses, points, truth, probability, resampling),
+    )
+
+
+_GRID = np.round(np.arange(0.01, 1.0, 0.01), 2)
+_EMPTY = "(empty)"
+
+
+def _point(
+    target: Target,
+    at: Cuts | None,
+    truth: npt.NDArray[np.bool_],
+    probability: Floats,
+    resampling: Resampling,
+    *,
+    prevalence: Sequence[float],
+) -> OperatingPoint:
+    threshold, chosen, reason = _chosen(target, at)
+    if threshold is None:
+        return OperatingPoint(target, None, reason, {}, 0, 0, 0, 0, {}, ())
+    called = probability >= threshold
+    cells = [int((a & b).sum()) for a, b in ((truth, called), (~truth, called), (truth, ~called))]
+    tp, fp, fn = cells
+
+    def everything(weights: Weights | None) -> dict[str, npt.NDArray[Any]]:
+        found: dict[str, npt.NDArray[Any]] = dict(threshold_scores(truth, probability, threshold, weights))
+        for share in prevalence:
+            told = at_prevalence(found["sensitivity"], found["specificity"], share)
+            found |= {f"{name} at {share:g}": value for name, value in told.items()}
+        return found
+
+    scores = resampling.scores(everything, _undefined(tp, fp, fn, len(truth) - tp - fp - fn))
+    stated = tuple(
+        AtPrevalence(
+            float(share),
+            *(scores.pop(f"{name} at {share:g}") for name in ("ppv", "npv", "number_needed_to_biopsy")),
+        )
+        for share in prevalence
+    )
+    return OperatingPoint(
+        target, threshold, None, chosen, tp, fp, fn, len(truth) - tp - fp - fn, scores, stated
+    )
+
+
+def _chosen(target: Target, at: Cuts | None) -> tuple[float | None, dict[str, float | None], str | None]:
+    """Return the threshold of a target, what it did where it was chosen, and why there is none."""
+    if target.aim == "threshold":
+        return target.value, {"sensitivity": None, "specificity": None}, None
+    if at is None:
+        return None, {}, "the rows to choose on are of one kind only"
+    value = 0.0 if target.value is None else target.value
+    found: int | None
+    if target.aim == "sensitivity":
+        found = for_sensitivity(at, value)
+    elif target.aim == "specificity":
+        found = for_specificity(at, value)
+    else:
+        found = for_youden(at) if target.aim == "youden" else for_cost(at, value)
+    if found is None:
+        return None, {}, f"no threshold reaches {target.words} on the rows to choose on"
+    did: dict[str, float | None] = {
+        "sensitivity": float(at.sensitivity[found]),
+        "specificity": float(at.specificity[found]),
+    }
+    return float(at.thresholds[found]), did, None
+
+
+def _undefined(tp: int, fp: int, fn: int, tn: int) -> dict[str, str]:
+    reasons = {}
+    if not tp + fp:
+        reasons["ppv"] = "no row is called positive"
+    if not tp:
+        reasons["number_needed_to_biopsy"] = "no positive row is called so"
+    if not fn + tn:
+        reasons["npv"] = "every row is called positive"
+    if not fp:
+        reasons["likelihood_ratio_positive"] = "there is no false alarm: it is infinite"
+    if not tn:
+        reasons["likelihood_ratio_negative"] = "every negative row is called positive: it is infinite"
+    return reasons
+
+
+def _by_diagnosis(
+    diagnoses: Sequence[str | None] | None,
+    points: Sequence[OperatingPoint],
+    truth: npt.NDArray[np.bool_],
+    probability: Floats,
+    resampling: Resampling,
+) -> tuple[DiagnosisRow, ...]:
+    if diagnoses is None:
+        return ()
+    names = np.array([name or _EMPTY for name in diagnoses], dtype=object)
+    found = []
+    for name in sorted(set(names)):
+        rows = np.flatnonzero(names == name)
+        kinds = set(truth[rows].tolist())
+        units, own = np.unique(resampling.clusters[rows], return_inverse=True)
+        among = replace(resampling, clusters=own.astype(np.int64), strata=None)
+        called = []
+        for point in points:
+            if point.threshold is None:
+                called.append(Score(None, None, None, point.reason))
+                continue
+            above = (probability[rows] >= point.threshold).astype(np.float64)
+            called.append(among.scores(partial(_share, above))["share"])
+        positive = kinds.pop() if len(kinds) == 1 else None
+        found.append(DiagnosisRow(name, len(rows), len(units), positive, tuple(called)))
+    return tuple(found)
+
+
+def _share(of: Floats, weights: Weights | None) -> dict[str, npt.NDArray[Any]]:
+    counts = np.ones((1, len(of))) if weights is None else weights
+    return {"share": counts @ of / counts.sum(axis=1)}

@@ -38,7 +38,7 @@ class OtherTest:
     """A test of the same difference that goes by other means; it is no part of the family.
 
     Attributes:
-        name: ``DeLong``, ``McNemar, mid-p``, ``McNemar, exact`` or ``McNemar, clustered (Obuchowski)``.
+        name: ``McNemar, mid-p``, ``McNemar, exact`` or ``McNemar, clustered (Obuchowski)``.
         p: two-sided; None where there is none.
         note: what it counts, or why there is none.
     """

@@ -16,6 +16,8 @@ from panderm.report import figures
 from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.record import run_record, weights_rows
+from panderm.report.section import Drawing
+from panderm.report.sections import decision_sections, subgroup_forest
 from panderm.report.subgroups import subgroup_section
 from panderm.report.validation import external_notes, fold_section, scored_where
 from panderm.report.with_columns import leaks_in_words
@@ -64,16 +66,6 @@ class ClassRow:
     specificity: ScoreRow
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One figure as it stands in the page; ``svg`` is None where there is nothing to draw."""
-
-    title: str
-    caption: str
-    svg: str | None
-    wide: bool = False
-
-
 def render(
     predictions: Predictions,
     scores: Scores,
@@ -111,6 +103,8 @@ def render(
         score_rows=[score_row(name, score) for name, score in scores.scores.items()],
         class_rows=class_rows(scores),
         subgroups=subgroup_section(scores),
+        forest=subgroup_forest(scores),
+        decisions=decision_sections(scores),
         folds=fold_section(scores),
         where=scored_where(predictions),
         columns_alone=alone,

@@ -323,6 +323,8 @@ OPTIONS = {
     "thumbnails no-thumbnails png csv workers overwrite json quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
     "convert": "source out encoder card pool to overwrite json",
+    "evaluate-masks": "predicted truth truth-column predicted-column columns image-column patient group "
+    "common out max-megapixels workers draws seed overwrite json quiet",
     "models": "json",
     "models list": "json",
     "models show": "name card json",

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from panderm.predictions import Predictions as Predictions
     from panderm.predictions import open_multi_label as open_multi_label
     from panderm.predictions import open_predictions as open_predictions
+    from panderm.predictions.masks import MaskPredictions as MaskPredictions
+    from panderm.predictions.masks import read_masks as read_masks
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
     from panderm.report.curve import curve as curve
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from panderm.scores import evaluate as evaluate
     from panderm.scores.compare import compare as compare
     from panderm.scores.compared import Comparison as Comparison
+    from panderm.scores.masks import MaskScores as MaskScores
+    from panderm.scores.masks import evaluate_masks as evaluate_masks
     from panderm.tasks.external import probe_external as probe_external
     from panderm.tasks.folds import cross_validate as cross_validate
     from panderm.tasks.multi_label import probe_labels as probe_labels
@@ -108,6 +112,10 @@ _HOMES = {
     "Predictions": "panderm.predictions",
     "open_multi_label": "panderm.predictions",
     "open_predictions": "panderm.predictions",
+    "MaskPredictions": "panderm.predictions.masks",
+    "read_masks": "panderm.predictions.masks",
+    "MaskScores": "panderm.scores.masks",
+    "evaluate_masks": "panderm.scores.masks",
     "Report": "panderm.report",
     "CheckPage": "panderm.report.check_page",
     "EmbeddingMap": "panderm.report.embedding_map",

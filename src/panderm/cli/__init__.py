@@ -8,6 +8,7 @@ from panderm.cli.data import data as _data
 from panderm.cli.data_import import import_ as _import
 from panderm.cli.data_map import map_ as _map
 from panderm.cli.embeddings import embeddings as _embeddings
+from panderm.cli.evaluate_masks import evaluate_masks as _evaluate_masks
 from panderm.cli.export import export as _export
 from panderm.cli.map import map_ as _embedding_map
 from panderm.cli.models import convert as _convert
@@ -24,6 +25,7 @@ app.command(name="artefacts")(_artefacts)
 app.command(name="map")(_embedding_map)
 app.command(name="export")(_export)
 app.command(name="convert")(_convert)
+app.command(name="evaluate-masks")(_evaluate_masks)
 app.add_typer(_models, name="models")
 _data.command(name="map")(_map)
 _data.command(name="import")(_import)

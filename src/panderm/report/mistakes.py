@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from panderm.data.images import ImageError, decode, read_bytes
+from panderm.data.images import MAX_MEGAPIXELS, ImageError, decode, read_bytes
 from panderm.predictions import Predictions
 
 MOST = 24
@@ -134,12 +134,14 @@ def thumbnail(rgb: npt.NDArray[np.uint8], side: int = SIDE) -> str:
 
 
 def _picture(predictions: Predictions, row: int) -> tuple[str | None, str | None]:
-    path, most = predictions.path[row], predictions.card.made_of("A report").table.max_megapixels
+    path, made_of = predictions.path[row], predictions.card.embeddings
+    most = made_of.table.max_megapixels if made_of else MAX_MEGAPIXELS
+    seen = predictions.sha256[row]  # none where predictions were read from a user's own file
     if not path:
         return None, "no file is named"
     try:
         content = read_bytes(path)
-        if hashlib.sha256(content).hexdigest() != predictions.sha256[row]:
+        if seen and hashlib.sha256(content).hexdigest() != seen:
             return None, "changed since it was embedded"
         return thumbnail(decode(content, path, max_megapixels=most)), None
     except ImageError as error:

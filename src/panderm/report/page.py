@@ -84,14 +84,10 @@ def render(
         columns_alone: the image-free baseline, where one was asked for.
     """
     card = predictions.card
-    alone = columns_alone and image_free_section(
-        columns_alone, [scores.scores], [card.made_of("A report").encoder.name], ["Images"]
-    )
+    alone = columns_alone and image_free_section(columns_alone, [scores.scores], [card.model], ["Images"])
     mistakes = list(most_confident_mistakes(predictions))
     page = template("page.html").render(
         card=card,
-        table=card.made_of("A report").table,
-        encoder=card.made_of("A report").encoder,
         method=method_in_words(predictions),
         scores=scores,
         positive=scores.classes[1] if len(scores.classes) == 2 else None,
@@ -112,7 +108,7 @@ def render(
         wrong=count_mistakes(predictions),
         mistakes=mistakes,
         record=run_record(predictions),
-        weights=weights_rows(card.made_of("A report")),
+        weights=weights_rows(card.embeddings) if card.embeddings else [],
         created=moment(created),
         version=version,
     )
@@ -131,9 +127,9 @@ def banners(
 ) -> list[Banner]:
     """Return what a reader must know before the first number, the weightiest first."""
     card = predictions.card
-    table, encoder = card.made_of("A report").table, card.made_of("A report").encoder
+    table = card.embeddings.table if card.embeddings else None
     found = []
-    if encoder.random:
+    if card.embeddings and card.embeddings.encoder.random:
         text = "Weights are drawn at random: these numbers say nothing about a trained encoder."
         found.append(Banner("stop", "Random encoder", text))
     found += [Banner("care", title, sentence(text)) for title, text in external_notes(predictions)]
@@ -155,6 +151,8 @@ def banners(
         few = plural(scores.clusters, scores.unit)
         text = f"The intervals rest on {few} only; with so few, resampling makes them too narrow."
         found.append(Banner("care", f"Few {units(scores.unit)}", text))
+    if table is None:
+        return found
     found += [Banner("care", "Warning from the table", sentence(warning)) for warning in table.warnings]
     if table.skipped:
         text = f"{plural(len(table.skipped), 'row')} of the table could not be used: see “What was run”."

@@ -10,6 +10,7 @@ from panderm.data.table import SPLITS, Skipped, TableCard
 from panderm.embeddings import EmbeddingsCard
 from panderm.errors import plural
 from panderm.predictions import MultiLabelPredictions, Predictions
+from panderm.predictions.card import PredictionsFile
 from panderm.provenance import Provenance
 from panderm.report.words import duration, moment, pairs, plain
 
@@ -67,6 +68,8 @@ class RunRecord:
 def run_record(predictions: Predictions | MultiLabelPredictions) -> RunRecord:
     """Gather what the cards of predictions, embeddings and table say of the run."""
     card = predictions.card
+    if card.file is not None and card.embeddings is None:
+        return _read_from(card.file, predictions)
     embeddings = card.made_of("A report")
     table, fitted = embeddings.table, card.fitted_on
     return RunRecord(
@@ -113,6 +116,31 @@ def weights_rows(embeddings: EmbeddingsCard) -> Rows:
         ("image size", f"{encoder.image_size} × {encoder.image_size} pixels"),
         ("precision", encoder.precision),
     ]
+
+
+def _read_from(file: PredictionsFile, predictions: Predictions | MultiLabelPredictions) -> RunRecord:
+    """Say which file of a user's own predictions were read from, and how."""
+    card = predictions.card
+    versions = {"panderm": card.provenance.panderm} | card.provenance.versions
+    counts = []
+    if isinstance(predictions, Predictions):
+        counts = [(name, f"{sum(true == name for true in predictions.truth):,}") for name in card.classes]
+    return RunRecord(
+        runs=[_run("Predictions read from a file", card.provenance)],
+        versions=Grid(("package", "version"), list(versions.items())),
+        hashes=[("predictions, the file", file.sha256), ("predictions, identity", card.identity)],
+        method=[("task", card.task), *pairs(card.method)],
+        outcome=pairs(card.outcome),
+        preprocessing=[],
+        counts=Grid(("class", card.split), [*counts, ("all classes", f"{card.rows:,}")]),
+        roles=[
+            *((role, f"column “{name}”") for role, name in file.columns.items()),
+            *((f"probability of {name}", f"column “{its}”") for name, its in file.probabilities.items()),
+        ],
+        dataset=[("file", file.path), ("layout", file.layout), ("rows", f"{card.rows:,}")],
+        skipped=(),
+        warnings=(),
+    )
 
 
 def _run(title: str, provenance: Provenance) -> Run:

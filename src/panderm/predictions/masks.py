@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,7 +197,7 @@ def _pairs_of_table(
 
 
 def _roles(
-    table: Path, images: Sequence[str], image: str, asked: dict[str, tuple[str | None, tuple[str, ...]]]
+    table: Path, images: Sequence[str], image: str, asked: Mapping[str, tuple[str | None, tuple[str, ...]]]
 ) -> dict[str, Column]:
     """Return patient and group of each image, those of the two that the table has."""
     cells = read_cells(table)

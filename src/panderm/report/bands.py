@@ -84,7 +84,7 @@ def reliability(ones: Sequence[CalibrationOf], *, name: str) -> tuple[str, Point
                 np.array([getattr(b.observed, end) for b in bins], dtype=np.float64)
                 for end in ("value", "low", "high")
             ]
-            at = [b.predicted for b in bins]
+            at = np.array([b.predicted for b in bins], dtype=np.float64)
             axes.fill_between(at, ends[1], ends[2], color=SERIES[i % len(SERIES)], alpha=0.18, linewidth=0)
             axes.plot(at, ends[0], label=one.of, marker="o", markersize=3.5, **pen(i))
         axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="mean probability", ylabel="share observed")

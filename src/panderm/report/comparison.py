@@ -13,8 +13,9 @@ from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row,
 from panderm.report.compared_subgroups import compared_subgroups
 from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
-from panderm.report.page import FEW, Banner, Drawing, method_in_words, score_row, sentence, template
+from panderm.report.page import FEW, Banner, method_in_words, score_row, sentence, template
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
+from panderm.report.section import Drawing
 from panderm.report.svg import SERIES
 from panderm.report.with_columns import leaks_in_words, sees_in_words, without_image
 from panderm.report.words import moment, plain, score_words, short, units

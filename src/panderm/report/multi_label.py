@@ -13,8 +13,9 @@ from panderm.report.label_figures import (
     label_roc_curves,
     with_label_curve,
 )
-from panderm.report.page import Drawing, ScoreRow, banners, score_row, template
+from panderm.report.page import ScoreRow, banners, score_row, template
 from panderm.report.record import run_record, weights_rows
+from panderm.report.section import Drawing
 from panderm.report.words import moment
 from panderm.scores import DRAWS, LEVEL, MultiLabelScores
 from panderm.scores.multi_label import evaluate_labels

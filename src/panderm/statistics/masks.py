@@ -144,4 +144,5 @@ def _columns(counts: ArrayLike) -> Floats:
 
 
 def _share(part: Floats, whole: Floats, nothing: float = np.nan) -> Floats:
-    return np.divide(part, whole, out=np.full(part.shape, nothing), where=whole > 0)
+    found: Floats = np.divide(part, whole, out=np.full(part.shape, nothing), where=whole > 0)
+    return found

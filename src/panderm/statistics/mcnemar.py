@@ -101,7 +101,7 @@ def clustered_mcnemar(
     m, share = len(gained), gained / np.bincount(cluster)
     return ClusteredMcNemar(
         discordant=int((gained != 0).sum()),
-        obuchowski=_tail(gained, (m - 1) / m) if m > 1 else np.nan,
+        obuchowski=_tail(gained.astype(np.float64), (m - 1) / m) if m > 1 else np.nan,
         durkalski=_tail(share, 1.0),
     )
 

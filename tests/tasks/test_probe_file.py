@@ -18,7 +18,7 @@ import panderm
 from panderm import probe
 from panderm.cli import app
 from panderm.errors import ArtifactError, DataError, UsageError
-from panderm.training.temperature import fit_temperature
+from panderm.statistics.temperature import fit_temperature
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from panderm.probing.inputs import Inputs, Positions, Vectors, from_record
 from panderm.probing.sealed import Sealed
 from panderm.probing.units import Units, units_of
 from panderm.provenance import Provenance
+from panderm.statistics.temperature import fit_temperature
 from panderm.training.features import Features, require_finite
 from panderm.training.fit import fit_probe
 from panderm.training.settings import ProbeSettings
-from panderm.training.temperature import fit_temperature
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from panderm.predictions import Predictions
 from panderm.scores.resampled import Band, Resampling
 from panderm.scores.score import Score
+from panderm.statistics.selective import risk_coverage
+
+COVERAGE = tuple(round(0.05 * step, 2) for step in range(1, 21))
+TOLD = (0.5, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
@@ -30,4 +37,22 @@ class Selective:
 
 def score_selective(given: Predictions, resampling: Resampling) -> Selective | None:
     """Measure errors among the surest rows (Geifman and El-Yaniv, NeurIPS 2017)."""
-    return None
+    wrong = given.predicted_codes() != given.truth_codes()
+    sure = given.probabilities.max(axis=1)
+
+    def measured(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
+        return risk_coverage(wrong, sure, COVERAGE, weights)
+
+    def numbers(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
+        found = measured(weights)
+        at = {f"{share:g}": found["risk"][:, COVERAGE.index(share)] for share in TOLD}
+        return {"area": found["area"], "excess": found["excess"], **at}
+
+    scores = resampling.scores(numbers)
+    return Selective(
+        coverage=COVERAGE,
+        risk=resampling.bands(lambda weights: {"risk": measured(weights)["risk"]})["risk"],
+        area=scores["area"],
+        excess=scores["excess"],
+        at={f"{share:g}": scores[f"{share:g}"] for share in TOLD},
+    )

@@ -1,0 +1,145 @@
+"""How honest probabilities are, over row weights: calibration error, Brier score, log loss, slope."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from panderm.statistics.blocks import multiplicities, over_blocks
+from panderm.statistics.ranking import grouping
+
+Floats = NDArray[np.float64]
+BINS = 10
+_LEAST = 1e-15  # a probability of 0 has no logarithm
+_STEPS = 30
+
+
+def bin_codes(probability: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
+    """Return which of ``bins`` equal parts of [0, 1] each probability lies in, (n,); 1 is in the last."""
+    p = np.asarray(probability, dtype=np.float64)
+    return np.asarray(np.clip((p * bins).astype(np.int64), 0, bins - 1), dtype=np.int64)
+
+
+def observed_shares(
+    outcome: ArrayLike, codes: NDArray[np.int64], bins: int = BINS, weights: ArrayLike | None = None
+) -> Floats:
+    """Return the share of each bin's rows that are so, (B, bins) in [0, 1]; NaN of an empty bin."""
+    y = np.asarray(outcome, dtype=np.float64)
+    members = grouping(codes, bins)
+
+    def compute(block: Floats) -> dict[str, Floats]:
+        with np.errstate(invalid="ignore"):
+            return {"": ((members @ (block * y[:, None])) / (members @ block)).T}
+
+    return over_blocks(compute, multiplicities(weights, len(y)), len(y) + bins)[""]
+
+
+def calibration_error(
+    outcome: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None, *, bins: int = BINS
+) -> Floats:
+    """Return the debiased expected calibration error, root mean square over bins, (B,) in [0, 1].
+
+    The noise of each observed share is taken off its squared gap (Bröcker, Clim. Dyn. 2012; Kumar et al.,
+    NeurIPS 2019, §4), as if rows were independent; what falls below 0 is 0, bins of one row are left out. A
+    draw of a bootstrap holds the noise of the sample and its own, so that with weights it is taken off twice.
+
+    Args:
+        outcome: (n,) 0 or 1.
+        probability: (n,) in [0, 1].
+        weights: (B, n) integers, how often each row counts in a draw; None for the rows as they are.
+        bins: equal parts of [0, 1].
+    """
+    y, p = np.asarray(outcome, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    members = grouping(bin_codes(p, bins), bins)
+    times = 1 if weights is None else 2
+
+    def compute(block: Floats) -> dict[str, Floats]:
+        rows = members @ block
+        enough = rows > 1
+        held = np.where(enough, rows, 2)
+        share, mean = (members @ (block * v[:, None]) / held for v in (y, p))
+        gap = np.square(share - mean) - times * share * (1 - share) / (held - 1)
+        with np.errstate(invalid="ignore"):
+            squared = np.where(enough, rows * gap, 0).sum(axis=0) / np.where(enough, rows, 0).sum(axis=0)
+        return {"": np.sqrt(np.maximum(squared, 0))}
+
+    return over_blocks(compute, multiplicities(weights, len(y)), len(y) + bins)[""]
+
+
+def proper_scores(
+    truth: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+) -> dict[str, Floats]:
+    """Return ``brier`` and ``log_loss`` (nats), each (B,), as scikit-learn defines them.
+
+    Args:
+        truth: (n,) codes, 0..K-1.
+        probabilities: (n, K), rows sum to 1. Of two classes Brier is in [0, 1], of more in [0, 2].
+        weights: (B, n) integers; None for once each.
+    """
+    p, true = np.asarray(probabilities, dtype=np.float64), np.asarray(truth)
+    n, K = p.shape
+    squares = np.square(p - np.eye(K)[true]).sum(axis=1) / (2 if K == 2 else 1)
+    each = np.stack([squares, -np.log(np.clip(p[np.arange(n), true], _LEAST, 1))])
+
+    def compute(block: Floats) -> dict[str, Floats]:
+        with np.errstate(invalid="ignore"):
+            brier, loss = (each @ block) / block.sum(axis=0)
+        return {"brier": brier, "log_loss": loss}
+
+    return over_blocks(compute, multiplicities(weights, n), n)
+
+
+def slope_and_intercept(
+    outcome: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None
+) -> dict[str, Floats]:
+    """Return ``calibration_slope`` and ``calibration_intercept``, (B,); 1 and 0 are best (Cox, 1958).
+
+    The slope is that of a logistic regression on the logit; the intercept is that at slope 1, calibration in
+    the large (Van Calster et al., BMC Med. 2019). NaN where one of the outcomes is missing or there is no
+    best value.
+    """
+    y, p = np.asarray(outcome, dtype=np.float64)[:, None], np.clip(probability, 1e-12, 1 - 1e-12)
+    z = np.log(p / (1 - p))[:, None]
+
+    def fit(block: Floats, with_slope: bool) -> Floats:
+        a, s = np.zeros(block.shape[1]), np.ones(block.shape[1])
+        moved = np.full(block.shape[1], np.inf)
+        for _ in range(_STEPS):
+            q = 1 / (1 + np.exp(-np.clip(a + s * z, -500, 500)))
+            left, v = block * (y - q), block * q * (1 - q)
+            g, h = left.sum(axis=0), v.sum(axis=0)
+            if with_slope:
+                gz, hz, hzz = (left * z).sum(axis=0), (v * z).sum(axis=0), (v * z * z).sum(axis=0)
+                det = h * hzz - hz * hz
+                step, more = (hzz * g - hz * gz) / det, (h * gz - hz * g) / det
+            else:
+                step, more = g / h, np.zeros_like(a)
+            moved = np.maximum(np.abs(step), np.abs(more))
+            a, s = a + np.clip(step, -3, 3), s + np.clip(more, -3, 3)
+            if not (moved > 1e-9).any():
+                break
+        return np.where(moved < 1e-6, s if with_slope else a, np.nan)
+
+    def compute(block: Floats) -> dict[str, Floats]:
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            return {"calibration_slope": fit(block, True), "calibration_intercept": fit(block, False)}
+
+    return over_blocks(compute, multiplicities(weights, len(y)), 4 * len(y))
+
+
+def shift_prior(probabilities: ArrayLike, old: ArrayLike, new: ArrayLike) -> Floats:
+    """Return probabilities as they would be at other shares of the classes (Saerens et al., 2002, eq. 4).
+
+    Args:
+        probabilities: (n, K) at the old shares.
+        old: (K,) shares where they were learnt, greater than 0.
+        new: (K,) those wanted.
+
+    Raises:
+        ValueError: shares of another number, negative, or an old share of 0.
+    """
+    p, was, to = (np.asarray(x, dtype=np.float64) for x in (probabilities, old, new))
+    if was.shape != (p.shape[1],) or to.shape != was.shape or not ((was > 0).all() and (to >= 0).all()):
+        raise ValueError(f"shares must be {p.shape[1]} numbers, old ones above 0, new ones not negative")
+    moved = p * (to / was)
+    return np.asarray(moved / moved.sum(axis=1, keepdims=True), dtype=np.float64)

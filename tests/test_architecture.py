@@ -35,6 +35,7 @@ from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
 from panderm.models.pulling import pull
 from panderm.pipeline import demo, run
+from panderm.predictions import FileColumns
 from panderm.report import Report
 from panderm.report.curve import curve
 from panderm.report.embedding_map import EmbeddingMap, map_embeddings
@@ -303,7 +304,8 @@ OPTIONS = {
     "unit unit-pool float64 device calibrate folds test-on with allow-leaky-columns labels separator "
     "fold-column folds-of test-split level taxonomy test-taxonomy indeterminate label-map keep-absent "
     "allow-overlap seed overwrite json quiet",
-    "evaluate": "predictions out validation positive at prevalence diagnosis hierarchy coverage by columns "
+    "evaluate": "predictions out truth proba predicted patient group image split-column split val fold "
+    "classes name validation positive at prevalence diagnosis hierarchy coverage by columns "
     "image-column bands interval stratified scores-only draws seed published-csv overwrite json quiet",
     "compare": "predictions out score pairs common margin draws permutations seed overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
@@ -413,7 +415,7 @@ SAME = {
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {
     "artefacts": {"out"},
-    "evaluate": {"out", "published-csv"},
+    "evaluate": {"out", "published-csv"} | parameters(FileColumns),
     "compare": {"out"},
     "report": {"out"},
     "embed": {"table", "encoder", "actors", "ray-address"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from panderm.cli import options as opt
+from panderm.cli import predictions_file as of
 from panderm.cli.frame import in_a_cell, show_scores, verb
 from panderm.cli.probe_folds import show_folds
 from panderm.cli.probe_labels import show_label_scores
@@ -23,8 +25,20 @@ if TYPE_CHECKING:
 
 @verb
 def evaluate(
-    predictions: Annotated[Path, Argument(help="Predictions, X.pred.", show_default=False)],
+    predictions: Annotated[Path, Argument(help="Predictions, X.pred or a CSV.", show_default=False)],
     out: Annotated[Path | None, Option(help="JSON file to write.", show_default=False)] = None,
+    truth: of.Truth = None,
+    proba: of.Proba = None,
+    predicted: of.Predicted = None,
+    patient: of.Patient = None,
+    group: of.Group = None,
+    image: of.Image = None,
+    split_column: of.SplitColumn = None,
+    split: of.Split = None,
+    val: of.Val = None,
+    fold: of.Fold = None,
+    classes: of.Classes = None,
+    name: of.Name = None,
     validation: opt.Validation = None,
     positive: opt.Positive = None,
     at: opt.At = None,
@@ -50,7 +64,7 @@ def evaluate(
 
     Example: panderm evaluate probe.pred --by sex --by hair --columns flagged.csv --out scores.json
     """
-    from panderm.predictions import Predictions, open_either, open_predictions
+    from panderm.predictions import Predictions, open_either, require_one_class
     from panderm.published import require_free, write_published_csv
     from panderm.scores import MultiLabelScores, evaluate
     from panderm.storage import refuse_existing
@@ -58,12 +72,32 @@ def evaluate(
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
     edges = read_bands(bands)
-    opened = open_either(predictions) if published_csv is None else open_predictions(predictions)
+    named = of.columns_of(
+        truth=truth,
+        proba=proba,
+        predicted=predicted,
+        patient=patient,
+        group=group,
+        image=image,
+        split_column=split_column,
+        split=split,
+        val=val,
+        fold=fold,
+        classes=classes,
+        name=name,
+    )
+    opened = open_either(predictions, columns=named)
+    require_one_class(opened if published_csv is not None else None, predictions)
+    held = None
+    if validation is not None:
+        same = None if named is None else replace(named, split_column=None, classes=opened.classes)
+        held = open_either(validation, columns=of.columns_for(validation, same))
+        require_one_class(held, validation)
     if published_csv is not None:
         require_free(published_csv, opened.card.made_of("The published layout").table, overwrite=overwrite)
     scores = evaluate(
         opened,
-        validation=validation,
+        validation=held if isinstance(held, Predictions) else None,
         positive=positive,
         at=at,
         prevalence=prevalence,

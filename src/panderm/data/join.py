@@ -52,7 +52,14 @@ def join_columns(
         array(['no', 'no', 'yes'], dtype=object)
     """
     source = Path(path)
-    frame = read_cells(source)
+    frame, sha256 = read_cells(source), sha256_of_file(source)
+    return join_frame(frame, source, sha256, images, names, image_column=image_column)
+
+
+def join_frame(
+    frame: pd.DataFrame, source: Path, sha256: str, images: Column, names: Sequence[str], *, image_column: str
+) -> Joined:
+    """Bring columns of a file's cells into the order of ``images``, as :func:`join_columns` does."""
     _require_columns(frame, source, image_column, names)
     key = read_column(frame, image_column)
     position: dict[str, list[int]] = {}
@@ -63,7 +70,7 @@ def join_columns(
     cells = {name: read_column(frame, name) for name in names}
     return Joined(
         file=source,
-        sha256=sha256_of_file(source),
+        sha256=sha256,
         image_column=image_column,
         columns={name: column[at] for name, column in cells.items()},
         everywhere={name: frozenset(x for x in column if x is not None) for name, column in cells.items()},

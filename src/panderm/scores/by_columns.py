@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from panderm.data.join import Joined, join_columns
+from panderm.data.columns import read_cells
+from panderm.data.join import Joined, join_columns, join_frame
 from panderm.data.levels import Levels, cut_into_levels
 from panderm.errors import ParentsError, UsageError, did_you_mean, some
 from panderm.predictions import Predictions
+from panderm.predictions.card import PredictionsFile
 from panderm.scores.estimated import errors_of_estimates
 from panderm.storage import sha256_of_file
+
+ROW = "row of the file"
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def read_cells_of(
         ParentsError: the table that was embedded is gone, or another file now.
         TableError: a column or an image that is not there.
     """
+    if columns is None and given.card.file is not None and "image" not in given.card.file.columns:
+        return _cells_by_row(given, given.card.file, names)
     csv, sha256, image = _table_of(given)
     if columns is None:
         _require_unchanged(Path(csv), sha256)
@@ -104,11 +110,19 @@ def _table_of(given: Predictions) -> tuple[str, str, str]:
         return table.csv, table.csv_sha256, table.roles["image"] or "image"
     if card.file is None or "image" not in card.file.columns:
         raise UsageError(
-            "subgroups need the names of the images.",
+            "a table beside the predictions is joined by the names of the images.",
             f"{card.source} has no column that was read as such",
             "name it with --image",
         )
     return card.file.path, card.file.sha256, card.file.columns["image"]
+
+
+def _cells_by_row(given: Predictions, file: PredictionsFile, names: Sequence[str]) -> Joined:
+    """Read columns of the file that the predictions were read from, whose rows have no names of images."""
+    _require_unchanged(Path(file.path), file.sha256)
+    frame = read_cells(Path(file.path))
+    frame.insert(0, ROW, [f"row {i}" for i in frame.index], allow_duplicates=True)
+    return join_frame(frame, Path(file.path), file.sha256, given.image, names, image_column=ROW)
 
 
 def _require_sound(by: Sequence[str], bands: Mapping[str, Sequence[float]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from panderm.errors import UsageError, some
-from panderm.predictions import MultiLabelPredictions, Predictions, open_either, open_predictions
+from panderm.predictions import MultiLabelPredictions, Predictions, open_either, require_one_class
 from panderm.scores.by_columns import read_by_columns, read_cells_of
 from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
@@ -19,6 +19,7 @@ from panderm.scores.record import Scores
 from panderm.scores.resampled import Intervals, Resampling
 from panderm.scores.scoring import DRAWS, score_rows
 from panderm.scores.selective import score_selective
+from panderm.scores.top_k import score_top_k
 from panderm.statistics.resampling import cluster_codes
 
 COVERAGE = 0.9
@@ -156,7 +157,10 @@ def evaluate(
     scored = score_rows(given, by=asked, draws=draws, seed=seed, progress=progress)
     if scores_only:
         return scored
-    held = open_predictions(validation) if isinstance(validation, Path | str) else validation
+    held = open_either(validation) if isinstance(validation, Path | str) else validation
+    if isinstance(held, MultiLabelPredictions):
+        require_one_class(held, str(validation))
+        held = None
     held = given.validation if held is None else held
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
     resampling = Resampling(clusters, unit, draws, seed, interval)
@@ -181,6 +185,7 @@ def evaluate(
         prediction_sets=score_prediction_sets(given, held, resampling, coverage=coverage),
         selective=score_selective(given, resampling),
         hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),
+        top_k=score_top_k(given, resampling),
     )
 
 

@@ -126,6 +126,7 @@ class Scores:
         prediction_sets: conformal sets and what they cover.
         selective: what is left of the errors where the least sure rows are left to a person.
         hierarchy: scores of each level of the diagnosis hierarchy.
+        top_k: how often the true class is among the 2, 3 and 5 most probable, where there are more classes.
 
     Example:
         >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
@@ -152,6 +153,7 @@ class Scores:
     prediction_sets: PredictionSets | None = None
     selective: Selective | None = None
     hierarchy: Hierarchy | None = None
+    top_k: dict[str, Score] | None = None
 
     @property
     def of_units(self) -> str:
@@ -246,9 +248,10 @@ class _ScoresFile(BaseModel):
     prediction_sets: PredictionSets | None = None
     selective: Selective | None = None
     hierarchy: Hierarchy | None = None
+    top_k: dict[str, Score] | None = None
 
 
-_SECTIONS = ("operating", "calibration", "prediction_sets", "selective", "hierarchy")
+_SECTIONS = ("operating", "calibration", "prediction_sets", "selective", "hierarchy", "top_k")
 _Layout = TypeVar("_Layout", bound=BaseModel)
 
 

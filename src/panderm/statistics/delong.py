@@ -10,11 +10,11 @@ once (Obuchowski, Biometrics 53, 1997).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
@@ -85,7 +85,7 @@ def delong_interval(
     _check_level(level)
     if not (0 < auroc < 1 and variance >= 0):
         return np.nan, np.nan
-    reach = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance)
+    reach = float(ndtri((1 + level) / 2) * np.sqrt(variance))
     if not logit:
         return max(0.0, float(auroc - reach)), min(1.0, float(auroc + reach))
     middle, reach = np.log(auroc / (1 - auroc)), reach / (auroc * (1 - auroc))
@@ -122,8 +122,8 @@ def delong_test(
         same = error < 1e-12 and abs(difference) < 1e-12
         return DelongTest(difference, np.nan, np.nan, np.nan, 1.0 if same else np.nan)
     z = difference / float(error)
-    reach = NormalDist().inv_cdf((1 + level) / 2) * float(error)
-    p = 2 * NormalDist().cdf(-abs(z))
+    reach = float(ndtri((1 + level) / 2) * error)
+    p = float(2 * ndtr(-abs(z)))
     return DelongTest(difference, max(-1.0, difference - reach), min(1.0, difference + reach), z, p)
 
 

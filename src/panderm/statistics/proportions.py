@@ -7,10 +7,9 @@ many independent ones as would vary as much (Rao and Scott, Biometrics 48, 1992)
 
 from __future__ import annotations
 
-from statistics import NormalDist
-
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 from scipy.stats import beta
 
 
@@ -26,7 +25,7 @@ def wilson_interval(hits: float, n: float, level: float = 0.95) -> tuple[float, 
         low and high in [0, 1].
     """
     _check(hits, n, level)
-    z2, share = NormalDist().inv_cdf((1 + level) / 2) ** 2, hits / n
+    z2, share = float(ndtri((1 + level) / 2) ** 2), hits / n
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     reach = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     low = 0.0 if hits == 0 else max(0.0, float(middle - reach))

@@ -306,7 +306,7 @@ OPTIONS = {
     "allow-overlap seed overwrite json quiet",
     "evaluate": "predictions out truth proba predicted patient group image split-column split val fold "
     "classes name validation positive at prevalence diagnosis hierarchy coverage by columns "
-    "image-column bands interval stratified scores-only draws seed published-csv overwrite json quiet",
+    "image-column bands scores-only draws seed published-csv overwrite json quiet",
     "compare": "predictions out score pairs common margin draws permutations seed overwrite json quiet",
     "report": "predictions out scores by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",

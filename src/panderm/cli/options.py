@@ -259,13 +259,6 @@ HierarchyOf = Annotated[
     ),
 ]
 Coverage = Annotated[float, Option(help="Share of rows whose prediction set is to hold the truth.")]
-IntervalKind = Annotated[
-    Literal["percentile", "bca", "analytic"],
-    Option(help="How intervals are read; analytic: DeLong's for AUROC, Wilson's for shares."),
-]
-Stratified = Annotated[
-    bool, Option("--stratified", help="Draw units within each class: every draw holds as many of each.")
-]
 ScoresOnly = Annotated[
     bool, Option("--scores-only", help="No operating points, calibration, prediction sets.")
 ]

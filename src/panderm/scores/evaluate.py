@@ -16,7 +16,7 @@ from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.operating import Target, score_operating
 from panderm.scores.prediction_sets import score_prediction_sets
 from panderm.scores.record import Scores
-from panderm.scores.resampled import Intervals, Resampling
+from panderm.scores.resampled import Resampling
 from panderm.scores.scoring import DRAWS, score_rows
 from panderm.scores.selective import score_selective
 from panderm.scores.top_k import score_top_k
@@ -40,8 +40,6 @@ def evaluate(
     columns: Path | str | None = None,
     image_column: str | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
-    interval: Intervals = "percentile",
-    stratified: bool = False,
     scores_only: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
@@ -64,8 +62,6 @@ def evaluate(
     columns: Path | str | None = None,
     image_column: str | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
-    interval: Intervals = "percentile",
-    stratified: bool = False,
     scores_only: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
@@ -87,8 +83,6 @@ def evaluate(
     columns: Path | str | None = None,
     image_column: str | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
-    interval: Intervals = "percentile",
-    stratified: bool = False,
     scores_only: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
@@ -120,9 +114,6 @@ def evaluate(
         image_column: its column with the images' names; by default as in the table that was embedded.
         bands: by column, where to cut its numbers, ascending: ``{"age": [30, 50, 70]}``. By default up to 12
             different numbers stand as they are, ages are cut into decades, others at their quartiles.
-        interval: how intervals are read: ``percentile`` or ``bca`` of the bootstrap, or ``analytic``:
-            DeLong's for AUROC, Wilson's for shares, both with clusters.
-        stratified: draw units within each class, so that every draw holds as many of each.
         scores_only: leave out operating points, calibration, prediction sets and selective prediction.
         draws: bootstrap draws; 1,000 or more for numbers to publish.
         seed: of the bootstrap; the same seed gives the same intervals.
@@ -163,7 +154,7 @@ def evaluate(
         held = None
     held = given.validation if held is None else held
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
-    resampling = Resampling(clusters, unit, draws, seed, interval)
+    resampling = Resampling(clusters, unit, draws, seed)
     targets = None if not at else [_target(one) for one in at]
     cells = None
     if diagnosis is not None:

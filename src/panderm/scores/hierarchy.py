@@ -143,8 +143,7 @@ def _level(
         return classification_scores(truth, added, weights, folds=folds) | by_group
 
     _, clusters = np.unique(resampling.clusters[rows], return_inverse=True)
-    strata = None if resampling.strata is None else resampling.strata[rows]
-    among = replace(resampling, clusters=clusters.astype(np.int64), strata=strata)
+    among = replace(resampling, clusters=clusters.astype(np.int64))
     missing = {f"{_GROUP}{name}": "no rows of it" for name, n in counts.items() if not n}
     scores = among.scores(everything, missing)
     per_group = {name: scores.pop(f"{_GROUP}{name}") for name in names}

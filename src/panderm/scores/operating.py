@@ -317,7 +317,7 @@ def _by_diagnosis(
         rows = np.flatnonzero(names == name)
         kinds = set(truth[rows].tolist())
         units, own = np.unique(resampling.clusters[rows], return_inverse=True)
-        among = replace(resampling, clusters=own.astype(np.int64), strata=None)
+        among = replace(resampling, clusters=own.astype(np.int64))
         called = []
         for point in points:
             if point.threshold is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from panderm.data.levels import Levels
+import numpy as np
+import numpy.typing as npt
+
+from panderm.errors import UsageError
 from panderm.predictions import Predictions
-from panderm.scores.resampled import Resampling
+from panderm.scores.resampled import Resampling, Weights
 from panderm.scores.score import Score
+from panderm.statistics.conformal import prediction_sets
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,8 @@ class CoverageRow:
     """Some rows: how often the truth is in the set, and how large the sets are.
 
     Attributes:
-        of: "all", a class, or a level of a column.
-        column: "" of all, "class", or the column's name.
+        of: "all" or a class.
+        column: "" of all, else "class".
         n: rows.
         calibrated: validation rows that the sets of these rest on.
         coverage: share with the truth in the set.
@@ -38,7 +41,7 @@ class CoverageRow:
 
 @dataclass(frozen=True)
 class SetsBy:
-    """Sets of one kind: thresholds for all rows together, for each class, or for each level of a column."""
+    """Sets of one kind: one threshold for all rows, or one for each class."""
 
     by: str
     rows: tuple[CoverageRow, ...]
@@ -56,12 +59,7 @@ class PredictionSets:
 
 
 def score_prediction_sets(
-    given: Predictions,
-    validation: Predictions | None,
-    resampling: Resampling,
-    *,
-    coverage: float = 0.9,
-    columns: Mapping[str, tuple[Levels, Levels]] | None = None,
+    given: Predictions, validation: Predictions | None, resampling: Resampling, *, coverage: float = 0.9
 ) -> PredictionSets | None:
     """Fit conformal sets on validation rows and measure what they cover on the rows scored.
 
@@ -70,6 +68,56 @@ def score_prediction_sets(
         validation: rows to fit on; without any there are no sets.
         resampling: of the rows scored.
         coverage: share of rows whose set is to hold the truth.
-        columns: by name, levels of the validation rows and of the rows scored, for sets by level.
+
+    Raises:
+        UsageError: a coverage that is no share.
     """
-    return None
+    if not 0 < coverage < 1:
+        raise UsageError("--coverage must be a share between 0 and 1.", f"found {coverage:g}", "0.9 is 90 %")
+    if validation is None or not len(validation):
+        return None
+    held = validation.truth_codes()
+    kinds = []
+    for by, by_class in (("all", False), ("class", True)):
+        sets = prediction_sets(
+            held, validation.probabilities, given.probabilities, coverage, by_class=by_class
+        )
+        kinds.append(_measured(by, sets, given, held, resampling))
+    return PredictionSets(coverage, f"the {validation.card.split} rows", len(validation), tuple(kinds))
+
+
+def _measured(
+    by: str,
+    sets: npt.NDArray[np.bool_],
+    given: Predictions,
+    held: npt.NDArray[np.int64],
+    resampling: Resampling,
+) -> SetsBy:
+    truth, size = given.truth_codes(), sets.sum(axis=1)
+    of_row = {
+        "coverage": sets[np.arange(len(truth)), truth],
+        "size": size,
+        "single": size == 1,
+        "empty": size == 0,
+    }
+    groups = {"all": np.ones(len(truth), dtype=np.bool_)}
+    groups |= {name: truth == k for k, name in enumerate(given.classes)}
+
+    def means(weights: Weights | None) -> dict[str, npt.NDArray[np.float64]]:
+        counts = np.ones((1, len(truth))) if weights is None else weights.astype(np.float64)
+        found = {}
+        with np.errstate(invalid="ignore"):
+            for group, mask in groups.items():
+                rows = counts[:, mask].sum(axis=1)
+                for name, value in of_row.items():
+                    found[f"{name} {group}"] = counts[:, mask] @ value[mask].astype(np.float64) / rows
+        return found
+
+    scores = resampling.scores(means)
+    rows = []
+    for k, (group, mask) in enumerate(groups.items()):
+        calibrated = len(held) if k == 0 or by == "all" else int((held == k - 1).sum())
+        told = [scores[f"{name} {group}"] for name in of_row]
+        column = "class" if k else ""
+        rows.append(CoverageRow(group, column, int(mask.sum()), calibrated, *told))
+    return SetsBy(by, tuple(rows), {int(n): int((size == n).sum()) for n in np.unique(size)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from panderm.statistics.resampling import bootstrap, paired_interval, percentile
 Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int32]
 Statistic = Callable[[Weights | None], Mapping[str, npt.NDArray[Any]]]
-Intervals = Literal["percentile", "bca", "analytic"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,12 @@ class Resampling:
         unit: patient, lesion group or image.
         draws: of the bootstrap.
         seed: of the bootstrap; the same seed and clusters give the same draws.
-        intervals: how an interval is read.
-        strata: int64 (n,), units are drawn within each of these; None for all together.
     """
 
     clusters: npt.NDArray[np.int64]
     unit: str
     draws: int
     seed: int
-    intervals: Intervals = "percentile"
-    strata: npt.NDArray[np.int64] | None = None
 
     @property
     def units(self) -> int:

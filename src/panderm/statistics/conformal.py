@@ -1,0 +1,56 @@
+"""Conformal prediction sets: every class that held-out rows do not rule out.
+
+The score of a class is 1 less its probability; a class is in the set where held-out rows of the same kind
+have scores as high often enough (Vovk, Gammerman and Shafer, 2005; by kind: Mondrian sets). Where held-out
+rows and new ones are exchangeable, the truth is in the set with at least the coverage asked for, on average.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Flags = NDArray[np.bool_]
+
+
+def prediction_sets(
+    held_truth: ArrayLike, held: ArrayLike, probabilities: ArrayLike, coverage: float, *, by_class: bool
+) -> Flags:
+    """Return which classes are in the set of each row.
+
+    Args:
+        held_truth: (m,) class codes of rows that nothing was fitted on.
+        held: (m, K) their probabilities.
+        probabilities: (n, K) of the rows to predict.
+        coverage: in (0, 1).
+        by_class: rest a class on held-out rows of that class alone, so that each class is covered; one
+            without such rows is in every set.
+
+    Returns:
+        bool (n, K).
+
+    Raises:
+        ValueError: coverage out of range, no held-out rows, or shapes that do not match.
+    """
+    from crepes import ConformalClassifier
+
+    codes, own = np.asarray(held_truth), np.asarray(held, dtype=np.float64)
+    p = np.asarray(probabilities, dtype=np.float64)
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage must be between 0 and 1, not {coverage}")
+    if not len(codes) or own.shape != (len(codes), p.shape[1]):
+        raise ValueError("held-out rows must be (m,) and (m, K), m >= 1")
+    strange = 1 - own[np.arange(len(codes)), codes]
+    if not by_class:
+        return _within(ConformalClassifier().fit(strange), 1 - p, coverage)
+    found = np.ones(p.shape, dtype=np.bool_)
+    for k in range(p.shape[1]):
+        if (codes == k).any():
+            fitted = ConformalClassifier().fit(strange[codes == k])
+            found[:, k] = _within(fitted, 1 - p[:, [k]], coverage)[:, 0]
+    return found
+
+
+def _within(fitted: object, strange: NDArray[np.float64], coverage: float) -> Flags:
+    told = fitted.predict_set(strange, confidence=coverage, smoothing=False)  # type: ignore[attr-defined]
+    return np.asarray(told, dtype=np.bool_)

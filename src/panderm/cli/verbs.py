@@ -208,13 +208,12 @@ def report(
 
     Example: panderm report probe.pred --out report.html
     """
-    from panderm.predictions.card import labels_of
     from panderm.report import Report
     from panderm.storage import refuse_existing
 
     refuse_existing(out, overwrite=overwrite)
     plain = not (by or columns or image_column or bands or image_free or image_free_columns)
-    if len(predictions) == 1 and len(scores or ()) < 2 and plain and labels_of(predictions[0]) == "several":
+    if len(predictions) == 1 and len(scores or ()) < 2 and plain and _several(predictions[0]):
         from panderm.report.multi_label import MultiLabelReport
 
         of_labels = MultiLabelReport(predictions[0], scores[0] if scores else None, progress=not quiet)
@@ -264,6 +263,13 @@ def demo(
         typer.echo("These images are drawn, not photographed, and the encoder's weights are random numbers:")
         typer.echo("the scores show that the software runs, and nothing about dermatology.")
     return _told_of_run(done, as_json=as_json)
+
+
+def _several(path: Path) -> bool:
+    """Say whether a folder holds several labels an image; a file is asked when it is read."""
+    from panderm.predictions.card import labels_of
+
+    return not path.is_file() and labels_of(path) == "several"
 
 
 def main() -> None:

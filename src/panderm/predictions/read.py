@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +141,7 @@ def _rows_of(frame: pd.DataFrame, cells: Column, split: str, column: str, source
             f"column {column!r} of {source.name} has: {some(there)}",
             "name one with --split",
         )
-    kept = frame[chosen]
+    kept: pd.DataFrame = frame[chosen]
     kept.attrs = frame.attrs
     return kept
 
@@ -182,8 +183,9 @@ def _one(frame: pd.DataFrame, asked: FileColumns, file: PredictionsFile, source:
     if asked.fold is not None:
         fold = read_column(frame, asked.fold)
         _require_full(fold, frame, asked.fold, source)
+    who: dict[str, Any] = dict(_who(frame, asked, source))
     return Predictions(
-        **_who(frame, asked, source),
+        **who,
         truth=truth,
         probabilities=p,
         card=_card(frame, asked, file, tuple(names), outcome),
@@ -211,8 +213,9 @@ def _several(
     truth = [
         read_label_cells(read_column(frame, name), rows, column=name, table=source.name) for name in labels
     ]
+    who: dict[str, Any] = dict(_who(frame, asked, source))
     return MultiLabelPredictions(
-        **_who(frame, asked, source),
+        **who,
         truth=np.column_stack(truth),
         probabilities=p,
         card=_card(

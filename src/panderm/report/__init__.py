@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from panderm.errors import ParentsError, UsageError, plural, some
-from panderm.predictions import Predictions, open_predictions, require_one_class
+from panderm.predictions import Predictions, open_either, open_predictions, require_one_class
 from panderm.provenance import Provenance
 from panderm.report.comparison import Entry, render_comparison
 from panderm.report.image_free import ImageFreeScores, score_image_free
@@ -162,7 +163,11 @@ class Report:
 
 
 def _opened_predictions(given: Predictions | Path | str) -> Predictions:
-    return given if isinstance(given, Predictions) else open_predictions(given)
+    if isinstance(given, Predictions):
+        return given
+    opened = open_either(given) if Path(given).is_file() else open_predictions(given)
+    require_one_class(opened, given)
+    return cast(Predictions, opened)
 
 
 def _opened_scores(given: Scores | Path | str) -> Scores:

@@ -104,4 +104,7 @@ class Resampling:
 
     def _score(self, value: float, draws: Floats, reason: str | None) -> Score:
         interval = percentile_interval(draws, LEVEL)
+        if np.isfinite(value) and interval[0] == interval[1] == value:
+            # 12 of 12 in every draw would read as certainty.
+            return Score(value, None, None, "no interval: it is the same in every draw")
         return Score.of(value, interval, draws=len(draws), reason=reason, clusters=self.units)

@@ -32,7 +32,7 @@ def prediction_sets(
     Raises:
         ValueError: coverage out of range, no held-out rows, or shapes that do not match.
     """
-    from crepes import ConformalClassifier
+    from crepes import ConformalClassifier  # type: ignore[import-untyped]
 
     codes, own = np.asarray(held_truth), np.asarray(held, dtype=np.float64)
     p = np.asarray(probabilities, dtype=np.float64)

@@ -30,7 +30,7 @@ FULL = replace(
     prediction_sets=PredictionSets(
         0.9, "val", 5, (SetsBy("all", (CoverageRow("all", "", 9, 5, S, S, S, NONE),), {1: 8}),)
     ),
-    selective=Selective((0.1, 0.5, 1.0), BAND, S, S, {"50 %": S}),
+    selective=Selective((0.1, 0.5, 1.0), BAND, S, S, {"0.5": S}),
     hierarchy=Hierarchy(
         "a file",
         (HierarchyLevel("malignant", {}, {"x": "no"}, 9, {"accuracy": S}, {"yes": NONE}, {"yes": 4}),),

@@ -49,8 +49,10 @@ def curves(
             axes.plot(x, value, label=short(title, 40), **pen(i))
         axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.set(xlabel=across, ylabel=up)
-        if floor is not None:
-            axes.set_ylim(bottom=floor)
+        if floor is not None:  # below it a curve may run far away, and its band with it
+            tops = [v for _, band in bands for v in (*band.value, *band.high) if v is not None]
+            shown = [v for _, band in bands for v in band.value if v is not None]
+            axes.set_ylim(floor, min(max(tops, default=1), 1.5 * max(shown, default=1)) * 1.05 or 1)
         axes.grid(True)
         figure.legend(loc="outside lower left")
         return figure
@@ -79,7 +81,7 @@ def reliability(ones: Sequence[CalibrationOf], *, name: str) -> tuple[str, Point
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         for i, one in enumerate(ones):
-            bins = [b for b in one.bins if b.predicted is not None and b.observed.value is not None]
+            bins = [b for b in one.bins if b.predicted is not None and b.observed.low is not None]
             ends = [
                 np.array([getattr(b.observed, end) for b in bins], dtype=np.float64)
                 for end in ("value", "low", "high")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from panderm.report.words import interval, number, verdict
 from panderm.scores import Score
@@ -39,14 +39,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Section:
-    """A section: what must be read first, tables, figures, and what stands beneath them."""
+    """A section: what must be read first, tables and figures."""
 
     name: str
     title: str
     intro: Sequence[str]
     tables: Sequence[Rows] = ()
     drawings: Sequence[Drawing] = ()
-    beneath: Sequence[str] = field(default=())
 
 
 def told(score: Score | None) -> str:

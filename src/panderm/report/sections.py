@@ -27,7 +27,7 @@ def operating_section(scores: Scores) -> Section | None:
     held = scores.operating
     if held is None:
         return None
-    chosen = f"{held.chosen_on} ({plural(held.n, 'row')}, {held.positives:,} positive)"
+    chosen = f"{held.chosen_on} ({held.positives:,} of {plural(held.n, 'row')} positive)"
     locked = (
         "they were locked before these rows were scored"
         if held.locked
@@ -82,16 +82,23 @@ def calibration_section(scores: Scores) -> Section | None:
     ones = (held.given, *held.recalibrated)
     names = list(held.given.scores)
     rows = [[one.of, *(told(one.scores.get(name)) for name in names)] for one in ones]
-    table = Rows("Calibration", ("Probabilities", *(_title(name) for name in names)), rows)
+    table = Rows("Calibration", ("Probabilities", *(score_words(name).title for name in names)), rows)
     svg, points = bands.reliability(ones, name="reliability")
-    caption = f"Probability {held.probability}. On the dotted diagonal it is right as often as it says."
+    caption = (
+        f"Probability {held.probability}. On the dotted diagonal it is right as often as it says. "
+        "Bins of so few rows that they have no interval are not drawn."
+    )
     fitted = (
-        f"Recalibrations were fitted on {held.fitted_on}."
+        f"Recalibrations were fitted on {held.fitted_on}; their own uncertainty is in no interval."
         if held.recalibrated
         else "Nothing was recalibrated."
     )
+    meant = (
+        "The calibration error is the root mean square over ten bins, less what chance alone adds: 0 says "
+    )
+    meant += "that it cannot be told from chance, not that there is none."
     drawing = Drawing("Reliability diagram", caption, svg, points=points)
-    return Section("calibration", "Calibration", [fitted], [table], [drawing])
+    return Section("calibration", "Calibration", [fitted, meant], [table], [drawing])
 
 
 def sets_section(scores: Scores) -> Section | None:
@@ -104,14 +111,15 @@ def sets_section(scores: Scores) -> Section | None:
     for kind in held.kinds:
         rows = [
             [
-                f"{r.column}: {r.of}" if r.column else r.of,
+                r.of,
                 f"{r.n:,}",
                 *map(told, (r.coverage, r.size, r.single, r.empty)),
             ]
             for r in kind.rows
         ]
         sizes = ", ".join(f"{size}: {n:,}" for size, n in sorted(kind.sizes.items()))
-        tables.append(Rows(f"Thresholds by {kind.by}; sets by their number of classes: {sizes}", head, rows))
+        by = "One threshold for all rows" if kind.by == "all" else "A threshold for each class"
+        tables.append(Rows(f"{by}; sets by their number of classes: {sizes}", head, rows))
     intro = (
         f"Sets asked to hold the truth of {held.asked:.0%} of rows, fitted on {held.fitted_on} ({held.n:,})."
     )
@@ -123,7 +131,7 @@ def selective_section(scores: Scores) -> Section | None:
     held = scores.selective
     if held is None:
         return None
-    rows = [[f"{share} answered", told(score)] for share, score in held.at.items()]
+    rows = [[f"{float(share):.0%} answered", told(score)] for share, score in held.at.items()]
     rows += [["Area under the curve", told(held.area)], ["Above the best order", told(held.excess)]]
     svg, points = bands.curves(
         held.coverage, [("risk", held.risk)], across="share answered", up="share wrong", name="risk", floor=0
@@ -144,7 +152,7 @@ def hierarchy_section(scores: Scores) -> Section | None:
         return None
     tables = []
     for level in held.levels:
-        rows = [[_title(name), told(score)] for name, score in level.scores.items()]
+        rows = [[score_words(name).title, told(score)] for name, score in level.scores.items()]
         rows += [
             [f"Sensitivity, {g} ({level.counts.get(g, 0):,})", told(s)] for g, s in level.per_group.items()
         ]
@@ -171,10 +179,6 @@ def _diagnoses(held: Operating) -> Rows:
     rows = [[d.diagnosis, f"{d.n:,}", side[d.positive], *map(told, d.called)] for d in held.diagnoses]
     head = ("Diagnosis", "Images", "Positive", *(f"Called positive: {_aim(p.target)}" for p in held.points))
     return Rows("Share called positive, by diagnosis", head, rows)
-
-
-def _title(name: str) -> str:
-    return {"ece": "ECE"}.get(name, score_words(name).title)
 
 
 def _aim(target: Target) -> str:

@@ -59,6 +59,17 @@ SCORE_WORDS = {
     ),
     "subset_accuracy": ScoreWords("Every label right", "share of images with every label called rightly"),
     "hamming_loss": ScoreWords("Hamming loss", "share of all known cells that were called wrongly"),
+    "ppv": ScoreWords("PPV", "share of the images called positive that are"),
+    "npv": ScoreWords("NPV", "share of the images called negative that are"),
+    "called_positive": ScoreWords("Called positive", "share of all images"),
+    "number_needed_to_biopsy": ScoreWords(
+        "Number needed to biopsy", "images called positive for each that is"
+    ),
+    "youden": ScoreWords("Youden’s index", "sensitivity + specificity − 1"),
+    "likelihood_ratio_positive": ScoreWords("LR+", "likelihood ratio of a positive call"),
+    "likelihood_ratio_negative": ScoreWords("LR−", "likelihood ratio of a negative call"),
+    "ece": ScoreWords("Calibration error", "root mean square over ten bins, less what chance adds"),
+    "brier": ScoreWords("Brier score", "mean squared distance of probability and truth"),
     "f1": ScoreWords("F1", "precision and sensitivity in one"),
     "sensitivity": ScoreWords("Sensitivity", "share of the positive images that were found"),
     "specificity": ScoreWords("Specificity", "share of the negative images that were not taken for positive"),

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from panderm.errors import ArtifactError
+from panderm.scores.record import read_scores
 from panderm.scores.score import LEVEL, METHOD, Score, as_plain
 from panderm.statistics.non_inferiority import NonInferiority
 from panderm.storage import write_json
@@ -129,19 +129,9 @@ class Comparison:
         Raises:
             ArtifactError: no such file, or not one that panderm wrote.
         """
-        try:
-            held = _ComparisonFile.model_validate_json(Path(path).read_bytes())
-        except OSError as error:
-            found = f"{path}: {error.strerror}"
-        except ValidationError as error:
-            problem = error.errors()[0]
-            found = f"{path}: {''.join(f'{part}: ' for part in problem['loc'])}{problem['msg']}"
-        else:
-            kept = dict(held)
-            return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
-        raise ArtifactError(
-            "a comparison must be a file that panderm wrote.", found, "make it with: panderm compare --out"
-        )
+        made = read_scores(Path(path), _ComparisonFile, noun="comparisons", maker="panderm compare --out")
+        kept = dict(made)
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
 
 
 class _ComparisonFile(BaseModel):

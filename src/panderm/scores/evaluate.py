@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
-from panderm.errors import UsageError, some
+from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either, require_one_class
 from panderm.scores.by_columns import read_by_columns, read_cells_of
 from panderm.scores.calibration import score_calibration
@@ -135,12 +135,16 @@ def evaluate(
         {"columns": columns, "image-column": image_column, "bands": bands},
     )
     if isinstance(given, MultiLabelPredictions):
-        if by:
-            raise UsageError(
-                "--by must be of predictions of one class an image.",
-                f"these have several labels: {some(given.classes)}",
-                "leave --by out: labels are not scored by subgroups yet",
-            )
+        asked_of_one = {
+            "by": by,
+            "validation": validation,
+            "positive": positive,
+            "at": at,
+            "prevalence": prevalence,
+            "diagnosis": diagnosis,
+            "hierarchy": hierarchy,
+        }
+        _refuse_of_labels(given, asked_of_one)
         return evaluate_labels(given, draws=draws, seed=seed, progress=progress)
     asked = None
     if by:
@@ -148,14 +152,11 @@ def evaluate(
     scored = score_rows(given, by=asked, draws=draws, seed=seed, progress=progress)
     if scores_only:
         return scored
-    held = open_either(validation) if isinstance(validation, Path | str) else validation
-    if isinstance(held, MultiLabelPredictions):
-        require_one_class(held, str(validation))
-        held = None
-    held = given.validation if held is None else held
+    held = _validation(given, validation)
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
     resampling = Resampling(clusters, unit, draws, seed)
-    targets = None if not at else [_target(one) for one in at]
+    targets = [_target(one) for one in at or ()]
+    _require_positive(given, positive, {"at": at, "prevalence": prevalence, "diagnosis": diagnosis})
     cells = None
     if diagnosis is not None:
         cells = read_cells_of(given, [diagnosis], columns=columns, image_column=image_column).columns[
@@ -178,6 +179,64 @@ def evaluate(
         hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),
         top_k=score_top_k(given, resampling),
     )
+
+
+def _validation(given: Predictions, asked: Predictions | Path | str | None) -> Predictions | None:
+    """Return the rows that thresholds and the rest come from, once it is sure that they are not those scored.
+
+    Raises:
+        ArtifactError: several labels an image.
+        ParentsError: other classes, or rows that are scored too.
+    """
+    if asked is None:
+        return given.validation
+    held = open_either(asked) if isinstance(asked, Path | str) else asked
+    require_one_class(held, asked if isinstance(asked, Path | str) else None)
+    assert isinstance(held, Predictions)
+    if held.classes != given.classes:
+        raise ParentsError(
+            "validation rows must be predicted for the classes of the rows scored, in the same order.",
+            [f"scored: {some(given.classes, 12)}", f"validation: {some(held.classes, 12)}"],
+            "name predictions by the same model: --validation",
+        )
+    both = sorted(set(_identities(given)) & set(_identities(held)))
+    if both or held.card.identity == given.card.identity:
+        raise ParentsError(
+            "validation rows must not be among the rows scored, or no threshold would be locked.",
+            f"{plural(len(both) or len(held), 'row')} in both: {some(both) or held.card.source}",
+            "predict other rows with the same model, and name those: --validation",
+        )
+    return held
+
+
+def _identities(given: Predictions) -> list[str]:
+    """Return what rows can be known by: names of images, none where the file numbers its rows only."""
+    named = given.card.file is None or "image" in given.card.file.columns
+    return [str(image) for image in given.image] if named else []
+
+
+def _refuse_of_labels(given: MultiLabelPredictions, asked: Mapping[str, object]) -> None:
+    """Raise :class:`UsageError` where what is asked is of one class an image only."""
+    for name, value in asked.items():
+        if value:
+            raise UsageError(
+                f"--{name} must be of predictions of one class an image.",
+                f"these have several labels: {some(given.classes)}",
+                f"leave --{name} out: labels are scored one by one, and together",
+            )
+
+
+def _require_positive(
+    given: Predictions, positive: Sequence[str] | None, asked: Mapping[str, object]
+) -> None:
+    """Raise :class:`UsageError` where operating points are asked for and no class is positive."""
+    alone = [name for name, value in asked.items() if value]
+    if alone and not positive and len(given.classes) > 2:
+        raise UsageError(
+            f"--{alone[0]} must come with --positive where there are more than two classes.",
+            f"there are: {some(given.classes, 12)}",
+            "--positive mel, or --positive malignant",
+        )
 
 
 def _target(asked: Target | str) -> Target:

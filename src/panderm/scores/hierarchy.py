@@ -83,7 +83,14 @@ def _read(classes: tuple[str, ...], hierarchy: Path | str) -> tuple[str, dict[st
     is_file = name.strip().casefold() not in known and (Path(name).suffix == ".csv" or Path(name).is_file())
     if is_file:
         return name, _of_file(Path(name), classes), f"no group in {Path(name).name}"
-    taxonomy = taxonomy_of(name)
+    try:
+        taxonomy = taxonomy_of(name)
+    except UsageError as error:
+        raise UsageError(
+            "--hierarchy must be a CSV that is there, or a known dataset, whose words the classes are.",
+            error.found,
+            "a CSV has a column class and one a level",
+        ) from None
     rows = {label: row for label in classes if (row := find(label, taxonomy)) is not None}
     levels: dict[str, Groups] = {
         level: {label: row.at(level) for label, row in rows.items() if row.at(level)}

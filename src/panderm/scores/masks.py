@@ -14,7 +14,7 @@ from panderm.errors import UsageError
 from panderm.predictions.masks import MaskPredictions, read_masks
 from panderm.scores.record import read_scores
 from panderm.scores.resampled import Resampling
-from panderm.scores.score import LEVEL, METHOD, Score
+from panderm.scores.score import LEVEL, METHOD, Score, as_plain
 from panderm.scores.scoring import DRAWS
 from panderm.statistics.masks import DISTANCES, OVERLAPS, POOLED, THRESHOLD, mask_scores, overlaps
 from panderm.statistics.resampling import cluster_codes
@@ -68,10 +68,7 @@ class MaskScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the file holds: plain numbers, text and None."""
-        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for side in ("per_image", "pooled"):
-            told[side] = {name: score.as_dict() for name, score in told[side].items()}
-        return {"kind": "masks", **told, "level": LEVEL, "method": METHOD}
+        return {"kind": "masks", **as_plain(self), "level": LEVEL, "method": METHOD}
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the scores as JSON, whole or not at all, and return its path."""
@@ -85,7 +82,7 @@ class MaskScores:
         Raises:
             ArtifactError: no such file, or not one that panderm wrote of masks.
         """
-        held = dict(read_scores(Path(path), _MasksFile))
+        held = dict(read_scores(Path(path), _MasksFile, noun="mask scores", maker="panderm evaluate-masks"))
         for name in ("kind", "level", "method"):
             del held[name]
         return cls(**held)

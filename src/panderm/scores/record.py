@@ -255,8 +255,16 @@ _SECTIONS = ("operating", "calibration", "prediction_sets", "selective", "hierar
 _Layout = TypeVar("_Layout", bound=BaseModel)
 
 
-def read_scores(file: Path, layout: type[_Layout]) -> _Layout:
+def read_scores(
+    file: Path, layout: type[_Layout], *, noun: str = "scores", maker: str = "panderm evaluate"
+) -> _Layout:
     """Read a scores file of a layout.
+
+    Args:
+        file: JSON.
+        layout: what it must hold.
+        noun: what it is called, for the messages.
+        maker: the command that makes one.
 
     Raises:
         ArtifactError: no such file, or not one that panderm wrote.
@@ -264,13 +272,11 @@ def read_scores(file: Path, layout: type[_Layout]) -> _Layout:
     try:
         return layout.model_validate_json(file.read_bytes())
     except FileNotFoundError:
-        raise ArtifactError(
-            "scores must exist.", f"found no file {file}", "make them: panderm evaluate"
-        ) from None
+        raise ArtifactError(f"{noun} must exist.", f"found no file {file}", f"make them: {maker}") from None
     except OSError as error:
         found = f"{file}: {error.strerror}"
     except ValidationError as error:
         problem = error.errors()[0]
         where = "".join(f"{part}: " for part in problem["loc"])
         found = f"{file}: {where}{problem['msg']}"
-    raise ArtifactError("scores must be a file that panderm wrote.", found, "make it with: panderm evaluate")
+    raise ArtifactError(f"{noun} must be a file that panderm wrote.", found, f"make it with: {maker}")

@@ -307,8 +307,10 @@ OPTIONS = {
     "evaluate": "predictions out truth proba predicted patient group image split-column split val fold "
     "classes name validation positive at prevalence diagnosis hierarchy coverage by columns "
     "image-column bands scores-only draws seed published-csv overwrite json quiet",
-    "compare": "predictions out score pairs common margin draws permutations seed overwrite json quiet",
-    "report": "predictions out scores by columns image-column bands image-free image-free-columns "
+    "compare": "predictions out truth proba patient group image classes "
+    "score pairs common margin draws permutations seed overwrite json quiet",
+    "report": "predictions out scores truth proba patient group image classes "
+    "by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
@@ -416,8 +418,8 @@ SAME = {
 WRITES = {
     "artefacts": {"out"},
     "evaluate": {"out", "published-csv"} | parameters(FileColumns),
-    "compare": {"out"},
-    "report": {"out"},
+    "compare": {"out"} | parameters(FileColumns),
+    "report": {"out"} | parameters(FileColumns),
     "embed": {"table", "encoder", "actors", "ray-address"},
     "map": {"out", "png", "csv", "no-thumbnails"},
     "export": {"with"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -23,6 +23,7 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
+@settings(max_examples=40, deadline=None)  # a busy machine is not a broken law
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(1, 30))
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, seed: int, K: int, n: int

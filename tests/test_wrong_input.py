@@ -780,12 +780,12 @@ CASES = [
   hint: make it with: panderm embed""",
     ),
     Case(
-        "predictions that are a file",
+        "a table for predictions",
         "evaluate skin.csv",
         nothing,
-        """ArtifactError: predictions must be a folder that panderm wrote.
-  skin.csv is a file
-  hint: make it with: panderm probe""",
+        """UsageError: a file of predictions needs the column of the truth and those of the probabilities.
+  skin.csv has: image, split, label, patient_id, age
+  hint: --truth dx --proba 'p_*'""",
     ),
     Case(
         "embeddings for predictions",

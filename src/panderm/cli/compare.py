@@ -12,6 +12,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from panderm.cli import options as opt
+from panderm.cli import predictions_file as of
 from panderm.cli.frame import in_a_cell, verb
 from panderm.errors import plural
 
@@ -23,9 +24,17 @@ if TYPE_CHECKING:
 def compare(
     predictions: Annotated[
         list[Path],
-        Argument(help="Predictions of the same images, two or more; the first is compared with."),
+        Argument(
+            help="Predictions of the same images, X.pred or CSV, two or more; the first is compared with."
+        ),
     ],
     out: Annotated[Path | None, Option(help="JSON file to write.", show_default=False)] = None,
+    truth: of.Truth = None,
+    proba: of.Proba = None,
+    patient: of.Patient = None,
+    group: of.Group = None,
+    image: of.Image = None,
+    classes: of.Classes = None,
     score: Annotated[
         list[str] | None,
         Option(
@@ -64,8 +73,12 @@ def compare(
 
     if out is not None:
         refuse_existing(out, overwrite=overwrite)
-    found = compare(
+    held = of.opened(
         predictions,
+        of.columns_of(truth=truth, proba=proba, patient=patient, group=group, image=image, classes=classes),
+    )
+    found = compare(
+        held,
         score=score,
         pairs=pairs,
         common=common,

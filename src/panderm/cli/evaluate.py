@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from panderm.cli import options as opt
 from panderm.cli import predictions_file as of
+from panderm.cli.decisions import show_decisions
 from panderm.cli.frame import in_a_cell, show_scores, verb
 from panderm.cli.probe_folds import show_folds
 from panderm.cli.probe_labels import show_label_scores
@@ -122,6 +123,7 @@ def evaluate(
     if not as_json:
         show_scores(scores)
         show_folds(scores)
+        show_decisions(scores)
         show_subgroups(scores)
     return scores.as_dict()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 if TYPE_CHECKING:
-    from panderm.predictions import FileColumns
+    from panderm.predictions import FileColumns, MultiLabelPredictions, Predictions
 
 Truth = Annotated[
     list[str] | None,
@@ -78,6 +79,26 @@ def columns_of(
         classes=_apart([classes]) if classes else None,
         name=name,
     )
+
+
+def opened(
+    paths: Sequence[Path], columns: FileColumns | None
+) -> list[Path | Predictions | MultiLabelPredictions]:
+    """Read the files among some paths by the columns named; folders stand as they are.
+
+    Raises:
+        UsageError: columns named, and no file to read by them.
+    """
+    from panderm.errors import UsageError
+    from panderm.predictions import open_either
+
+    if columns is not None and all(path.is_dir() for path in paths):
+        raise UsageError(
+            "columns are named of a CSV or Parquet file.",
+            f"found folders only: {', '.join(map(str, paths))}",
+            "leave --truth, --proba and the other columns out",
+        )
+    return [open_either(path, columns=columns) if path.is_file() else path for path in paths]
 
 
 def columns_for(path: Path, columns: FileColumns | None) -> FileColumns | None:

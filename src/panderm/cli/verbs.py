@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer import Argument, Option
 
 from panderm.cli import options as opt
+from panderm.cli import predictions_file as of
 from panderm.cli.compare import compare
 from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate, read_bands
@@ -187,13 +188,21 @@ app.command()(compare)
 def report(
     predictions: Annotated[
         list[Path],
-        Argument(help="Predictions, X.pred; several are compared with the first.", show_default=False),
+        Argument(
+            help="Predictions, X.pred or a CSV; several are compared with the first.", show_default=False
+        ),
     ],
     out: Annotated[Path, Option(help="HTML file to write.", show_default=False)],
     scores: Annotated[
         list[Path] | None,
         Option(help="Scores of these predictions, in their order; default: made now.", show_default=False),
     ] = None,
+    truth: of.Truth = None,
+    proba: of.Proba = None,
+    patient: of.Patient = None,
+    group: of.Group = None,
+    image: of.Image = None,
+    classes: of.Classes = None,
     by: opt.By = None,
     columns: opt.ColumnsFile = None,
     image_column: opt.ColumnsImage = None,
@@ -208,6 +217,7 @@ def report(
 
     Example: panderm report probe.pred --out report.html
     """
+    from panderm.predictions import MultiLabelPredictions, Predictions, require_one_class
     from panderm.report import Report
     from panderm.storage import refuse_existing
 
@@ -221,8 +231,13 @@ def report(
         if not as_json:
             typer.echo(f"report: {page.resolve()}")
         return {"report": str(page)}
-    made = Report(
+    opened = of.opened(
         predictions,
+        of.columns_of(truth=truth, proba=proba, patient=patient, group=group, image=image, classes=classes),
+    )
+    require_one_class(next((one for one in opened if isinstance(one, MultiLabelPredictions)), None))
+    made = Report(
+        cast(list[Path | Predictions], opened),
         scores,
         by=by,
         columns=columns,

@@ -273,7 +273,7 @@ def _matched(frame: pd.DataFrame, proba: Sequence[str], source: Path) -> dict[st
     found = {m[1]: str(c) for c in frame.columns if (m := pattern.fullmatch(str(c)))}
     if len(proba) > 1 or "*" in after or not found:
         raise UsageError(
-            "--proba must be one pattern with one star, or names of columns.",
+            "--proba must match columns: one pattern with one star, or their names.",
             f"found {' '.join(proba)!r}; {source.name} has: {', '.join(map(str, frame.columns))}",
             "--proba 'p_*'",
         )

@@ -119,3 +119,13 @@ def test_scores_are_read_back_as_they_were(tmp_path: Path) -> None:
     again = panderm.Scores.open(made.save(tmp_path / "scores.json"))
     assert again.as_dict() == made.as_dict()
     assert again.operating == made.operating
+
+
+def test_all_found_is_no_certainty(tmp_path: Path) -> None:
+    _, told, _ = run(str(write(tmp_path / "test.csv", 0)), "--at", "threshold=0.000001")
+    frame = pd.read_csv(tmp_path / "test.csv")
+    positive = frame.dx == "melanoma"
+    found = told["operating"]["points"][0]["scores"]["sensitivity"]
+    patients = frame.patient[positive].nunique()
+    assert (found["value"], found["high"]) == (1, 1)
+    assert found["low"] == pytest.approx(0.025 ** (1 / patients))  # Clopper and Pearson, n of n

@@ -23,6 +23,7 @@ from panderm.scores.score import LEVEL, TOO_FEW, Score
 from panderm.scores.scoring import DRAWS
 from panderm.scores.subgroups import FEWEST_UNITS
 from panderm.statistics import classification, multi_label
+from panderm.statistics.delong import delong_test
 from panderm.statistics.holm import holm
 from panderm.statistics.mcnemar import clustered_mcnemar, mcnemar
 from panderm.statistics.non_inferiority import non_inferiority
@@ -51,7 +52,8 @@ def compare(
 
     The interval is of the difference on the same bootstrap draws of whole patients (lesion groups, images),
     the p-value of a permutation test that swaps the answers of whole patients, corrected by Holm for all
-    pairs and scores asked. Beside accuracy stands McNemar's test. With fewer than 10 units, or fewer that
+    pairs and scores asked. Beside AUROC stands DeLong's test, beside
+    accuracy McNemar's. With fewer than 10 units, or fewer that
     show a class which the score needs, nothing is said.
 
     Args:
@@ -244,6 +246,8 @@ class _Rows:
 def _other_tests(
     first: _Rows, other: _Rows, name: str, clusters: npt.NDArray[np.int64], unit: str
 ) -> tuple[OtherTest, ...]:
+    if name == "auroc" and first.folds is None:
+        return (_delong(first, other, clusters),)
     if name != "accuracy":
         return ()
     one, two = first.right(), other.right()
@@ -262,6 +266,15 @@ def _other_tests(
         )
         return (OtherTest(called, None, told),)
     return (OtherTest(called, clustered.obuchowski, counted),)
+
+
+def _delong(first: _Rows, other: _Rows, clusters: npt.NDArray[np.int64]) -> OtherTest:
+    alone = int(clusters.max()) + 1 == len(clusters)
+    one, two = (rows.given.probabilities[:, 1] for rows in (first, other))
+    found = delong_test(first.truth == 1, one, two, None if alone else clusters)
+    p = float(found.p) if np.isfinite(found.p) else None
+    told = f"{found.low:+.3f} to {found.high:+.3f}" if np.isfinite(found.low) else "no variance"
+    return OtherTest("DeLong" if alone else "DeLong, clustered (Obuchowski)", p, f"95 % interval {told}")
 
 
 def _scores(rows: _Rows, asked: Sequence[str] | None) -> tuple[str, ...]:

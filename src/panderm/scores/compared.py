@@ -38,7 +38,8 @@ class OtherTest:
     """A test of the same difference that goes by other means; it is no part of the family.
 
     Attributes:
-        name: ``McNemar, mid-p``, ``McNemar, exact`` or ``McNemar, clustered (Obuchowski)``.
+        name: of AUROC ``DeLong``, of accuracy ``McNemar, mid-p`` and ``McNemar, exact``; where rows come in
+            clusters, either with ``, clustered (Obuchowski)``.
         p: two-sided; None where there is none.
         note: what it counts, or why there is none.
     """

@@ -252,6 +252,10 @@ def _point(
         return found
 
     scores = resampling.scores(everything, _undefined(tp, fp, fn, len(truth) - tp - fp - fn))
+    everyone = np.ones_like(truth)
+    shares = {"sensitivity": (called, truth), "specificity": (~called, ~truth), "ppv": (truth, called)}
+    shares |= {"npv": (~truth, ~called), "called_positive": (called, everyone)}
+    scores |= {name: resampling.share(scores[name], *of) for name, of in shares.items()}
     stated = tuple(
         AtPrevalence(
             float(share),
@@ -323,8 +327,9 @@ def _by_diagnosis(
             if point.threshold is None:
                 called.append(Score(None, None, None, point.reason))
                 continue
-            above = (probability[rows] >= point.threshold).astype(np.float64)
-            called.append(among.scores(partial(_share, above))["share"])
+            above = probability[rows] >= point.threshold
+            share = among.scores(partial(_share, above.astype(np.float64)))["share"]
+            called.append(among.share(share, above, np.ones_like(above)))
         positive = kinds.pop() if len(kinds) == 1 else None
         found.append(DiagnosisRow(name, len(rows), len(units), positive, tuple(called)))
     return tuple(found)

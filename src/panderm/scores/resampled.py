@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.scores.score import LEVEL, Score
+from panderm.statistics.proportions import clustered_interval
 from panderm.statistics.resampling import bootstrap, paired_interval, percentile_interval
 
 Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int32]
+EXACT = "exact interval, by whole units: no draw changes it"
 Statistic = Callable[[Weights | None], Mapping[str, npt.NDArray[Any]]]
 
 
@@ -102,9 +104,23 @@ class Resampling:
             found[name] = Score.of(value, interval, draws=self.draws, reason=None, clusters=self.units)
         return found
 
+    def share(self, score: Score, hit: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_]) -> Score:
+        """Return the score of a share, with the exact interval where none or all of its rows are hits.
+
+        A bootstrap of 12 found of 12 finds 12 in every draw, which would read as certainty.
+
+        Args:
+            score: of the share.
+            hit: bool (n,), the rows that count for it.
+            rows: bool (n,), the rows it is of.
+        """
+        if not rows.any() or 0 < hit[rows].mean() < 1:
+            return score
+        low, high = clustered_interval(hit[rows], self.clusters[rows], LEVEL)
+        return Score(float(hit[rows].mean()), low, high, EXACT)
+
     def _score(self, value: float, draws: Floats, reason: str | None) -> Score:
         interval = percentile_interval(draws, LEVEL)
         if np.isfinite(value) and interval[0] == interval[1] == value:
-            # 12 of 12 in every draw would read as certainty.
             return Score(value, None, None, "no interval: it is the same in every draw")
         return Score.of(value, interval, draws=len(draws), reason=reason, clusters=self.units)

@@ -13,6 +13,7 @@ from panderm.predictions import Predictions, require_one_class
 from panderm.scores.by_columns import ByColumns
 from panderm.scores.folds import fold_codes, score_folds
 from panderm.scores.record import ClassScores, Scores, Subgroups
+from panderm.scores.resampled import Resampling
 from panderm.scores.score import LEVEL, Score
 from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
 from panderm.statistics.classification import (
@@ -60,14 +61,18 @@ def score_rows(
         if name not in _PER_CLASS
     }
     per_class = {}
+    engine = Resampling(*cluster_codes(given.patient, given.group, len(given)), draws, seed)
     for k, name in enumerate(classes):
+        own, called = truth == k, predicted == k
         both = {
             side: _score(
                 float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name), units
             )
             for side in _PER_CLASS
         }
-        per_class[name] = ClassScores(n=int((truth == k).sum()), **both)
+        both["sensitivity"] = engine.share(both["sensitivity"], called, own)
+        both["specificity"] = engine.share(both["specificity"], ~called, ~own)
+        per_class[name] = ClassScores(n=int(own.sum()), **both)
     return Scores(
         scores=scores,
         per_class=per_class,

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import panderm
 from panderm.cli import app
 from panderm.predictions import FileColumns, Predictions, read_predictions
+from panderm.statistics.delong import delong_test
 
 THREE = ("nevus", "melanoma", "basal cell carcinoma")
 
@@ -129,3 +130,26 @@ def test_all_found_is_no_certainty(tmp_path: Path) -> None:
     patients = frame.patient[positive].nunique()
     assert (found["value"], found["high"]) == (1, 1)
     assert found["low"] == pytest.approx(0.025 ** (1 / patients))  # Clopper and Pearson, n of n
+
+
+def test_files_are_compared_and_reported_by_their_columns(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.csv", 0)
+    frame = pd.read_csv(first)
+    other = np.random.default_rng(1).random(len(frame))
+    frame.assign(p_melanoma=other, p_nevus=1 - other).to_csv(tmp_path / "other.csv", index=False)
+    named = [word for word in OPTIONS if word not in ("--draws", "60")]
+    files = [str(first), str(tmp_path / "other.csv")]
+    few = ["--draws", "60", "--permutations", "60", "--score", "auroc", "--json", "-q"]
+    done = CliRunner().invoke(app, ["compare", *files, *named, *few])
+    assert done.exit_code == 0, done.output
+    (pair,) = json.loads(done.stdout)["pairs"]
+    assert pair["tests"][0]["name"] == "DeLong, clustered (Obuchowski)"
+    positive = (frame.dx == "melanoma").to_numpy()
+    clusters = frame.patient.astype("category").cat.codes.to_numpy()
+    tested = delong_test(positive, pd.read_csv(first).p_melanoma, other, clusters)
+    assert pair["tests"][0]["p"] == pytest.approx(tested.p)
+    assert pair["difference"]["value"] == pytest.approx(tested.difference)
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(app, ["report", files[0], *named, "--out", str(page), "-q"])
+    assert done.exit_code == 0, done.output
+    assert "first.csv" in page.read_text("utf-8")

@@ -33,7 +33,7 @@ from panderm.statistics.resampling import bootstrap, cluster_codes, paired_inter
 Floats = npt.NDArray[np.float64]
 Pairs = Literal["first", "all"]
 _LOWER_IS_BETTER = ("macro_brier", "hamming_loss")
-_NEEDS_NO_CLASS = ("accuracy", "weighted_f1", "quadratic_kappa", "subset_accuracy", "hamming_loss")
+_NEEDS_NO_CLASS = (*classification.NEED_NO_CLASS, "subset_accuracy", "hamming_loss")
 
 
 def compare(

@@ -24,6 +24,7 @@ from panderm.scores.folds import fold_codes
 from panderm.scores.record import LevelScores, SubgroupColumn, Subgroups
 from panderm.scores.score import LEVEL, TOO_FEW, Score
 from panderm.statistics.classification import (
+    NEED_NO_CLASS,
     classification_scores,
     not_computable,
     per_class_scores,
@@ -34,9 +35,8 @@ from panderm.statistics.resampling import bootstrap, cluster_codes, paired_inter
 # In simulation the interval of a gap in AUROC holds the truth in 89 to 94 of 100 studies where a group has 10
 # patients of the rarer class; with 5 of them and 60 others, in 83 to 88 (benchmarks/subgroup_intervals.py).
 FEWEST_UNITS = 10
-# All other scores need every class; these need the class at this position, or none.
-_NEEDS_NO_CLASS = ("accuracy", "weighted_f1", "quadratic_kappa")
 _HEADLINES = ("auroc", "auroc_ovo", "balanced_accuracy", "accuracy")
+# They need the class at this position; all other scores need every class, or none.
 _SIDES = {"sensitivity": 1, "specificity": 0}
 
 Floats = npt.NDArray[np.float64]
@@ -219,7 +219,7 @@ class _Groups:
         )
         found = {}
         for name in names:
-            needed = [] if name in _NEEDS_NO_CLASS else range(self._K)
+            needed = [] if name in NEED_NO_CLASS else range(self._K)
             needed = [_SIDES[name]] if name in _SIDES else needed
             absent = [repr(classes[k]) for k in needed if not shows[k]]
             few = [k for k in needed if shows[k] < FEWEST_UNITS]

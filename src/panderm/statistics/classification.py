@@ -29,6 +29,10 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
+# Scores of whatever classes there are: a class without rows leaves them as they are.
+NEED_NO_CLASS = ("accuracy", "weighted_f1", "quadratic_kappa")
+
+
 def score_names(n_classes: int) -> tuple[str, ...]:
     """Return the names of `classification_scores` for so many classes, in order."""
     ranking = ("auroc",) if n_classes == 2 else ("auroc_ovo", "auroc_ovr")
@@ -181,7 +185,7 @@ def not_computable(
     absent = [repr(name) for name, seen in zip(class_names, present, strict=True) if not seen]
     if absent:
         subject = f"class {absent[0]} has" if len(absent) == 1 else f"classes {some(absent)} have"
-        need_every_class = set(score_names(n_classes)) - {"accuracy", "weighted_f1", "quadratic_kappa"}
+        need_every_class = set(score_names(n_classes)) - set(NEED_NO_CLASS)
         reasons = dict.fromkeys(need_every_class, f"{subject} no row among those scored")
     elif folds is not None:
         reasons |= _never_together(true, np.asarray(folds), class_names)

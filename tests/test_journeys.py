@@ -34,6 +34,7 @@ BINARY = tuple("auroc" if name == "auroc_ovo" else name for name in MULTICLASS i
 SCORES_KEYS = {
     *("scores", "per_class", "confusion_matrix", "classes", "n", "clusters", "unit", "draws", "seed"),
     *("level", "method", "split", "predictions"),
+    *("calibration", "prediction_sets", "selective", "top_k"),
 }
 
 

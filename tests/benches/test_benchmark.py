@@ -138,7 +138,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(cells, name, lambda *a, **k: (done.append(name), own(*a, **k))[1])
 
     count("probe")
-    count("evaluate")
+    count("score_rows")
     return done
 
 
@@ -230,12 +230,12 @@ def test_only_what_depends_on_a_change_is_made_again(
     assert (desk / "bench/cells.csv").read_text("utf-8") == before
 
     ask(desk, overwrite=True, draws=61)
-    assert (LOG, counted) == ([], ["evaluate"] * 6)
+    assert (LOG, counted) == ([], ["score_rows"] * 6)
     counted.clear()
 
     monkeypatch.setitem(shelf.versions, "fine", "other weights")
     ask(desk, overwrite=True, draws=61)
-    assert (set(LOG), counted) == ({"fine"}, ["probe", "evaluate"] * 2)
+    assert (set(LOG), counted) == ({"fine"}, ["probe", "score_rows"] * 2)
     LOG.clear()
     counted.clear()
 
@@ -243,7 +243,7 @@ def test_only_what_depends_on_a_change_is_made_again(
     rows.loc[rows["split"] == "val", "split"] = "train"
     rows.to_csv(desk / "two/table.csv", index=False)
     ask(desk, overwrite=True, draws=61)
-    assert (LOG, counted) == ([], ["probe", "evaluate"] * 3)  # the same images: their vectors are kept
+    assert (LOG, counted) == ([], ["probe", "score_rows"] * 3)  # the same images: their vectors are kept
 
 
 KILLED = """

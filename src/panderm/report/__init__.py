@@ -163,7 +163,8 @@ class Report:
 
 
 def _opened_predictions(given: Predictions | Path | str) -> Predictions:
-    if isinstance(given, Predictions):
+    if not isinstance(given, Path | str):
+        require_one_class(given)
         return given
     opened = open_either(given) if Path(given).is_file() else open_predictions(given)
     require_one_class(opened, given)

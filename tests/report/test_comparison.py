@@ -11,6 +11,7 @@ from test_report import EVIL, Reader, make_predictions, texts
 from panderm.data.table import Skipped
 from panderm.errors import ArtifactError, ParentsError, UsageError
 from panderm.report import Report, comparison, figures, overlays
+from panderm.report.entry import Entry
 from panderm.report.mistakes import mistakes_of_all, mistakes_of_one, wrong_rows
 from panderm.report.titles import titles
 from panderm.report.words import signed
@@ -181,7 +182,7 @@ def test_legends_hold_what_the_score_table_holds(classes):
 
 def entries_of(made):
     told = zip(made.titles, made.parts, ({}, *made.differences), strict=True)
-    return [comparison.Entry(title, *part, difference) for title, part, difference in told]
+    return [Entry(title, *part, difference) for title, part, difference in told]
 
 
 # --- mistakes ---

@@ -17,7 +17,8 @@ from typing import cast
 from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_either, open_predictions, require_one_class
 from panderm.provenance import Provenance
-from panderm.report.comparison import Entry, render_comparison
+from panderm.report.comparison import render_comparison
+from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, score_image_free
 from panderm.report.page import render
 from panderm.report.titles import titles

@@ -11,28 +11,22 @@ from panderm.predictions import Predictions
 from panderm.report import figures, overlays
 from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row, scale_of
 from panderm.report.compared_subgroups import compared_subgroups
+from panderm.report.documents import document_sections
+from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
 from panderm.report.page import FEW, Banner, method_in_words, score_row, sentence, template
+from panderm.report.patterns import pattern_sections
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
 from panderm.report.section import Drawing
+from panderm.report.summary import summary_sentences
 from panderm.report.svg import SERIES
 from panderm.report.with_columns import leaks_in_words, sees_in_words, without_image
 from panderm.report.words import moment, plain, score_words, short, units
-from panderm.scores import LEVEL, Score, Scores
+from panderm.scores import LEVEL
 
 # A column is as wide as its numbers; above this many encoders it has no room for a name as well.
 _NAMED_COLUMNS = 4
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One of those compared: its title, its numbers, and how far they lie from the first entry's."""
-
-    title: str
-    predictions: Predictions
-    scores: Scores
-    differences: dict[str, Score]
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,9 @@ def render_comparison(
     predictions = [entry.predictions for entry in entries]
     page = template("comparison.html").render(
         keys=keys,
+        findings=summary_sentences(entries),
+        patterns=pattern_sections(entries),
+        documents=document_sections(entries),
         noun=_noun(entries),
         table=cards[0].made_of("A report").table,
         method=" or ".join(methods),

@@ -13,12 +13,16 @@ from markupsafe import Markup
 from panderm.errors import plural
 from panderm.predictions import MultiLabelPredictions, Predictions
 from panderm.report import figures
+from panderm.report.documents import document_sections
+from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
+from panderm.report.patterns import pattern_sections
 from panderm.report.record import run_record, weights_rows
 from panderm.report.section import Drawing
 from panderm.report.sections import decision_sections, subgroup_forest
 from panderm.report.subgroups import subgroup_section
+from panderm.report.summary import summary_sentences
 from panderm.report.validation import external_notes, fold_section, scored_where
 from panderm.report.with_columns import leaks_in_words
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, units, verdict
@@ -83,11 +87,14 @@ def render(
         version: of panderm, for its footer.
         columns_alone: the image-free baseline, where one was asked for.
     """
-    card = predictions.card
+    card, entries = predictions.card, [Entry(predictions.card.model, predictions, scores)]
     alone = columns_alone and image_free_section(columns_alone, [scores.scores], [card.model], ["Images"])
     mistakes = list(most_confident_mistakes(predictions))
     page = template("page.html").render(
         card=card,
+        findings=summary_sentences(entries),
+        patterns=pattern_sections(entries),
+        documents=document_sections(entries),
         method=method_in_words(predictions),
         scores=scores,
         positive=scores.classes[1] if len(scores.classes) == 2 else None,

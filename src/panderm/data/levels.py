@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +30,81 @@ class Levels:
         names: the levels that have rows, in order: numbers ascending, else A to Z, empty cells last.
         codes: int64 (n,), position in ``names`` of each row's level.
         cut: how numbers were cut into bands, in words; None where the values stand as they are.
-        unseen: values of the whole table that no row has, in order; of bands none.
+        unseen: values of the whole table that no row has, in order; of bands none. Of two columns crossed,
+            the pairs that no row has.
+        edges: where numbers were cut, ascending; None where the values stand as they are.
+        bands: which band each of ``names`` is, 0 lying below the first edge; empty cells have none.
     """
 
     names: tuple[str, ...]
     codes: npt.NDArray[np.int64]
     cut: str | None
     unseen: tuple[str, ...] = ()
+    edges: tuple[float, ...] | None = None
+    bands: tuple[int, ...] = ()
+
+    def place(self, cells: Column) -> npt.NDArray[np.int64]:
+        """Return the position in ``names`` of other cells of the same column, int64 (m,).
+
+        Bands stay where they are: nothing is cut anew. A cell of a level that has none of these rows is -1.
+        """
+        place = {name: code for code, name in enumerate(self.names)}
+        place |= {float(name): code for name, code in place.items() if self.edges is None and is_number(name)}
+        if self.edges is not None:
+            place = {band: code for code, band in enumerate(self.bands)}
+        empty = self.names.index(EMPTY) if self.names[-1] == EMPTY else -1
+        return np.array(
+            [empty if cell is None else self._find(cell, place) for cell in cells], dtype=np.int64
+        )
+
+    def _find(self, cell: str, place: Mapping[object, int]) -> int:
+        if self.edges is not None:
+            found = np.searchsorted(self.edges, float(cell), side="right") if is_number(cell) else None
+            return place.get(None if found is None else int(found), -1)
+        return place.get(cell, place.get(float(cell), -1) if is_number(cell) else -1)
+
+
+def cross(first: Levels, other: Levels, *, columns: tuple[str, str], source: str = "the table") -> Levels:
+    """Return the pairs of levels of two columns that have rows, in the first's order and then the other's.
+
+    Args:
+        first: levels of one column, for n rows.
+        other: those of another, for the same rows.
+        columns: their names, for what is said about them.
+        source: the name of their table, likewise.
+
+    Raises:
+        TableError: more than 20 pairs that have rows.
+
+    Example:
+        >>> sex = cut_into_levels(np.array(["f", "m", "f"], dtype=object), column="sex")
+        >>> age = cut_into_levels(np.array(["31", "40", None], dtype=object), column="age")
+        >>> cross(sex, age, columns=("sex", "age")).names
+        ('f, 31', 'f, (empty)', 'm, 40')
+    """
+    width = len(other.names)
+    pairs, codes = np.unique(first.codes * width + other.codes, return_inverse=True)
+    names = tuple(f"{first.names[pair // width]}, {other.names[pair % width]}" for pair in pairs)
+    if len(names) > MOST_LEVELS:
+        sizes = (
+            f"column {name!r} has {plural(len(levels.names), 'level')}"
+            for name, levels in zip(columns, (first, other), strict=True)
+        )
+        raise TableError(
+            f"a crossing of subgroups must have at most {MOST_LEVELS} pairs that have rows.",
+            f"in these rows of {source}, {' and '.join(sizes)}: {len(names)} pairs",
+            "cut numbers into fewer bands, as --bands age=40,65, or merge values in a column of their own",
+        )
+    cuts = [f"{name} {one.cut}" for name, one in zip(columns, (first, other), strict=True) if one.cut]
+    there = set(pairs.tolist())
+    lacking = [
+        f"{a}, {b}"
+        for i, a in enumerate(first.names)
+        for j, b in enumerate(other.names)
+        if i * width + j not in there and EMPTY not in (a, b)
+    ]
+    unseen = [f"{name} {v}" for name, one in zip(columns, (first, other), strict=True) for v in one.unseen]
+    return Levels(names, codes.astype(np.int64), ", ".join(cuts) or None, (*lacking, *unseen))
 
 
 def cut_into_levels(
@@ -77,12 +145,15 @@ def cut_into_levels(
             "leave unknown cells empty, or leave the bands of this column out",
         )
     everywhere = set(known) | set(whole_table)
+    at: tuple[float, ...] | None = None
+    bands: tuple[int, ...] = ()
     if words or not len(known):
         names, codes, cut = (*_as_they_are(known), None)
     else:
         known = whole_numbers(known)
         numbers = {float(cell) for cell in everywhere if is_number(cell)}
-        names, codes, cut = _numbers(known, column, edges, as_they_are=len(numbers) <= MOST_NUMBERS)
+        few = len(numbers) <= MOST_NUMBERS
+        names, codes, cut, at, bands = _numbers(known, column, edges, as_they_are=few)
     if len(names) > MOST_LEVELS:
         hint = "merge them in a column of their own, and name that one"
         if len(words) <= 3 and edges is None:
@@ -95,7 +166,7 @@ def cut_into_levels(
     all_codes = np.full(len(cells), len(names), dtype=np.int64)
     all_codes[full] = codes
     unseen = _unseen(everywhere, names) if cut is None else ()
-    return Levels(names if full.all() else (*names, EMPTY), all_codes, cut, unseen)
+    return Levels(names if full.all() else (*names, EMPTY), all_codes, cut, unseen, at, bands)
 
 
 def is_number(cell: str) -> bool:
@@ -120,13 +191,13 @@ def _unseen(everywhere: set[str], names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _numbers(
     known: Column, column: str, edges: Sequence[float] | None, *, as_they_are: bool
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64], str | None]:
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64], str | None, tuple[float, ...] | None, tuple[int, ...]]:
     values = np.array([float(cell) for cell in known])
     distinct, code = np.unique(values, return_inverse=True)
     if edges is None and as_they_are:
         # The first way in which each number is written, "0.50" or "0.5".
         spelt = {float(cell): cell for cell in reversed(known)}
-        return tuple(spelt[value] for value in distinct), code.astype(np.int64), None
+        return tuple(spelt[value] for value in distinct), code.astype(np.int64), None, None, ()
     if edges is not None:
         at, cut = np.array(sorted(edges), dtype=np.float64), "in bands as asked"
     elif _AGE.search(column) and distinct[0] >= 0 and distinct[-1] <= _OLDEST:
@@ -136,7 +207,8 @@ def _numbers(
     band = np.searchsorted(at, values, side="right")  # 0: below the first edge
     used, codes = np.unique(band, return_inverse=True)
     whole = bool((values == np.floor(values)).all() and (at == np.floor(at)).all())
-    return tuple(_band(at, int(b), whole) for b in used), codes.astype(np.int64), cut
+    names = tuple(_band(at, int(b), whole) for b in used)
+    return names, codes.astype(np.int64), cut, tuple(at.tolist()), tuple(used.tolist())
 
 
 def _quartiles(values: Numbers, distinct: Numbers) -> Numbers:

@@ -7,24 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from panderm.data.columns import read_cells
-from panderm.data.join import Joined, join_columns, join_frame
-from panderm.data.levels import Levels, cut_into_levels
-from panderm.errors import ParentsError, UsageError, did_you_mean, some
+from panderm.data.join import Joined, join_frame
+from panderm.data.levels import Levels, cross, cut_into_levels
+from panderm.errors import ParentsError, TableError, UsageError, did_you_mean, some
 from panderm.predictions import Predictions
 from panderm.predictions.card import PredictionsFile
 from panderm.scores.estimated import errors_of_estimates
 from panderm.storage import sha256_of_file
 
 ROW = "row of the file"
+CROSSED = ":"  # as R writes an interaction
 
 
 @dataclass(frozen=True)
 class ByColumns:
     """Columns cut into levels for the rows of some predictions, and the table they were read from.
 
-    ``errors`` says of columns that are estimates how often they are right.
+    Attributes:
+        levels: by what was asked for, a column or a crossing of two, ``sex:age``.
+        errors: of columns that are estimates, how often they are right.
+        file: the table.
+        sha256: hex SHA-256 of its bytes.
+        image_column: its column with the images' names.
+        parts: of every crossing its two columns with their levels; of a column, itself.
     """
 
     levels: dict[str, Levels]
@@ -32,6 +41,33 @@ class ByColumns:
     file: str
     sha256: str
     image_column: str
+    parts: dict[str, tuple[tuple[str, Levels], ...]]
+
+    def place(self, other: Predictions, **where: Path | str | None) -> dict[str, npt.NDArray[np.int64]]:
+        """Return, by what was asked for, the position of other rows' levels, int64 (m,); -1 where none is.
+
+        Args:
+            other: predictions of other rows.
+            where: ``columns`` and ``image_column``, as of :func:`read_by_columns`.
+
+        Raises:
+            ParentsError: the table that was embedded is gone, or another file now.
+            TableError: a column or an image that is not there.
+        """
+        names = list(dict.fromkeys(name for parts in self.parts.values() for name, _ in parts))
+        cells = read_cells_of(other, names, **where).columns
+        found = {}
+        for asked, parts in self.parts.items():
+            codes = [levels.place(cells[name]) for name, levels in parts]
+            if len(parts) == 1:
+                found[asked] = codes[0]
+                continue
+            # The pair of every scored row leads to its level; a pair that none of them has leads nowhere.
+            own = zip(*(levels.codes.tolist() for _, levels in parts), strict=True)
+            pairs = dict(zip(own, self.levels[asked].codes.tolist(), strict=True))
+            theirs = zip(*(part.tolist() for part in codes), strict=True)
+            found[asked] = np.array([pairs.get(pair, -1) for pair in theirs], dtype=np.int64)
+        return found
 
 
 def read_by_columns(
@@ -44,21 +80,27 @@ def read_by_columns(
 ) -> ByColumns:
     """Read columns for the images of predictions and cut each into levels.
 
+    A column of that very name comes before a crossing: ``sex:age`` is two columns where there is no third.
+
     Args:
         given: the predictions.
-        by: names of columns.
+        by: names of columns, and crossings of two, ``"sex:age"``.
         columns: the table that has them; by default the one that was embedded, if it is still the same.
         image_column: its column with the images' names; by default the name it has in that table.
         bands: by column, where to cut its numbers, ascending.
 
     Raises:
-        UsageError: a column named twice, bands of none of them, or bands that do not ascend.
+        UsageError: a column named twice, a column crossed with itself, bands of none of them, or bands that
+            do not ascend.
         ParentsError: the table that was embedded is gone, or another file now.
         TableError: a column or an image that is not there, or more than 20 levels.
     """
-    _require_sound(by, bands or {})
-    joined = read_cells_of(given, by, columns=columns, image_column=image_column)
-    levels = {
+    table = _open(given, columns, image_column)
+    crossed = {asked: _columns_of(asked, table) for asked in by}
+    names = list(dict.fromkeys(name for pair in crossed.values() for name in pair))
+    _require_sound(by, names, bands or {})
+    joined = table.join(given, names)
+    cut = {
         name: cut_into_levels(
             joined.columns[name],
             column=name,
@@ -66,11 +108,34 @@ def read_by_columns(
             whole_table=joined.everywhere[name],
             edges=(bands or {}).get(name),
         )
-        for name in by
+        for name in names
     }
-    known = errors_of_estimates(joined.file)
-    errors = {name: known[name] for name in by if name in known}
-    return ByColumns(levels, errors, str(joined.file.resolve()), joined.sha256, joined.image_column)
+    levels = {}
+    for asked, pair in crossed.items():
+        one, *other = (cut[name] for name in pair)
+        levels[asked] = one
+        if other:
+            levels[asked] = cross(one, other[0], columns=(pair[0], pair[1]), source=joined.file.name)
+    return ByColumns(
+        levels,
+        _errors(crossed, errors_of_estimates(joined.file)),
+        str(joined.file.resolve()),
+        joined.sha256,
+        joined.image_column,
+        {asked: tuple((name, cut[name]) for name in pair) for asked, pair in crossed.items()},
+    )
+
+
+def _errors(crossed: Mapping[str, tuple[str, ...]], known: Mapping[str, str]) -> dict[str, str]:
+    """Return what is known of columns that are estimates; of a crossing, of either part."""
+    found = {}
+    for asked, pair in crossed.items():
+        parts = [name for name in pair if name in known]
+        if parts and len(pair) == 1:
+            found[asked] = known[asked]
+        elif parts:
+            found[asked] = "made of " + "; and of ".join(f"{name}, {known[name]}" for name in parts)
+    return found
 
 
 def read_cells_of(
@@ -92,14 +157,59 @@ def read_cells_of(
         ParentsError: the table that was embedded is gone, or another file now.
         TableError: a column or an image that is not there.
     """
+    return _open(given, columns, image_column).join(given, names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """The cells of a table, and the column by which images are found in it."""
+
+    frame: pd.DataFrame
+    file: Path
+    sha256: str
+    image_column: str
+
+    def join(self, given: Predictions, names: Sequence[str]) -> Joined:
+        return join_frame(
+            self.frame, self.file, self.sha256, given.image, names, image_column=self.image_column
+        )
+
+
+def _open(given: Predictions, columns: Path | str | None, image_column: str | None) -> _Opened:
     if columns is None and given.card.file is not None and "image" not in given.card.file.columns:
-        return _cells_by_row(given, given.card.file, names)
+        return _by_row(given.card.file)
     csv, sha256, image = _table_of(given)
     if columns is None:
         _require_unchanged(Path(csv), sha256)
-    return join_columns(
-        columns if columns is not None else csv, given.image, names, image_column=image_column or image
-    )
+    source = Path(columns if columns is not None else csv)
+    return _Opened(read_cells(source), source, sha256_of_file(source), image_column or image)
+
+
+def _columns_of(asked: str, table: _Opened) -> tuple[str, ...]:
+    """Return the one column, or the two that are crossed, that a name stands for.
+
+    Raises:
+        TableError: neither such a column nor two.
+        UsageError: a column crossed with itself.
+    """
+    have = [str(name) for name in table.frame.columns]
+    if asked in have or CROSSED not in asked:
+        return (asked,)  # a column that is not there is told of where it is read
+    at = [i for i, sign in enumerate(asked) if sign == CROSSED]
+    pairs = [(asked[:i].strip(), asked[i + 1 :].strip()) for i in at]
+    pair = next((one for one in pairs if all(name in have for name in one)), pairs[0])
+    if pair[0] == pair[1]:
+        raise UsageError(
+            "--by must cross two different columns.", f"found {asked!r}", f"--by {pair[0] or 'sex'}"
+        )
+    missing = [f"{name!r}{did_you_mean(name, have)}" for name in pair if name not in have]
+    if missing:
+        raise TableError(
+            f"both columns of the crossing {asked!r} must exist, {pair[0]!r} and {pair[1]!r}.",
+            f"{table.file.name} has no {' and no '.join(missing)}; it has: {', '.join(have)}",
+            "two columns can be crossed, --by sex:age",
+        )
+    return pair
 
 
 def _table_of(given: Predictions) -> tuple[str, str, str]:
@@ -117,23 +227,23 @@ def _table_of(given: Predictions) -> tuple[str, str, str]:
     return card.file.path, card.file.sha256, card.file.columns["image"]
 
 
-def _cells_by_row(given: Predictions, file: PredictionsFile, names: Sequence[str]) -> Joined:
-    """Read columns of the file that the predictions were read from, whose rows have no names of images."""
+def _by_row(file: PredictionsFile) -> _Opened:
+    """Open the file that predictions were read from, whose rows have no names of images."""
     _require_unchanged(Path(file.path), file.sha256)
     frame = read_cells(Path(file.path))
     frame.insert(0, ROW, [f"row {i}" for i in frame.index], allow_duplicates=True)
-    return join_frame(frame, Path(file.path), file.sha256, given.image, names, image_column=ROW)
+    return _Opened(frame, Path(file.path), file.sha256, ROW)
 
 
-def _require_sound(by: Sequence[str], bands: Mapping[str, Sequence[float]]) -> None:
+def _require_sound(by: Sequence[str], names: Sequence[str], bands: Mapping[str, Sequence[float]]) -> None:
     twice = [name for name in dict.fromkeys(by) if list(by).count(name) > 1]
     if twice:
         raise UsageError("--by must name a column once.", f"named more than once: {some(twice)}")
     for name, edges in bands.items():
-        if name not in by:
+        if name not in names:
             raise UsageError(
                 "--bands must be of a column that --by names.",
-                f"found {name!r}{did_you_mean(name, by)}",
+                f"found {name!r}{did_you_mean(name, names)}",
                 f"--by {name}",
             )
         at = np.asarray(edges, dtype=np.float64)

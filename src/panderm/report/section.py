@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from panderm.report.keys import Key
 from panderm.report.words import interval, number, verdict
 from panderm.scores import Score
 
@@ -19,22 +20,47 @@ class Points:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure as it stands in the page; ``svg`` is None where there is nothing to draw."""
+    """One figure as it stands in the page; ``svg`` is None where there is nothing to draw.
+
+    What is drawn has ``points``: they leave the page as a CSV, called ``name`` or, without one, by the title.
+    """
 
     title: str
     caption: str
     svg: str | None
     wide: bool = False
     points: Points | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table in words, its first column naming the rows."""
+    """A table in words, its first column naming the rows.
+
+    Where its other columns are the entries of a page, ``keys`` are theirs.
+    """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    keys: Sequence[Key] = ()
+
+
+@dataclass(frozen=True)
+class Paste:
+    """Sentences that an author takes along, under a heading of their own."""
+
+    title: str
+    paragraphs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A table under a heading that is opened by who wants it; on paper it is open. ``kind`` is its class."""
+
+    title: str
+    table: Rows
+    kind: str = "values"
 
 
 @dataclass(frozen=True)
@@ -46,6 +72,8 @@ class Section:
     intro: Sequence[str]
     tables: Sequence[Rows] = ()
     drawings: Sequence[Drawing] = ()
+    pastes: Sequence[Paste] = ()
+    folded: Sequence[Folded] = ()
 
 
 def told(score: Score | None) -> str:

@@ -4,13 +4,131 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from panderm.report import findings
+from panderm.report.cautions import cautions, voiding
 from panderm.report.entry import Entry
+from panderm.report.frequencies import hundred, plainly
+from panderm.report.words import HEADLINES, score_words
+from panderm.scores import Score
+
+# Of more entries than this, sentences name those that lie apart only.
+_NAMED = 6
 
 
 def summary_sentences(entries: Sequence[Entry]) -> list[str]:
     """Return the findings of a page, the most important first.
 
+    Shares are told as natural frequencies, each with its interval; nothing is called good or bad. What takes
+    all meaning from the numbers comes first, what they must not be taken for comes last.
+
     Args:
         entries: one, or several of the same rows; the first is the one the others are compared with.
     """
-    return [] if entries else []
+    if not entries:
+        return []
+    return _of_one(entries[0]) if len(entries) == 1 else _of_several(entries)
+
+
+def _of_one(entry: Entry) -> list[str]:
+    scores = entry.scores
+    told = (
+        findings.ranking(scores),
+        findings.naming(scores),
+        findings.at_the_threshold(scores),
+        findings.when_called(scores),
+        findings.honesty(scores),
+        findings.malignant_found(scores),
+        findings.weakest(scores),
+    )
+    found = [*voiding(entry), findings.asked(entry), *(one for one in told if one)]
+    return [*found, f"What these numbers are not. {' '.join(cautions(entry))}"]
+
+
+def _of_several(entries: Sequence[Entry]) -> list[str]:
+    first = entries[0]
+    letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(entries))]
+    void = {}
+    for letter, entry in zip(letters, entries, strict=True):
+        for sentence in voiding(entry):
+            void.setdefault(sentence, []).append(letter)
+    found = [f"{', '.join(who)}: {sentence}" for sentence, who in void.items()]
+    found.append(findings.asked(first))
+    name = next((n for n in HEADLINES if n in first.scores.scores), None)
+    if name is None:
+        return found
+    found.append(_beside(entries, letters, name))
+    found.append(_apart(entries, letters, name))
+    found += _thresholds(entries, letters)
+    every = dict.fromkeys(sentence for entry in entries for sentence in cautions(entry))
+    return [*found, f"What these numbers are not. {' '.join(every)}"]
+
+
+def _beside(entries: Sequence[Entry], letters: Sequence[str], name: str) -> str:
+    title = score_words(name).title
+    told = []
+    for letter, entry in zip(letters, entries, strict=True):
+        score = entry.scores.scores[name]
+        told.append(f"{letter} {_value(score, name)}")
+    if name.startswith("auroc"):
+        pairs = f"of 100 pairs of two classes, put the right way round ({title}; guessing gives 50)"
+        return f"Ranking: {pairs}: {', '.join(told)}."
+    return f"{title}: {', '.join(told)}."
+
+
+def _value(score: Score, name: str) -> str:
+    told = hundred(score) if name.startswith("auroc") else plainly(score)
+    return told or f"cannot be told ({score.reason})"
+
+
+def _apart(entries: Sequence[Entry], letters: Sequence[str], name: str) -> str:
+    """Say whose difference to the first leaves out 0, in the score to read first, and in any other."""
+    title, others = score_words(name).title, list(zip(letters, entries, strict=True))[1:]
+    apart, held = [], 0
+    for letter, entry in others:
+        one = entry.differences.get(name)
+        if one is None or one.low is None or one.high is None:
+            continue
+        held += 1
+        if not one.low <= 0 <= one.high:
+            apart.append(f"{letter} − {letters[0]} {plainly(one, 3)}")
+    if not held:
+        return f"Differences in {title} have no interval: none can be told from A."
+    against = f"the difference to {letters[0]}" if held == 1 else f"{held} differences to {letters[0]}"
+    if not apart:
+        told = [
+            f"{letter} − {letters[0]} {plainly(entry.differences.get(name), 3)}" for letter, entry in others
+        ]
+        shown = f" ({'; '.join(told)})" if len(told) <= _NAMED else ""
+        verb = "holds" if held == 1 else "all hold"
+        none = f"None can be told apart in {title}: the interval of {against} {verb} 0{shown}"
+        return f"{none}. That does not show that they are equal."
+    more = (
+        ""
+        if held == 1
+        else " They are not corrected for being several: see panderm compare for p after Holm."
+    )
+    return f"Apart in {title}, the interval leaving out 0: {'; '.join(apart)}.{more}"
+
+
+def _thresholds(entries: Sequence[Entry], letters: Sequence[str]) -> list[str]:
+    """Say what each finds and calls at its first operating point, where that is of one target for all."""
+    held = [entry.scores.operating for entry in entries]
+    points = [None if one is None else findings.first_point(one) for one in held]
+    first, told = held[0], []
+    if first is None or any(p is None or points[0] is None or p.target != points[0].target for p in points):
+        return []
+    for letter, point in zip(letters, points, strict=True):
+        assert point is not None
+        found = hundred(point.scores.get("sensitivity"))
+        alarms = hundred(point.scores.get("specificity"), others=True)
+        told.append(f"{letter} finds {found or '—'} and calls {alarms or '—'}")
+    assert points[0] is not None
+    where = (
+        "other rows, and locked"
+        if all(one is not None and one.locked for one in held)
+        else "the rows scored in part"
+    )
+    aim = points[0].target.words
+    each = f"Each at its own threshold ({aim}; chosen on {where})"
+    positive = findings.quoted(first.positive)
+    return [f"{each}, of 100 {positive} and of 100 others: {'; '.join(told)}."]

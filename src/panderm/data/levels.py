@@ -80,11 +80,11 @@ def cross(first: Levels, other: Levels, *, columns: tuple[str, str], source: str
         >>> sex = cut_into_levels(np.array(["f", "m", "f"], dtype=object), column="sex")
         >>> age = cut_into_levels(np.array(["31", "40", None], dtype=object), column="age")
         >>> cross(sex, age, columns=("sex", "age")).names
-        ('f, 31', 'f, (empty)', 'm, 40')
+        ('f:31', 'f:(empty)', 'm:40')
     """
     width = len(other.names)
     pairs, codes = np.unique(first.codes * width + other.codes, return_inverse=True)
-    names = tuple(f"{first.names[pair // width]}, {other.names[pair % width]}" for pair in pairs)
+    names = tuple(f"{first.names[pair // width]}:{other.names[pair % width]}" for pair in pairs)
     if len(names) > MOST_LEVELS:
         sizes = (
             f"column {name!r} has {plural(len(levels.names), 'level')}"
@@ -98,7 +98,7 @@ def cross(first: Levels, other: Levels, *, columns: tuple[str, str], source: str
     cuts = [f"{name} {one.cut}" for name, one in zip(columns, (first, other), strict=True) if one.cut]
     there = set(pairs.tolist())
     lacking = [
-        f"{a}, {b}"
+        f"{a}:{b}"
         for i, a in enumerate(first.names)
         for j, b in enumerate(other.names)
         if i * width + j not in there and EMPTY not in (a, b)

@@ -9,6 +9,7 @@ from panderm.statistics.blocks import multiplicities, over_blocks
 from panderm.statistics.ranking import grouping
 
 Floats = NDArray[np.float64]
+Strata = tuple[NDArray[np.int64], Floats]
 BINS = 10
 _LEAST = 1e-15  # a probability of 0 has no logarithm
 _STEPS = 30
@@ -20,14 +21,46 @@ def bin_codes(probability: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
     return np.asarray(np.clip((p * bins).astype(np.int64), 0, bins - 1), dtype=np.int64)
 
 
+def at_shares(block: Floats, strata: Strata | None) -> Floats:
+    """Return (n, b) weights under which each class has its stated share of a draw, n in all.
+
+    Where the images of a class look alike wherever they are from, rows weighted so are rows of a place with
+    those shares (Horvitz and Thompson, 1952; in each draw anew: post-stratified).
+
+    Args:
+        block: (n, b) how often each row counts.
+        strata: (n,) class codes and (K,) shares that sum to 1; None leaves the weights as they are.
+
+    Returns:
+        Weights; NaN in a draw that lacks a class with a share.
+    """
+    if strata is None:
+        return block
+    codes, shares = strata
+    counted = grouping(codes, len(shares)) @ block
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where(shares[:, None] > 0, shares[:, None] / counted, 0) * block.sum(axis=0)
+    factor[:, ~np.isfinite(factor).all(axis=0)] = np.nan
+    return np.asarray(block * factor[codes], dtype=np.float64)
+
+
 def observed_shares(
-    outcome: ArrayLike, codes: NDArray[np.int64], bins: int = BINS, weights: ArrayLike | None = None
+    outcome: ArrayLike,
+    codes: NDArray[np.int64],
+    bins: int = BINS,
+    weights: ArrayLike | None = None,
+    *,
+    strata: Strata | None = None,
 ) -> Floats:
-    """Return the share of each bin's rows that are so, (B, bins) in [0, 1]; NaN of an empty bin."""
+    """Return the share of each bin's rows that are so, (B, bins) in [0, 1]; NaN of an empty bin.
+
+    ``strata`` as of :func:`at_shares`.
+    """
     y = np.asarray(outcome, dtype=np.float64)
     members = grouping(codes, bins)
 
     def compute(block: Floats) -> dict[str, Floats]:
+        block = at_shares(block, strata)
         with np.errstate(invalid="ignore"):
             return {"": ((members @ (block * y[:, None])) / (members @ block)).T}
 
@@ -35,39 +68,65 @@ def observed_shares(
 
 
 def calibration_error(
-    outcome: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None, *, bins: int = BINS
+    outcome: ArrayLike,
+    probability: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    clusters: ArrayLike | None = None,
+    strata: Strata | None = None,
+    bins: int = BINS,
 ) -> Floats:
     """Return the debiased expected calibration error, root mean square over bins, (B,) in [0, 1].
 
     The noise of each observed share is taken off its squared gap (Bröcker, Clim. Dyn. 2012; Kumar et al.,
-    NeurIPS 2019, §4), as if rows were independent; what falls below 0 is 0, bins of one row are left out. A
-    draw of a bootstrap holds the noise of the sample and its own, so that with weights it is taken off twice.
+    NeurIPS 2019, §4). It is that of whole clusters: rows of one patient are right or wrong together, so that
+    shares of patients are noisier than shares of as many rows of strangers (the variance of a ratio of sums
+    over clusters: Cochran, Sampling Techniques, 1977, §6.3). What falls below 0 is 0; bins of one cluster
+    are left out. A draw of a bootstrap holds the noise of the sample and its own, so that with weights it is
+    taken off twice.
 
     Args:
         outcome: (n,) 0 or 1.
         probability: (n,) in [0, 1].
-        weights: (B, n) integers, how often each row counts in a draw; None for the rows as they are.
+        weights: (B, n) integers, how often each row counts in a draw, rows of a cluster equally often; None
+            for the rows as they are.
+        clusters: (n,) integers, rows of equal ones belong together; None where every row stands alone.
+        strata: as of :func:`at_shares`.
         bins: equal parts of [0, 1].
     """
     y, p = np.asarray(outcome, dtype=np.float64), np.asarray(probability, dtype=np.float64)
-    members = grouping(bin_codes(p, bins), bins)
+    n, codes = len(y), bin_codes(p, bins)
+    members = grouping(codes, bins)
+    own = np.arange(n) if clusters is None else np.asarray(clusters, dtype=np.int64)
+    # A part is the rows of one cluster in one bin.
+    _, first, part = np.unique(own * bins + codes, return_index=True, return_inverse=True)
+    parts, bin_of = grouping(part, len(first)), grouping(codes[first], bins)
     times = 1 if weights is None else 2
 
     def compute(block: Floats) -> dict[str, Floats]:
-        rows = members @ block
-        enough = rows > 1
-        held = np.where(enough, rows, 2)
-        share, mean = (members @ (block * v[:, None]) / held for v in (y, p))
-        gap = np.square(share - mean) - times * share * (1 - share) / (held - 1)
+        counted = at_shares(block, strata)
+        rows, copies = members @ counted, block[first]
+        drawn = bin_of @ copies
+        enough = drawn > 1
+        held = np.where(enough, rows, 1)
+        share, mean = (members @ (counted * v[:, None]) / held for v in (y, p))
+        strays = parts @ (counted * (y[:, None] - share[codes]))
+        noise = bin_of @ (np.square(strays) / np.maximum(copies, 1)) / np.square(held)
+        noise *= np.where(enough, drawn / np.where(enough, drawn - 1, 1), 0)
+        gap = np.square(share - mean) - times * noise
         with np.errstate(invalid="ignore"):
             squared = np.where(enough, rows * gap, 0).sum(axis=0) / np.where(enough, rows, 0).sum(axis=0)
         return {"": np.sqrt(np.maximum(squared, 0))}
 
-    return over_blocks(compute, multiplicities(weights, len(y)), len(y) + bins)[""]
+    return over_blocks(compute, multiplicities(weights, n), 2 * n + bins)[""]
 
 
 def proper_scores(
-    truth: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+    truth: ArrayLike,
+    probabilities: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    strata: Strata | None = None,
 ) -> dict[str, Floats]:
     """Return ``brier`` and ``log_loss`` (nats), each (B,), as scikit-learn defines them.
 
@@ -75,6 +134,7 @@ def proper_scores(
         truth: (n,) codes, 0..K-1.
         probabilities: (n, K), rows sum to 1. Of two classes Brier is in [0, 1], of more in [0, 2].
         weights: (B, n) integers; None for once each.
+        strata: as of :func:`at_shares`.
     """
     p, true = np.asarray(probabilities, dtype=np.float64), np.asarray(truth)
     n, K = p.shape
@@ -82,6 +142,7 @@ def proper_scores(
     each = np.stack([squares, -np.log(np.clip(p[np.arange(n), true], _LEAST, 1))])
 
     def compute(block: Floats) -> dict[str, Floats]:
+        block = at_shares(block, strata)
         with np.errstate(invalid="ignore"):
             brier, loss = (each @ block) / block.sum(axis=0)
         return {"brier": brier, "log_loss": loss}
@@ -90,13 +151,17 @@ def proper_scores(
 
 
 def slope_and_intercept(
-    outcome: ArrayLike, probability: ArrayLike, weights: ArrayLike | None = None
+    outcome: ArrayLike,
+    probability: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    strata: Strata | None = None,
 ) -> dict[str, Floats]:
     """Return ``calibration_slope`` and ``calibration_intercept``, (B,); 1 and 0 are best (Cox, 1958).
 
     The slope is that of a logistic regression on the logit; the intercept is that at slope 1, calibration in
     the large (Van Calster et al., BMC Med. 2019). NaN where one of the outcomes is missing or there is no
-    best value.
+    best value. ``strata`` as of :func:`at_shares`.
     """
     y, p = np.asarray(outcome, dtype=np.float64)[:, None], np.clip(probability, 1e-12, 1 - 1e-12)
     z = np.log(p / (1 - p))[:, None]
@@ -121,6 +186,7 @@ def slope_and_intercept(
         return np.where(moved < 1e-6, s if with_slope else a, np.nan)
 
     def compute(block: Floats) -> dict[str, Floats]:
+        block = at_shares(block, strata)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             return {"calibration_slope": fit(block, True), "calibration_intercept": fit(block, False)}
 

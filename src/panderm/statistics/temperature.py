@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 
 from panderm.errors import DataError, plural
 
+_LEAST = 1e-15
 _REACH = math.log(1e4)  # the temperature is looked for within this factor of the logits' own range
 
 
@@ -55,7 +56,7 @@ def fit_temperature(
     if (true[:, None] >= z).all():
         _refuse(f"all of {n} are predicted rightly: the surer, the better, without an end")
     if true.mean() <= z.mean():
-        _refuse(f"on {n} the probe does no better than chance: the less sure, the better, without an end")
+        _refuse(f"on {n} the predictor does no better than chance: the less sure, the better, without an end")
 
     def loss(log_temperature: float) -> float:
         return float(-log_softmax(z / math.exp(log_temperature), axis=1)[rows, codes].mean())
@@ -64,6 +65,22 @@ def fit_temperature(
     bounds = (middle - _REACH, middle + _REACH)
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9})
     return Temperature(math.exp(found.x), len(codes), loss(0.0), float(found.fun))
+
+
+def soften(probabilities: npt.ArrayLike, temperature: float) -> npt.NDArray[np.float64]:
+    """Return probabilities whose logits are divided by a temperature; the order of no row changes.
+
+    Args:
+        probabilities: (n, K), rows sum to 1; 0 counts as 1e-15, since it has no logarithm.
+        temperature: greater than 0; above 1 the probabilities move towards each other.
+    """
+    z = logs(probabilities) / temperature
+    return np.asarray(np.exp(log_softmax(z, axis=1)), dtype=np.float64)
+
+
+def logs(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the natural logarithms of probabilities, of 0 that of 1e-15: logits up to a constant."""
+    return np.asarray(np.log(np.clip(probabilities, _LEAST, 1)), dtype=np.float64)
 
 
 def _refuse(found: str) -> NoReturn:

@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from panderm.report.keys import Key
 from panderm.report.page import ScoreRow
 from panderm.report.words import signed, verdict
 from panderm.scores import Score
 
 _SCALES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
-
-
-@dataclass(frozen=True)
-class Key:
-    """How one entry is called in the page: a letter, a colour from 1 to 6, its title, and facts in a line."""
-
-    letter: str
-    colour: int
-    title: str
-    short: str
-    facts: str
-    random: bool
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row, scale_of
+from panderm.report.beside import Beside, Measure, axis_of, difference_row, scale_of
+from panderm.report.keys import Key
 from panderm.report.page import score_row
 from panderm.report.subgroups import beneath
 from panderm.report.words import score_words

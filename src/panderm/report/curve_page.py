@@ -13,7 +13,7 @@ from panderm.embeddings import EmbeddingsCard
 from panderm.errors import plural, some
 from panderm.probing.curve_fits import ALONE, SUBSETS
 from panderm.provenance import Provenance
-from panderm.report.beside import Key
+from panderm.report.keys import Key
 from panderm.report.curve_figure import described, label_curves
 from panderm.report.page import FEW, Banner, sentence, template
 from panderm.report.record import Grid, Rows, weights_rows

@@ -309,7 +309,7 @@ OPTIONS = {
     "image-column bands scores-only draws seed published-csv overwrite json quiet",
     "compare": "predictions out truth proba patient group image classes "
     "score pairs common margin draws permutations seed overwrite json quiet",
-    "report": "predictions out scores truth proba patient group image classes "
+    "report": "predictions out tables pdf scores truth proba patient group image classes "
     "by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
@@ -419,7 +419,7 @@ WRITES = {
     "artefacts": {"out"},
     "evaluate": {"out", "published-csv"} | parameters(FileColumns),
     "compare": {"out"} | parameters(FileColumns),
-    "report": {"out"} | parameters(FileColumns),
+    "report": {"out", "tables", "pdf"} | parameters(FileColumns),
     "embed": {"table", "encoder", "actors", "ray-address"},
     "map": {"out", "png", "csv", "no-thumbnails"},
     "export": {"with"},

@@ -572,7 +572,7 @@ def test_many_classes(k):
     page = read(predictions)
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    svg = figures.confusion_matrix(make_scores(predictions).confusion, predictions.classes)
+    svg, _ = figures.confusion_matrix(make_scores(predictions).confusion, predictions.classes)
     written = [t.text or "" for t in ElementTree.fromstring(svg).iter() if t.tag.endswith("}text")]
     counts = [t for t in written if t.isdigit()]
     assert bool(counts) == (k <= 25)
@@ -592,7 +592,7 @@ def test_strange_class_names(classes):
     predictions = make_predictions(classes=classes, n=90)
     page = read(predictions)
     svg = ElementTree.fromstring(
-        figures.roc_curves(predictions.truth_codes(), predictions.probabilities, classes)
+        figures.roc_curves(predictions.truth_codes(), predictions.probabilities, classes)[0]
     )
     written = " ".join(t.text or "" for t in svg.iter() if t.tag.endswith("}text"))
     for name in classes:
@@ -620,8 +620,8 @@ def test_legends_hold_the_areas():
 
     predictions = make_predictions(classes=("a", "b", "c"), n=300)
     truth, chances = predictions.truth_codes(), predictions.probabilities
-    roc = texts(figures.roc_curves(truth, chances, predictions.classes))
-    pr = texts(figures.precision_recall_curves(truth, chances, predictions.classes))
+    roc = texts(figures.roc_curves(truth, chances, predictions.classes)[0])
+    pr = texts(figures.precision_recall_curves(truth, chances, predictions.classes)[0])
     for i, name in enumerate(predictions.classes):
         assert f"{roc_auc_score(truth == i, chances[:, i]):.3f}  {name}" in roc
         assert f"{average_precision_score(truth == i, chances[:, i]):.3f}  {name}" in pr
@@ -641,7 +641,7 @@ def test_the_area_under_the_precision_steps_is_the_average_precision():
 
 def test_of_two_classes_only_the_positive_is_drawn(binary):
     for draw in (figures.roc_curves, figures.precision_recall_curves):
-        written = texts(draw(binary.truth_codes(), binary.probabilities, binary.classes))
+        written = texts(draw(binary.truth_codes(), binary.probabilities, binary.classes)[0])
         assert len([t for t in written if "melanoma" in t]) == 1
         assert not [t for t in written if "benign" in t]
 
@@ -649,14 +649,14 @@ def test_of_two_classes_only_the_positive_is_drawn(binary):
 def test_drawings_of_two_models_share_no_id(binary):
     data = (binary.truth_codes(), binary.probabilities, binary.classes)
     ids = [
-        set(re.findall(r'\bid="([^"]+)"', figures.roc_curves(*data, name=name))) for name in ("one", "two")
+        set(re.findall(r'\bid="([^"]+)"', figures.roc_curves(*data, name=name)[0])) for name in ("one", "two")
     ]
     assert len(ids[0]) > 3
     assert not ids[0] & ids[1]
 
 
 def test_a_drawing_styles_nothing_but_itself(binary):
-    svg = figures.roc_curves(binary.truth_codes(), binary.probabilities, binary.classes)
+    svg, _ = figures.roc_curves(binary.truth_codes(), binary.probabilities, binary.classes)
     root = ElementTree.fromstring(svg)
     assert not [e for e in root.iter() if e.tag.endswith(("}style", "}metadata", "}script"))]
     assert root.get("role") == "img"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from panderm.cli import options as opt
-from panderm.cli import predictions_file as of
 from panderm.cli.compare import compare
 from panderm.cli.embed import embed
-from panderm.cli.evaluate import evaluate, read_bands
+from panderm.cli.evaluate import evaluate
 from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.cli.probe import probe
+from panderm.cli.report import report
 from panderm.cli.several import SeveralColumns
 
 app = typer.Typer(
@@ -181,80 +181,7 @@ app.command()(embed)
 app.command(cls=SeveralColumns)(probe)
 app.command()(evaluate)
 app.command()(compare)
-
-
-@app.command()
-@verb
-def report(
-    predictions: Annotated[
-        list[Path],
-        Argument(
-            help="Predictions, X.pred or a CSV; several are compared with the first.", show_default=False
-        ),
-    ],
-    out: Annotated[Path, Option(help="HTML file to write.", show_default=False)],
-    scores: Annotated[
-        list[Path] | None,
-        Option(help="Scores of these predictions, in their order; default: made now.", show_default=False),
-    ] = None,
-    truth: of.Truth = None,
-    proba: of.Proba = None,
-    patient: of.Patient = None,
-    group: of.Group = None,
-    image: of.Image = None,
-    classes: of.Classes = None,
-    by: opt.By = None,
-    columns: opt.ColumnsFile = None,
-    image_column: opt.ColumnsImage = None,
-    bands: opt.Bands = None,
-    image_free: opt.ImageFree = False,
-    image_free_columns: opt.ImageFreeColumns = None,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
-) -> dict[str, Any]:
-    """Write predictions and scores as one self-contained HTML page; several side by side.
-
-    Example: panderm report probe.pred --out report.html
-    """
-    from panderm.predictions import MultiLabelPredictions, Predictions, require_one_class
-    from panderm.report import Report
-    from panderm.storage import refuse_existing
-
-    refuse_existing(out, overwrite=overwrite)
-    plain = not (by or columns or image_column or bands or image_free or image_free_columns)
-    if len(predictions) == 1 and len(scores or ()) < 2 and plain and _several(predictions[0]):
-        from panderm.report.multi_label import MultiLabelReport
-
-        of_labels = MultiLabelReport(predictions[0], scores[0] if scores else None, progress=not quiet)
-        page = of_labels.save(out, overwrite=overwrite)
-        if not as_json:
-            typer.echo(f"report: {page.resolve()}")
-        return {"report": str(page)}
-    opened = of.opened(
-        predictions,
-        of.columns_of(truth=truth, proba=proba, patient=patient, group=group, image=image, classes=classes),
-    )
-    require_one_class(next((one for one in opened if isinstance(one, MultiLabelPredictions)), None))
-    made = Report(
-        cast(list[Path | Predictions], opened),
-        scores,
-        by=by,
-        columns=columns,
-        image_column=image_column,
-        bands=read_bands(bands),
-        image_free=image_free,
-        image_free_columns=opt.listed(image_free_columns),
-        progress=not quiet,
-    )
-    written = made.save(out, overwrite=overwrite)
-    alone = made.columns_alone
-    if not as_json:
-        if alone is not None:
-            typer.echo(alone.sentence(made.titles))
-        typer.echo(f"report: {written.resolve()}")
-    held = {} if alone is None else {"image_free": alone.as_dict(made.titles)}
-    return {"report": str(written), **held}
+app.command()(report)
 
 
 @app.command()
@@ -278,13 +205,6 @@ def demo(
         typer.echo("These images are drawn, not photographed, and the encoder's weights are random numbers:")
         typer.echo("the scores show that the software runs, and nothing about dermatology.")
     return _told_of_run(done, as_json=as_json)
-
-
-def _several(path: Path) -> bool:
-    """Say whether a folder holds several labels an image; a file is asked when it is read."""
-    from panderm.predictions.card import labels_of
-
-    return not path.is_file() and labels_of(path) == "several"
 
 
 def main() -> None:

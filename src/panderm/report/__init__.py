@@ -4,13 +4,14 @@
 so for several encoders, into ``comparison.html``; ``subgroups`` tells the groups of columns, ``image_free``
 what the columns give without the images; ``multi_label`` makes the page of several labels an image;
 ``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to stand in a page, ``mistakes`` finds the
-pictures, ``record`` reads the cards, ``titles`` and ``words`` write names and numbers.
+pictures, ``record`` reads the cards, ``titles`` and ``words`` write names and numbers; ``saving`` says in
+which forms a page leaves, ``tables`` writes its numbers and points as files, ``pdf`` prints it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -20,10 +21,14 @@ from panderm.provenance import Provenance
 from panderm.report.comparison import render_comparison
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, score_image_free
-from panderm.report.page import render
+from panderm.report.page import Page, render
+from panderm.report.saving import Saved
+from panderm.report.side_by_side import differences_said, side_by_side
+from panderm.report.tables import Results, Source, of_scores
 from panderm.report.titles import titles
-from panderm.scores import Score, Scores, differences, evaluate, require_same_rows
-from panderm.storage import refuse_existing, write_text
+from panderm.scores import Score, Scores, evaluate
+from panderm.scores.compare import compare
+from panderm.scores.compared import Comparison
 
 __all__ = ["Report"]
 
@@ -31,7 +36,7 @@ _Predictions = Predictions | Path | str
 _Scores = Scores | Path | str
 
 
-class Report:
+class Report(Saved):
     """One evaluation, or several side by side, as a page that needs no network, no script, no other file.
 
     Args:
@@ -62,7 +67,7 @@ class Report:
 
     Example:
         >>> panderm.Report("probe.pred").save("report.html")  # doctest: +SKIP
-        >>> panderm.Report(["large.pred", "small.pred"]).save("both.html")  # doctest: +SKIP
+        >>> panderm.Report(["large.pred", "small.pred"]).save_tables("tables")  # doctest: +SKIP
     """
 
     def __init__(
@@ -94,7 +99,8 @@ class Report:
         opened = [_opened_predictions(one) for one in given]
         names = [_named(one) for one in given]
         if len(opened) > 1:
-            _require_comparable(opened, names)
+            called = _require_different(opened, names)
+            opened = side_by_side(opened, called, scored=bool(files))
         self.parts = tuple(
             (one, make(one) if file is None else _opened_scores(file))
             for one, file in zip(opened, files or [None] * len(opened), strict=True)
@@ -106,13 +112,23 @@ class Report:
         if len(opened) > 1:
             _require_same_draws([its for _, its in self.parts], self.titles)
             draws, seed = self.parts[0][1].draws, self.parts[0][1].seed
-            self.differences = differences(opened, draws=draws, seed=seed)
+            self.differences = differences_said(opened, draws=draws, seed=seed)
+        self._progress = progress
         self.columns_alone: ImageFreeScores | None = None
         if image_free or image_free_columns is not None:
             own = self.parts[0][1]
             self.columns_alone = score_image_free(
                 opened, columns=image_free_columns, draws=own.draws, seed=own.seed
             )
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """The tests of :func:`panderm.compare` on the same draws, of a report on several; made when asked for."""
+        if len(self.parts) == 1:
+            return None
+        own = self.parts[0][1]
+        given = [one for one, _ in self.parts]
+        return compare(given, draws=own.draws, seed=own.seed, progress=self._progress)
 
     @property
     def predictions(self) -> Predictions:
@@ -124,8 +140,7 @@ class Report:
         """The scores, of a report on one set of predictions."""
         return self._only("scores")[1]
 
-    def html(self) -> str:
-        """Return the complete page."""
+    def _made(self) -> Page:
         now = Provenance.now()
         if len(self.parts) == 1:
             return render(
@@ -134,24 +149,20 @@ class Report:
                 version=now.panderm,
                 columns_alone=self.columns_alone,
             )
-        entries = [
-            Entry(title, *part, difference)
-            for title, part, difference in zip(self.titles, self.parts, ({}, *self.differences), strict=True)
-        ]
         return render_comparison(
-            entries, created=now.created, version=now.panderm, columns_alone=self.columns_alone
+            self._entries(), created=now.created, version=now.panderm, columns_alone=self.columns_alone
         )
 
-    def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
-        """Write the page, whole or not at all, and return its path.
+    def _entries(self) -> list[Entry]:
+        differences = ({}, *self.differences)
+        parts = zip(self.titles, self.parts, differences, strict=True)
+        return [Entry(title, *part, difference) for title, part, difference in parts]
 
-        Raises:
-            ArtifactError: the file exists and ``overwrite`` is not set, or it cannot be written.
-        """
-        target = Path(path)
-        refuse_existing(target, overwrite=overwrite)  # before the figures are drawn, not after
-        write_text(target, self.html(), overwrite=overwrite)
-        return target
+    def _results(self) -> list[Results]:
+        return of_scores.results_of(self._entries(), self.columns_alone)
+
+    def _sources(self) -> list[Source]:
+        return [Source(t, part[0].card, part[1]) for t, part in zip(self.titles, self.parts, strict=True)]
 
     def _only(self, what: str) -> tuple[Predictions, Scores]:
         if len(self.parts) > 1:
@@ -191,7 +202,8 @@ def _require_as_many(predictions: Sequence[object], scores: Sequence[object]) ->
         )
 
 
-def _require_comparable(predictions: Sequence[Predictions], names: Sequence[str | None]) -> None:
+def _require_different(predictions: Sequence[Predictions], names: Sequence[str | None]) -> list[str]:
+    """Return what they are called in messages."""
     called = [name or given.card.model for name, given in zip(names, predictions, strict=True)]
     seen: dict[str, str] = {}
     for given, name in zip(predictions, called, strict=True):
@@ -202,7 +214,7 @@ def _require_comparable(predictions: Sequence[Predictions], names: Sequence[str 
                 "name each once",
             )
         seen[given.card.identity] = name
-    require_same_rows(predictions, called)
+    return called
 
 
 def _require_same_draws(scores: Sequence[Scores], called: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from panderm.report.documents import document_sections
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
-from panderm.report.page import FEW, Banner, method_in_words, score_row, sentence, template
+from panderm.report.page import FEW, Banner, Page, method_in_words, pour, score_row, sentence
 from panderm.report.patterns import pattern_sections
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
 from panderm.report.section import Drawing
@@ -54,7 +54,7 @@ def render_comparison(
     created: str,
     version: str,
     columns_alone: ImageFreeScores | None = None,
-) -> str:
+) -> Page:
     """Return the complete page.
 
     Args:
@@ -77,7 +77,8 @@ def render_comparison(
     ]
     methods = list(dict.fromkeys(method_in_words(entry.predictions) for entry in entries))
     predictions = [entry.predictions for entry in entries]
-    page = template("comparison.html").render(
+    return pour(
+        "comparison.html",
         keys=keys,
         findings=summary_sentences(entries),
         patterns=pattern_sections(entries),
@@ -109,7 +110,6 @@ def render_comparison(
         created=moment(created),
         version=version,
     )
-    return page.strip() + "\n"
 
 
 def keys_of(entries: Sequence[Entry]) -> list[Key]:
@@ -257,9 +257,13 @@ def curves(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Drawing]:
     pr = f"{of}average precision, without interval, is in the legend. The dotted line is guessing.{beside}"
     titles = [f"{key.letter} {key.title}" for key in keys]
     data = (truth, [given.probabilities for given in predictions], classes, titles)
+    lines: figures.Drawn = (None, None)
+    steps: figures.Drawn = (None, None)
+    if drawn:
+        lines, steps = overlays.roc_overlay(*data), overlays.precision_recall_overlay(*data)
     return [
-        Drawing("ROC curves", roc, overlays.roc_overlay(*data) if drawn else None),
-        Drawing("Precision-recall curves", pr, overlays.precision_recall_overlay(*data) if drawn else None),
+        Drawing("ROC curves", roc, lines[0], points=lines[1], name="roc"),
+        Drawing("Precision-recall curves", pr, steps[0], points=steps[1], name="precision_recall"),
     ]
 
 
@@ -268,8 +272,9 @@ def matrices(entries: Sequence[Entry], keys: Sequence[Key]) -> list[tuple[Key, D
     found = []
     for key, entry in zip(keys, entries, strict=True):
         classes = entry.scores.classes
-        svg = figures.confusion_matrix(entry.scores.confusion, classes, name=f"confusion-{key.letter}")
-        found.append((key, Drawing(key.title, "", svg, wide=len(classes) > 9)))
+        name = f"confusion-{key.letter}"
+        svg, points = figures.confusion_matrix(entry.scores.confusion, classes, name=name)
+        found.append((key, Drawing(key.title, "", svg, wide=len(classes) > 9, points=points, name=name)))
     return found
 
 

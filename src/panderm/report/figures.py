@@ -1,4 +1,4 @@
-"""Figures as functions: arrays in, SVG text out. They know nothing of the page they stand in."""
+"""Figures as functions: arrays in, SVG text and the points it plots out; of the page they know nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from matplotlib.patches import Rectangle
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from panderm.errors import plural
+from panderm.report.section import Points
 from panderm.report.svg import HEAT, INK, LINE, MUTED, ON_HEAT, SERIES, to_svg
 from panderm.report.words import number, short
 
 Codes = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 Names = Sequence[str]
+Drawn = tuple[str, Points] | tuple[None, None]
 
 # With six colours these tell 30 curves apart.
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
@@ -38,7 +40,9 @@ def with_curve(truth: Codes, k: int) -> list[int]:
     return [int(c) for c in asked if 0 < counts[c] < len(truth)]
 
 
-def roc_curves(truth: Codes, probabilities: Probabilities, classes: Names, *, name: str = "roc") -> str:
+def roc_curves(
+    truth: Codes, probabilities: Probabilities, classes: Names, *, name: str = "roc"
+) -> tuple[str, Points]:
     """Draw one ROC curve per class against the rest, each with its AUROC in the legend.
 
     Args:
@@ -49,30 +53,51 @@ def roc_curves(truth: Codes, probabilities: Probabilities, classes: Names, *, na
     """
     drawn = with_curve(truth, len(classes))
     areas = [float(roc_auc_score(truth == c, probabilities[:, c])) for c in drawn]
+    curves = [roc_curve(truth == c, probabilities[:, c]) for c in drawn]
 
     def draw() -> Figure:
         figure, axes = curve_axes("1 − specificity", "sensitivity", drawn, classes)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         lines = []
-        for i, c in enumerate(drawn):
-            false, true, _ = roc_curve(truth == c, probabilities[:, c])
+        for i, (false, true, _) in enumerate(curves):
             lines += axes.plot(false, true, **pen(i))
         legend(figure, lines, drawn, classes, areas)
         return figure
 
     description = f"AUROC against the rest: {listed(drawn, classes, areas)}."
-    return to_svg(draw, name=name, title="ROC curves", description=description)
+    svg = to_svg(draw, name=name, title="ROC curves", description=description)
+    return svg, roc_points("class", [classes[c] for c in drawn], curves)
+
+
+def roc_points(
+    of: str, names: Names, curves: Sequence[tuple[Probabilities, Probabilities, Probabilities]]
+) -> Points:
+    """Return the points of ROC curves.
+
+    Args:
+        of: what a curve is of: class, label.
+        names: of the curves.
+        curves: false and true positive rates, and the thresholds from which on a row is called positive;
+            infinite where none is.
+    """
+    rows = [
+        (name, *(float(x) if np.isfinite(x) else None for x in point))
+        for name, curve in zip(names, curves, strict=True)
+        for point in zip(*curve, strict=True)
+    ]
+    return Points((of, "false positive rate", "sensitivity", "threshold"), tuple(rows))
 
 
 def precision_recall_curves(
     truth: Codes, probabilities: Probabilities, classes: Names, *, name: str = "pr"
-) -> str:
+) -> tuple[str, Points]:
     """Draw one precision-recall curve per class against the rest, each with its average precision.
 
     Arguments as in :func:`roc_curves`. Steps, not slopes: average precision is the area under steps.
     """
     drawn = with_curve(truth, len(classes))
     areas = [float(average_precision_score(truth == c, probabilities[:, c])) for c in drawn]
+    curves = [precision_steps(truth == c, probabilities[:, c]) for c in drawn]
 
     def draw() -> Figure:
         figure, axes = curve_axes("sensitivity (recall)", "precision", drawn, classes)
@@ -80,14 +105,24 @@ def precision_recall_curves(
             share = float((truth == 1).mean())
             axes.plot([0, 1], [share, share], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         lines = []
-        for i, c in enumerate(drawn):
-            recall, precision = precision_steps(truth == c, probabilities[:, c])
+        for i, (recall, precision) in enumerate(curves):
             lines += axes.step(recall, precision, where="pre", **pen(i))
         legend(figure, lines, drawn, classes, areas)
         return figure
 
     description = f"Average precision against the rest: {listed(drawn, classes, areas)}."
-    return to_svg(draw, name=name, title="Precision-recall curves", description=description)
+    svg = to_svg(draw, name=name, title="Precision-recall curves", description=description)
+    return svg, step_points("class", [classes[c] for c in drawn], curves)
+
+
+def step_points(of: str, names: Names, curves: Sequence[tuple[Probabilities, Probabilities]]) -> Points:
+    """Return the points of precision-recall steps, as :func:`precision_steps` gives them."""
+    rows = [
+        (name, float(recall), float(precision))
+        for name, curve in zip(names, curves, strict=True)
+        for recall, precision in zip(*curve, strict=True)
+    ]
+    return Points((of, "recall", "precision"), tuple(rows))
 
 
 def precision_steps(own: npt.NDArray[np.bool_], score: Probabilities) -> tuple[Probabilities, Probabilities]:
@@ -107,7 +142,7 @@ def precision_steps(own: npt.NDArray[np.bool_], score: Probabilities) -> tuple[P
     return rising, highest
 
 
-def confusion_matrix(counts: Codes, classes: Names, *, name: str = "confusion") -> str:
+def confusion_matrix(counts: Codes, classes: Names, *, name: str = "confusion") -> tuple[str, Points]:
     """Draw counts of true (rows) against predicted (columns), shaded by the share of each row.
 
     Args:
@@ -132,7 +167,12 @@ def confusion_matrix(counts: Codes, classes: Names, *, name: str = "confusion") 
 
     on = f"{right:,} of {plural(int(counts.sum()), 'image')} lie on the diagonal"
     description = f"{on}. The table of counts holds them all."
-    return to_svg(draw, name=name, title="Confusion matrix", description=description)
+    rows = [
+        (classes[i], classes[j], int(count), float(shares[i, j]) if totals[i] else None)
+        for (i, j), count in np.ndenumerate(counts)
+    ]
+    points = Points(("true", "predicted", "n", "share of true"), tuple(rows))
+    return to_svg(draw, name=name, title="Confusion matrix", description=description), points
 
 
 def pen(i: int) -> dict[str, Any]:

@@ -8,18 +8,21 @@ from pathlib import Path
 from panderm.errors import ParentsError, plural
 from panderm.predictions import MultiLabelPredictions, open_multi_label
 from panderm.provenance import Provenance
+from panderm.report.figures import Drawn
 from panderm.report.label_figures import (
     label_precision_recall_curves,
     label_roc_curves,
     with_label_curve,
 )
-from panderm.report.page import ScoreRow, banners, score_row, template
+from panderm.report.page import Page, ScoreRow, banners, pour, score_row
 from panderm.report.record import run_record, weights_rows
+from panderm.report.saving import Saved
 from panderm.report.section import Drawing
+from panderm.report.tables import Results, Source
+from panderm.report.tables.of_labels import label_results
 from panderm.report.words import moment
 from panderm.scores import DRAWS, LEVEL, MultiLabelScores
 from panderm.scores.multi_label import evaluate_labels
-from panderm.storage import refuse_existing, write_text
 
 _HEADLINES = ("macro_auroc", "macro_average_precision", "macro_f1", "hamming_loss")
 _RANKED = ("auroc", "average_precision")
@@ -39,7 +42,7 @@ class LabelRow:
     called: list[ScoreRow]
 
 
-class MultiLabelReport:
+class MultiLabelReport(Saved):
     """The evaluation of several labels as a page that needs no network, no script, no other file.
 
     Args:
@@ -80,11 +83,11 @@ class MultiLabelReport:
             )
         self.predictions, self.scores = given, scores
 
-    def html(self) -> str:
-        """Return the complete page."""
+    def _made(self) -> Page:
         now = Provenance.now()
         scores, card = self.scores, self.predictions.card
-        page = template("multi_label.html").render(
+        return pour(
+            "multi_label.html",
             card=card,
             table=card.made_of("A report").table,
             encoder=card.made_of("A report").encoder,
@@ -101,18 +104,12 @@ class MultiLabelReport:
             created=moment(now.created),
             version=now.panderm,
         )
-        return page.strip() + "\n"
 
-    def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
-        """Write the page, whole or not at all, and return its path.
+    def _results(self) -> list[Results]:
+        return label_results(self.predictions.card.model, self.scores)
 
-        Raises:
-            ArtifactError: the file exists and ``overwrite`` is not set, or it cannot be written.
-        """
-        target = Path(path)
-        refuse_existing(target, overwrite=overwrite)  # before the figures are drawn, not after
-        write_text(target, self.html(), overwrite=overwrite)
-        return target
+    def _sources(self) -> list[Source]:
+        return [Source(self.predictions.card.model, self.predictions.card, self.scores)]
 
 
 def _label_rows(scores: MultiLabelScores) -> list[LabelRow]:
@@ -139,7 +136,11 @@ def _drawings(given: MultiLabelPredictions) -> list[Drawing]:
     roc = f"{of.format(area='AUROC')} The dotted diagonal is guessing.{beside}"
     pr = f"{of.format(area='average precision')}{beside}"
     data = (given.truth, given.probabilities, given.classes, drawn)
+    curves: Drawn = (None, None)
+    steps: Drawn = (None, None)
+    if drawn:
+        curves, steps = label_roc_curves(*data), label_precision_recall_curves(*data)
     return [
-        Drawing("ROC curves", roc, label_roc_curves(*data) if drawn else None),
-        Drawing("Precision-recall curves", pr, label_precision_recall_curves(*data) if drawn else None),
+        Drawing("ROC curves", roc, curves[0], points=curves[1], name="roc"),
+        Drawing("Precision-recall curves", pr, steps[0], points=steps[1], name="precision_recall"),
     ]

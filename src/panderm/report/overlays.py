@@ -18,8 +18,10 @@ from panderm.report.figures import (
     listed,
     pen,
     precision_steps,
+    step_points,
     with_curve,
 )
+from panderm.report.section import Points
 from panderm.report.svg import MUTED, to_svg
 
 Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -68,7 +70,7 @@ def mean_steps(curves: Sequence[Curve]) -> Curve:
 
 def roc_overlay(
     truth: Codes, chances: Sequence[Probabilities], classes: Names, titles: Names, *, name: str = "roc"
-) -> str:
+) -> tuple[str, Points]:
     """Draw one ROC curve per encoder, each with its area in the legend.
 
     Args:
@@ -93,12 +95,18 @@ def roc_overlay(
         return figure
 
     description = f"AUROC: {listed(range(len(titles)), titles, areas)}."
-    return to_svg(draw, name=name, title="ROC curves", description=description)
+    rows = [
+        (title, float(x), float(y))
+        for title, (false, true) in zip(titles, curves, strict=True)
+        for x, y in zip(false, true, strict=True)
+    ]
+    points = Points(("model", "false positive rate", "sensitivity"), tuple(rows))
+    return to_svg(draw, name=name, title="ROC curves", description=description), points
 
 
 def precision_recall_overlay(
     truth: Codes, chances: Sequence[Probabilities], classes: Names, titles: Names, *, name: str = "pr"
-) -> str:
+) -> tuple[str, Points]:
     """Draw one precision-recall curve per encoder, each with its average precision in the legend.
 
     Arguments as in :func:`roc_overlay`.
@@ -118,4 +126,5 @@ def precision_recall_overlay(
         return figure
 
     description = f"Average precision: {listed(range(len(titles)), titles, areas)}."
-    return to_svg(draw, name=name, title="Precision-recall curves", description=description)
+    svg = to_svg(draw, name=name, title="Precision-recall curves", description=description)
+    return svg, step_points("model", titles, curves)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -19,7 +20,7 @@ from panderm.report.image_free import ImageFreeScores, image_free_section
 from panderm.report.mistakes import count_mistakes, most_confident_mistakes
 from panderm.report.patterns import pattern_sections
 from panderm.report.record import run_record, weights_rows
-from panderm.report.section import Drawing
+from panderm.report.section import Drawing, Section
 from panderm.report.sections import decision_sections, subgroup_forest
 from panderm.report.subgroups import subgroup_section
 from panderm.report.summary import summary_sentences
@@ -30,6 +31,15 @@ from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 
 # Below this many independent units a bootstrap interval is a guess.
 FEW = 10
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as it is read, and what of it leaves as files: its figures, and its sections' tables."""
+
+    html: str
+    drawings: tuple[Drawing, ...]
+    sections: tuple[Section, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def render(
     created: str,
     version: str,
     columns_alone: ImageFreeScores | None = None,
-) -> str:
+) -> Page:
     """Return the complete page.
 
     Args:
@@ -90,7 +100,8 @@ def render(
     card, entries = predictions.card, [Entry(predictions.card.model, predictions, scores)]
     alone = columns_alone and image_free_section(columns_alone, [scores.scores], [card.model], ["Images"])
     mistakes = list(most_confident_mistakes(predictions))
-    page = template("page.html").render(
+    return pour(
+        "page.html",
         card=card,
         findings=summary_sentences(entries),
         patterns=pattern_sections(entries),
@@ -106,8 +117,8 @@ def render(
         score_rows=[score_row(name, score) for name, score in scores.scores.items()],
         class_rows=class_rows(scores),
         subgroups=subgroup_section(scores),
-        forest=subgroup_forest(scores),
-        decisions=decision_sections(scores),
+        forest=subgroup_forest(entries),
+        decisions=decision_sections(entries),
         folds=fold_section(scores),
         where=scored_where(predictions),
         columns_alone=alone,
@@ -119,7 +130,29 @@ def render(
         created=moment(created),
         version=version,
     )
-    return page.strip() + "\n"
+
+
+def pour(name: str, **content: Any) -> Page:
+    """Pour what sections say into a template of this package."""
+    html = template(name).render(**content).strip() + "\n"
+    found = list(_within(list(content.values())))
+    return Page(
+        html,
+        tuple(one for one in found if isinstance(one, Drawing)),
+        tuple(one for one in found if isinstance(one, Section)),
+    )
+
+
+def _within(held: Any) -> Iterator[Drawing | Section]:
+    """Yield the drawings and sections in lists of lists, in their order."""
+    if isinstance(held, Drawing):
+        yield held
+    elif isinstance(held, Section):
+        yield held
+        yield from held.drawings
+    elif isinstance(held, list | tuple):
+        for one in held:
+            yield from _within(one)
 
 
 def method_in_words(predictions: Predictions) -> str:
@@ -224,12 +257,16 @@ def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
         confusion += " Each cell holds the count and its share of the row."
     elif len(classes) > 25:
         confusion += " With so many classes the counts stand in the table that a screen folds out below."
-    matrix = figures.confusion_matrix(scores.confusion, classes)
+    matrix, counts = figures.confusion_matrix(scores.confusion, classes)
     data = (truth, predictions.probabilities, classes)
+    curves: figures.Drawn = (None, None)
+    steps: figures.Drawn = (None, None)
+    if drawn:
+        curves, steps = figures.roc_curves(*data), figures.precision_recall_curves(*data)
     return [
-        Drawing("ROC curves", roc, figures.roc_curves(*data) if drawn else None),
-        Drawing("Precision-recall curves", pr, figures.precision_recall_curves(*data) if drawn else None),
-        Drawing("Confusion matrix", confusion, matrix, wide=True),
+        Drawing("ROC curves", roc, curves[0], points=curves[1], name="roc"),
+        Drawing("Precision-recall curves", pr, steps[0], points=steps[1], name="precision_recall"),
+        Drawing("Confusion matrix", confusion, matrix, wide=True, points=counts, name="confusion"),
     ]
 
 

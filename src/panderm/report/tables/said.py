@@ -1,0 +1,58 @@
+"""The index of a folder of tables: what each file is, and what its numbers rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from panderm.provenance import Provenance
+from panderm.report.tables.printed import Printed, markdown
+from panderm.report.words import moment
+from panderm.scores import LEVEL, METHOD
+
+_SOURCES = ("Model", "Split", "n", "Units resampled", "Draws", "Seed", "Identity of the predictions")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One table or figure: its name, kinds of files, what it holds, its columns, its rows."""
+
+    name: str
+    kinds: tuple[str, ...]
+    what: str
+    columns: tuple[str, ...]
+    rows: int
+
+    @property
+    def files(self) -> str:
+        """The files' names, as Markdown."""
+        return ", ".join(f"`{self.name}.{kind}`" for kind in self.kinds)
+
+
+def read_me(listed: Sequence[Listed], sources: Sequence[tuple[str, ...]], made: Provenance) -> str:
+    """Return ``README.md``."""
+    level = f"{LEVEL:.0%}".replace("%", " %")
+    tables = [(one.files, one.what, f"{one.rows:,}") for one in listed if "tex" in one.kinds]
+    points = [
+        (one.files, one.what, ", ".join(one.columns), f"{one.rows:,}")
+        for one in listed
+        if "tex" not in one.kinds
+    ]
+    parts = [
+        "# Tables and points of a report\n",
+        f"Made by panderm {made.panderm}, {moment(made.created)}.\n",
+        "## What the numbers rest on\n",
+        markdown(Printed(f"{level} intervals: {METHOD}.", _SOURCES, tuple(sources))),
+        "## Result tables\n",
+        "One row a number: `value` with the ends of its interval, `low` and `high`, unrounded; `n` is the "
+        "rows it rests on, and `reason` says why there is no value or no interval. The same as "
+        "`value (low–high)` in Markdown, and in LaTeX, which needs `booktabs`; names in other scripts need "
+        "XeLaTeX or LuaLaTeX.\n",
+        markdown(Printed("", ("File", "Holds", "Rows"), tuple(tables))),
+        "## Points of figures\n",
+        "One row a point, as plotted.\n",
+        markdown(Printed("", ("File", "Holds", "Columns", "Rows"), tuple(points))),
+        "## The other files\n",
+        "- `card.json`: version, command, machine, time, and the SHA-256 of every file here.\n",
+    ]
+    return "\n".join(parts)

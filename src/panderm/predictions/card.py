@@ -41,13 +41,39 @@ class ValidationRows(Record):
     rows: int
 
 
+class Recalibration(Record):
+    """How probabilities were changed after a predictor had given them.
+
+    Attributes:
+        of: identity of the predictions as they were given.
+        method: ``temperature``, ``isotonic`` or ``none``.
+        fitted_on: identity of the validation rows' predictions; None where nothing was fitted, or each fold on
+            the others.
+        rows: on which rows, in words.
+        parameters: by name: ``temperature``, or of each fold; of isotonic regression the curves by class.
+        old, new: shares of the classes that the probabilities were moved from and to; None where not.
+        old_from: where the old shares are from, in words.
+    """
+
+    of: str
+    method: Literal["temperature", "isotonic", "none"]
+    fitted_on: str | None = None
+    rows: str | None = None
+    parameters: dict[str, Any] = {}
+    old: dict[str, float] | None = None
+    new: dict[str, float] | None = None
+    old_from: str | None = None
+
+
 class PredictionsCard(Card):
     """The card of a predictions folder: the question, how it was answered, and from what.
 
     ``method`` holds what was decided, ``outcome`` what the fit then found. ``labels`` says whether an image
     is of one class, or has any number of labels, ``classes`` then being their names. ``embeddings`` are those
     that were predicted, None where the predictions were read from a ``file``; ``fitted_on`` those that the
-    probe was fitted on, where they are of another table. ``validation`` tells of rows beside these.
+    probe was fitted on, where they are of another table. ``validation`` tells of rows beside these,
+    ``recalibration`` of probabilities that were changed afterwards.
+    ``folders`` says, by the identity of embeddings, where they lay when they were predicted.
     """
 
     kind: Literal["predictions"] = "predictions"
@@ -64,6 +90,8 @@ class PredictionsCard(Card):
     file: PredictionsFile | None = None
     name: str | None = Field(default=None, description="what the user calls the model")
     validation: ValidationRows | None = None
+    recalibration: Recalibration | None = None
+    folders: dict[str, str] = Field(default={}, description="of the embeddings, by their identity")
 
     @property
     def model(self) -> str:
@@ -109,10 +137,13 @@ class PredictionsCard(Card):
 
     def decisive(self) -> dict[str, Any]:
         """Return method, classes, split and the identity of the embeddings, or of the file."""
-        derived = {"provenance", "embeddings", "fitted_on", "outcome", "file", "name", "validation"}
+        parents = {"embeddings", "fitted_on", "file", "folders"}
+        derived = {"provenance", "outcome", "name", "validation"} | parents
         kept = self.model_dump(mode="json", exclude=derived)
         if self.labels == "one":
             del kept["labels"]  # predictions of one class keep the identity they always had
+        if self.recalibration is None:
+            del kept["recalibration"]  # likewise those whose probabilities are as they were given
         if self.fitted_on is not None:
             kept |= {"fitted_on": self.fitted_on.identity}
         if self.embeddings is None:

@@ -119,8 +119,8 @@ def when_called(scores: Scores) -> str | None:
         return None
     share = (point.tp + point.fn) / max(1, point.tp + point.fp + point.fn + point.tn)
     return (
-        f"Of 100 called positive, {called} are {positive}, at {of_100(share)} of 100 among these {scores.row}s. Where "
-        "they are rarer it is less: name a clinic’s share with --prevalence."
+        f"Of 100 called positive, {called} are {positive}, at {of_100(share)} of 100 among these "
+        f"{scores.row}s. Where they are rarer it is less: name a clinic’s share with --prevalence."
     )
 
 

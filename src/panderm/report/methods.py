@@ -1,0 +1,302 @@
+"""The methods of an evaluation as paragraphs to paste into a manuscript, with what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from panderm.data.table import TableCard
+from panderm.embeddings import EncoderRecord
+from panderm.errors import plural, some
+from panderm.predictions import PredictionsCard
+from panderm.report.entry import Entry
+from panderm.report.findings import dangerous, positive_of
+from panderm.report.frequencies import quoted
+from panderm.report.words import plain, score_words, units
+from panderm.scores import LEVEL, Scores
+from panderm.scores.score import METHOD
+
+# What begins with it is left to the author.
+AUTHOR = "[AUTHOR: "
+_HASH = 12
+# Settings that have a sentence of their own, or say nothing of how the fit was made.
+_TOLD = ("recipe", "probe", "train split", "train rows", "train rows per class", "percent of training data")
+_TOLD += ("seed", "C", "k", "penalty", "columns", "sees", "leaky columns", "dealt as", "rows by fold")
+_PENALTY = {
+    "tuned": "an L2 penalty",
+    "paper": "a penalty on the norm of its weights, as in the published evaluation of PanDerm",
+}
+_AGAIN = {
+    "temperature": "temperature scaling",
+    "isotonic": "isotonic regression",
+    "prior shift": "correction of the prior shift",
+}
+_PACKAGES = {
+    "python": "Python",
+    "torch": "PyTorch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "scikit-learn": "scikit-learn",
+    "numpy": "NumPy",
+}
+
+
+def methods_paragraphs(entries: Sequence[Entry]) -> list[str]:
+    """Return the methods of one evaluation, or of several of the same rows, one paragraph a subject.
+
+    What is not known here stands in brackets that begin with ``[AUTHOR:``.
+    """
+    first = entries[0]
+    return [
+        of_data(first),
+        *dict.fromkeys(of_encoder(entry) for entry in entries if entry.predictions.card.embeddings),
+        *dict.fromkeys(of_probe(entry) for entry in entries if entry.predictions.card.embeddings),
+        *(thresholds for thresholds in (of_thresholds(first.scores),) if thresholds),
+        of_scores(entries),
+        of_software(entries),
+    ]
+
+
+def of_data(entry: Entry) -> str:
+    """Say which rows there were, how they were split, and which were scored."""
+    card, scores = entry.predictions.card, entry.scores
+    counts = ", ".join(f"{n.n:,} {name}" for name, n in scores.per_class.items())
+    scored = f"{plural(scores.n, scores.row)}{scores.of_units} ({counts})"
+    about = f"{AUTHOR}where, when and by whom images were taken, who was eligible, how the truth was known.]"
+    if card.embeddings is None:
+        assert card.file is not None
+        file = card.file
+        columns = ", ".join(f"{role} from “{name}”" for role, name in file.columns.items())
+        return (
+            f"Predictions were read from a file ({Path(file.path).name}, SHA-256 {file.sha256[:_HASH]}; "
+            f"{columns}; probabilities from {some(list(file.probabilities.values()), 8)}). "
+            f"{scored} of it were scored. "
+            f"{AUTHOR}the model, its training and validation data, preprocessing and settings.] {about}"
+        )
+    table = card.embeddings.table
+    file = f"{Path(table.csv).name}, SHA-256 {table.csv_sha256[:_HASH]}"
+    told = [f"Images and labels came from {table.name} ({file}):"]
+    told += [f"{of_table(table)}.", of_exclusions(table), of_split(table)]
+    if card.fitted_on is not None:
+        other = card.fitted_on.table
+        told.append(
+            f"The probe was fitted on another table, {other.name} ({Path(other.csv).name}, "
+            f"SHA-256 {other.csv_sha256[:_HASH]}; {of_table(other)})."
+        )
+    where = "Out of fold" if entry.predictions.fold is not None else f"Of the {scores.split} split"
+    told += [f"{where}, {scored} were scored.", about]
+    return " ".join(one for one in told if one)
+
+
+def of_table(table: TableCard) -> str:
+    """Return ``"555 images of 300 patients in 2 classes (melanoma, nevus)"``."""
+    of = [
+        plural(n, unit)
+        for n, unit in ((table.patients, "patient"), (table.groups, "lesion"))
+        if n is not None
+    ]
+    among = f" of {' and '.join(of)}" if of else ", whose patients are not named,"
+    classes = plural(len(table.classes), "class", "classes")
+    return f"{plural(table.rows, 'image')}{among} in {classes} ({some(table.classes, 12)})"
+
+
+def of_exclusions(table: TableCard) -> str:
+    """Say how many rows of a table could not be used, and the commonest reasons."""
+    if not table.skipped:
+        return "No row was left out."
+    reasons = list(dict.fromkeys(row.reason.partition(" (")[0] for row in table.skipped))
+    return f"{plural(len(table.skipped), 'row')} could not be used ({some(reasons, 3)})."
+
+
+def of_split(table: TableCard) -> str:
+    """Say how a table is split, and what was kept whole."""
+    counts = {name: sum(rows.values()) for name, rows in table.counts.items()}
+    if len(counts) < 2:
+        return ""
+    told = ", ".join(f"{n:,} {name}" for name, n in counts.items())
+    kept = [noun for noun, role in (("patient", "patient"), ("lesion", "group")) if table.roles.get(role)]
+    apart = (
+        f"no {' and no '.join(kept)} is in two of them"
+        if kept
+        else "no patient or lesion is named, so that only images are known to be in one of them"
+    )
+    lock = table.lock
+    locked = f"; a lock (SHA-256 {lock.sha256[:_HASH]}, seed {lock.seed}) held it" if lock else ""
+    return f"They were split into {told} images; {apart}{locked}."
+
+
+def of_encoder(entry: Entry) -> str:
+    """Say what an image becomes, by which network, with which weights."""
+    card = entry.predictions.card.made_of("A report")
+    encoder = card.encoder
+    return (
+        f"{of_preprocessing(encoder)} Embeddings are {plural(encoder.dim, 'number')} an image "
+        f"(pool {encoder.pool}, {encoder.precision}) of {encoder.name} ({encoder.architecture}), "
+        f"{of_weights(encoder)}. It was not trained further."
+    )
+
+
+def of_preprocessing(encoder: EncoderRecord) -> str:
+    """Say how pixels were made of a file."""
+    made = encoder.preprocess
+    if not {"resize", "crop", "interpolation", "mean", "std"} <= set(made):
+        return f"Images were prepared as: {plain(made)}."
+    resize, crop = made["resize"], made["crop"]
+    sized = f"shorter side {resize}" if isinstance(resize, int) else " × ".join(map(str, resize))
+    return (
+        f"Images were resized ({sized} pixels, {made['interpolation']}), cut to {crop} × {crop} about the "
+        f"centre, and normalised (mean {plain(made['mean'])}; SD {plain(made['std'])})."
+    )
+
+
+def of_weights(encoder: EncoderRecord) -> str:
+    """Say which weights an encoder had."""
+    if encoder.random:
+        return "with weights drawn at random"
+    file = Path(encoder.weights).name if encoder.weights else "no file is named"
+    return f"with pretrained weights ({file}, SHA-256 {encoder.weights_sha256[:_HASH]})"
+
+
+def of_probe(entry: Entry) -> str:
+    """Say what was fitted on the embeddings, on which rows, and how its settings were chosen."""
+    card = entry.predictions.card
+    method = card.method
+    told = f"{card.task[0].upper()}{card.task[1:]}"
+    if (recipe := method.get("recipe")) in _PENALTY:
+        told += f" (multinomial logistic regression with {_PENALTY[str(recipe)]})"
+    told += f" fitted on {fitted_rows(card)}"
+    if columns := method.get("columns"):
+        told += f", shown the columns {some(columns, 12)}" + (
+            " and no image" if method.get("sees") == "columns alone" else " beside the images"
+        )
+    told += f"; {chosen(card) or 'no setting was chosen from data'}"
+    rest = {k: v for k, v in method.items() if k not in _TOLD and isinstance(v, str | int | float)}
+    if rest:
+        told += f"; {', '.join(f'{name} {plain(value)}' for name, value in rest.items())}"
+    told += f"; seed {method['seed']}" if "seed" in method else ""
+    if card.outcome.get("converged") is False:
+        told += "; it stopped before it had converged"
+    return f"{told}."
+
+
+def fitted_rows(card: PredictionsCard) -> str:
+    """Return how many rows a probe was fitted on, by class where that is known."""
+    method = card.method
+    if "folds" in method:
+        return f"all folds but the one predicted, of {plural(int(method['folds']), 'fold')}"
+    rows = method.get("train rows", method.get("train_rows"))
+    told = f"{plural(rows, 'row')}" if isinstance(rows, int) else "the training rows"
+    told += f" of {method['train split']}" if "train split" in method else ""
+    classes = method.get("train rows per class")
+    if isinstance(classes, dict) and len(classes) <= 12:
+        told += f" ({', '.join(f'{n:,} {name}' for name, n in classes.items())})"
+    return told
+
+
+def chosen(card: PredictionsCard) -> str | None:
+    """Return what was chosen from data, and how: ``"C = 0.01, by log loss of 124 validation rows"``."""
+    outcome: dict[str, Any] = card.outcome
+    names = [name for name in ("C", "k", "tau") if isinstance(outcome.get(name), int | float)]
+    told = ", ".join(f"{name} = {plain(outcome[name])}" for name in names)
+    how = next((str(v) for k, v in outcome.items() if k.endswith("chosen on")), None)
+    if how is None or not told:
+        fixed = [n for n in ("C", "k") if isinstance(card.method.get(n), int | float)]
+        return ", ".join(f"{n} = {plain(card.method[n])}, given" for n in fixed) or (told or None)
+    return f"{told}, by {how}"
+
+
+def of_thresholds(scores: Scores) -> str | None:
+    """Say which thresholds there are and where they were chosen."""
+    held = scores.operating
+    if held is None or not held.points:
+        return None
+    aims = "; ".join(f"{p.target.words}" for p in held.points)
+    where = (
+        f"on {held.chosen_on} ({held.positives:,} positive) and locked before those of {scores.split} were scored"
+        if held.locked
+        else "on the rows scored themselves, so that what they reach is flattered"
+    )
+    told = f"{quoted(held.positive, 'and')} counted as positive. Thresholds were chosen {where}: {aims}."
+    at = dict.fromkeys(one.prevalence for p in held.points for one in p.at)
+    if at:
+        told += f" PPV and NPV were restated at {', '.join(f'{x:.3g}' for x in at)} by Bayes’ rule."
+    return told
+
+
+def of_scores(entries: Sequence[Entry]) -> str:
+    """Say which scores there are, how intervals were made, and what was compared."""
+    scores = entries[0].scores
+    names = [score_words(name).title for name in scores.scores]
+    told = [f"Scores: {', '.join(names)}; sensitivity and specificity of each class."]
+    positive = positive_of(scores)
+    if positive and not scores.operating:
+        told.append(f"{quoted(positive, 'and')} counted as positive.")
+    if scores.folds:
+        told.append(f"AUROC and average precision ranked rows within each of {len(scores.folds.each)} folds.")
+    told.append(of_intervals(scores))
+    told += _of_sections(scores)
+    if len(entries) > 1:
+        told.append(
+            f"The others were compared with {entries[0].title}: each score minus its score, on the same "
+            "draws, with the interval of that difference. These are not corrected for being several."
+        )
+    return " ".join(told)
+
+
+def of_intervals(scores: Scores) -> str:
+    """Say how intervals were made."""
+    level = f"{LEVEL:.0%}".replace("%", " %")
+    drawn = units(scores.unit) if scores.unit == "image" else f"whole {units(scores.unit)}"
+    return (
+        f"Intervals are {level}, by {METHOD}: {plural(scores.draws, 'draw')} of {drawn} "
+        f"({scores.clusters:,} of them), seed {scores.seed}; "
+        f"shares that no draw changes have exact ones, every {scores.unit} counting once."
+    )
+
+
+def _of_sections(scores: Scores) -> list[str]:
+    told = []
+    if scores.calibration is not None:
+        again = [_AGAIN.get(one.of, one.of) for one in scores.calibration.recalibrated]
+        after = (
+            f", as given and after {' and '.join(again)} fitted on {scores.calibration.fitted_on}"
+            if again
+            else ""
+        )
+        told.append(
+            f"Calibration was measured by Brier score, log loss and a debiased error over ten bins{after}."
+        )
+    if scores.operating is not None and scores.operating.decision is not None:
+        told.append("Net benefit was computed over threshold probabilities.")
+    if (sets := scores.prediction_sets) is not None:
+        told.append(
+            f"Conformal sets were to hold the truth of {sets.asked:.0%} and fitted on {sets.fitted_on}."
+        )
+    if scores.selective is not None:
+        told.append("Selective prediction left the rows of lowest top probability out, one after the other.")
+    if scores.hierarchy is not None:
+        told.append(f"Probabilities were added up by diagnosis hierarchy ({scores.hierarchy.source}).")
+    if (held := scores.subgroups) is not None:
+        columns = quoted([c.column for c in held.columns], "and")
+        told.append(
+            f"Subgroups by {columns} were scored, each with its gap to all other rows on the same draws; "
+            f"those of fewer than {held.fewest_units} {units(scores.unit)}, or of a class they show, were not."
+        )
+    if bad := dangerous(scores.classes):
+        told.append(f"Of the classes, the diagnosis map of panderm calls {quoted(bad, 'and')} malignant.")
+    return told
+
+
+def of_software(entries: Sequence[Entry]) -> str:
+    """Say which software took part, in which versions, and on what machine."""
+    told = []
+    for entry in entries:
+        card = entry.predictions.card
+        runs = [card.provenance, *([card.embeddings.provenance] if card.embeddings else [])]
+        for run in runs:
+            versions = ", ".join(
+                f"{words} {run.versions[n]}" for n, words in _PACKAGES.items() if n in run.versions
+            )
+            told.append(f"panderm {run.panderm} ({versions}; {run.machine})")
+    return f"Software: {'; '.join(dict.fromkeys(told))}."

@@ -149,8 +149,13 @@ class Report(Saved):
                 version=now.panderm,
                 columns_alone=self.columns_alone,
             )
+        assert self.comparison is not None
         return render_comparison(
-            self._entries(), created=now.created, version=now.panderm, columns_alone=self.columns_alone
+            self._entries(),
+            comparison=self.comparison,
+            created=now.created,
+            version=now.panderm,
+            columns_alone=self.columns_alone,
         )
 
     def _entries(self) -> list[Entry]:

@@ -1,32 +1,41 @@
-"""The page for several encoders: what every section says, and the template it is poured into."""
+"""The page of several models: what every section says, and the template it is poured into."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from panderm.errors import plural
-from panderm.predictions import Predictions
+from panderm.predictions import Predictions, PredictionsCard
+from panderm.predictions.card import PredictionsFile
 from panderm.report import figures, overlays
-from panderm.report.beside import Beside, Key, Measure, axis_of, difference_row, scale_of
+from panderm.report.beside import Beside, Measure, axis_of, difference_row, scale_of
+from panderm.report.compared_folds import folds_section
 from panderm.report.compared_subgroups import compared_subgroups
+from panderm.report.compared_tests import tests_section
 from panderm.report.documents import document_sections
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, image_free_section
-from panderm.report.mistakes import SharedMistake, mistakes_of_all, mistakes_of_one, wrong_rows
+from panderm.report.keys import Key, keys_of, listed
+from panderm.report.mistakes import (
+    SharedMistake,
+    mistakes_of_all,
+    mistakes_of_one,
+    what_is_beside,
+    wrong_rows,
+)
 from panderm.report.page import FEW, Banner, Page, method_in_words, pour, score_row, sentence
 from panderm.report.patterns import pattern_sections
 from panderm.report.record import Grid, Rows, RunRecord, run_record, weights_rows
 from panderm.report.section import Drawing
+from panderm.report.sections import decision_sections, subgroup_forest
 from panderm.report.summary import summary_sentences
-from panderm.report.svg import SERIES
-from panderm.report.with_columns import leaks_in_words, sees_in_words, without_image
-from panderm.report.words import moment, plain, score_words, short, units
+from panderm.report.validation import scored_where
+from panderm.report.with_columns import leaks_in_words
+from panderm.report.words import moment, plain, score_words, units
 from panderm.scores import LEVEL
-
-# A column is as wide as its numbers; above this many encoders it has no room for a name as well.
-_NAMED_COLUMNS = 4
+from panderm.scores.compared import Comparison
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Ran:
 def render_comparison(
     entries: Sequence[Entry],
     *,
+    comparison: Comparison,
     created: str,
     version: str,
     columns_alone: ImageFreeScores | None = None,
@@ -59,6 +69,7 @@ def render_comparison(
 
     Args:
         entries: two or more, of the same rows; the first is the one the others are compared with.
+        comparison: the tests of their differences.
         created: the page's time, UTC, for its footer.
         version: of panderm, for its footer.
         columns_alone: the image-free baseline, where one was asked for.
@@ -72,7 +83,7 @@ def render_comparison(
     cards = [entry.predictions.card for entry in entries]
     scores = first.scores
     ran = [
-        Ran(key, weights_rows(card.made_of("A report")), run_record(entry.predictions))
+        Ran(key, weights_rows(card.embeddings) if card.embeddings else [], run_record(entry.predictions))
         for key, card, entry in zip(keys, cards, entries, strict=True)
     ]
     methods = list(dict.fromkeys(method_in_words(entry.predictions) for entry in entries))
@@ -84,7 +95,8 @@ def render_comparison(
         patterns=pattern_sections(entries),
         documents=document_sections(entries),
         noun=_noun(entries),
-        table=cards[0].made_of("A report").table,
+        dataset=_scored(entries).card.dataset,
+        where=scored_where(_scored(entries)),
         method=" or ".join(methods),
         scores=scores,
         units=plural(scores.clusters, scores.unit),
@@ -93,16 +105,23 @@ def render_comparison(
         score_table=score_table(entries, keys),
         difference_table=difference_table(entries, keys),
         columns_alone=alone,
+        tests=[tests_section(comparison, keys)],
+        folds=[one for one in (folds_section(entries),) if one],
+        decisions=decision_sections(entries),
+        forest=subgroup_forest(entries),
         intervals=sum(d.low is not None for entry in entries[1:] for d in entry.differences.values()),
         reasons=_reasons(entries),
         class_tables=[class_table(entries, keys, side) for side in ("sensitivity", "specificity")],
         subgroups=compared_subgroups([entry.scores for entry in entries], keys),
         curves=curves(entries, keys),
+        titles="; ".join(key.name for key in keys),
         matrices=matrices(entries, keys),
         confusions=[(key, entry.scores.confusion) for key, entry in zip(keys, entries, strict=True)],
         agreement=agreement(predictions, keys),
-        galleries=galleries(predictions, keys),
+        galleries=galleries(entries, keys),
+        about_mistakes=what_is_beside([entry.look for entry in entries], keys),
         ran=ran,
+        weighed=[one for one in ran if one.weights],
         commands=list(dict.fromkeys(run.command for one in ran for run in one.record.runs)),
         same_method=all(one.record.method == ran[0].record.method for one in ran),
         same_versions=all(one.record.versions == ran[0].record.versions for one in ran),
@@ -112,68 +131,39 @@ def render_comparison(
     )
 
 
-def keys_of(entries: Sequence[Entry]) -> list[Key]:
-    """Give every entry its letter and colour."""
-    keys = []
-    for i, entry in enumerate(entries):
-        encoder = entry.predictions.card.made_of("A report").encoder
-        method = entry.predictions.card.method
-        seen, blind = sees_in_words(method), without_image(method)
-        facts: tuple[str, ...] = (
-            encoder.architecture,
-            plural(encoder.dim, "number") + " an image",
-            f"{encoder.image_size} × {encoder.image_size} pixels",
-            f"pool {encoder.pool}",
-            encoder.precision,
-            f"licence: {encoder.licence or 'not stated'}",
-        )
-        facts = (*(("no image",) if blind else facts), *((seen,) if seen else ()))
-        keys.append(
-            Key(
-                letter=chr(ord("A") + i) if i < 26 else str(i + 1),
-                colour=i % len(SERIES) + 1,
-                title=entry.title,
-                short=short(entry.title, 30) if len(entries) <= _NAMED_COLUMNS else "",
-                facts=" · ".join(facts),
-                random=encoder.random and not blind,
-            )
-        )
-    return keys
-
-
 def comparison_banners(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Banner]:
     """Return what a reader must know before the first number, the weightiest first."""
     cards = [entry.predictions.card for entry in entries]
-    encoders = [card.made_of("A report").encoder for card in cards]
-    tables = list(
-        {card.made_of("A report").table.sha256: card.made_of("A report").table for card in cards}.values()
-    )
+    made = [(key, card, card.embeddings) for key, card in zip(keys, cards, strict=True) if card.embeddings]
+    encoders = [(key, embeddings.encoder) for key, _, embeddings in made]
+    tables = list({embeddings.table.sha256: embeddings.table for _, _, embeddings in made}.values())
     scores = entries[0].scores
     found = []
 
-    def told(what: Callable[[int], str]) -> str:
-        return "; ".join(f"{key.letter}: {what(i)}" for i, key in enumerate(keys))
+    def told(whats: Iterable[tuple[Key, str]]) -> str:
+        return "; ".join(f"{key.letter}: {what}" for key, what in whats)
 
     random = [key.letter for key in keys if key.random]
     if random:
         have = "has weights" if len(random) == 1 else "have weights"
-        text = f"{_and(random)} {have} drawn at random: such numbers say nothing about a trained encoder."
+        text = f"{listed(random)} {have} drawn at random: such numbers say nothing about a trained encoder."
         found.append(Banner("stop", "Random encoder", text))
     leaks = dict.fromkeys(leak for card in cards if (leak := leaks_in_words(card.method)))
     found += [Banner("stop", "Columns that give the answer away", sentence(leak)) for leak in leaks]
     if any(card.split == "train" for card in cards):
         text = "The images scored here are those the method learned from. Other images will fare worse."
         found.append(Banner("stop", "Scored on the training split", text))
-    if len({(e.image_size, _cut_from(e.preprocess)) for e in encoders}) > 1:
-        text = told(lambda i: f"{encoders[i].image_size} pixels a side{_cut_from(encoders[i].preprocess)}")
-        kind: Literal["care", "note"] = "care" if len({e.image_size for e in encoders}) > 1 else "note"
+    if len({(e.image_size, _cut_from(e.preprocess)) for _, e in encoders}) > 1:
+        text = told((key, f"{e.image_size} pixels a side{_cut_from(e.preprocess)}") for key, e in encoders)
+        kind: Literal["care", "note"] = "care" if len({e.image_size for _, e in encoders}) > 1 else "note"
         more = "A difference may come from that as well as from the encoder"
         found.append(Banner(kind, "Not shown the same", f"What each sees of an image: {text}. {more}."))
-    if len({e.precision for e in encoders}) > 1:
-        text = f"Arithmetic of the encoders: {told(lambda i: encoders[i].precision)}."
+    if len({e.precision for _, e in encoders}) > 1:
+        text = f"Arithmetic of the encoders: {told((key, e.precision) for key, e in encoders)}."
         found.append(Banner("care", "Different precisions", text))
-    if len({_settings(card.method) for card in cards}) > 1:
-        text = f"What differs is more than the encoder: {told(lambda i: _settings(cards[i].method))}."
+    if len({_settings(card.method) for _, card, _ in made}) > 1:
+        told_of = told((key, _settings(card.method)) for key, card, _ in made)
+        text = f"What differs is more than the encoder: {told_of}."
         found.append(Banner("care", "Different methods", text))
     if len(tables) > 1:
         text = "The rows scored are the same, but the tables they come from are not: see “What was run”."
@@ -182,7 +172,7 @@ def comparison_banners(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Ba
         key.letter for key, card in zip(keys, cards, strict=True) if card.outcome.get("converged") is False
     ]
     if stopped:
-        text = f"The fit of {_and(stopped)} stopped before it had converged; see “What was run”."
+        text = f"The fit of {listed(stopped)} stopped before it had converged; see “What was run”."
         found.append(Banner("care", "Not converged", text))
     if scores.clusters < FEW:
         few = plural(scores.clusters, scores.unit)
@@ -190,12 +180,13 @@ def comparison_banners(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Ba
         found.append(Banner("care", f"Few {units(scores.unit)}", text))
     warned = dict.fromkeys(warning for table in tables for warning in table.warnings)
     found += [Banner("care", "Warning from the table", sentence(warning)) for warning in warned]
-    skipped = max(len(table.skipped) for table in tables)
+    skipped = max((len(table.skipped) for table in tables), default=0)
     if skipped:
         text = f"{plural(skipped, 'row')} of the table could not be used: see “What was run”."
         found.append(Banner("care", "Rows left out", text))
     notes = dict.fromkeys(table.note for table in tables if table.note)
     found += [Banner("note", "Note on the data", sentence(note)) for note in notes]
+    found += _of_files(cards, keys)
     return sorted(found, key=lambda banner: ("stop", "care", "note").index(banner.kind))
 
 
@@ -208,7 +199,7 @@ def score_table(entries: Sequence[Entry], keys: Sequence[Key]) -> Beside:
         if any(cell.interval and not cell.bar for cell in cells):  # all on the line, or none
             cells = [replace(cell, bar=None) for cell in cells]
         rows.append(Measure(words.title, words.meaning, None, cells))
-    caption = f"All scores on the {entries[0].scores.split} split, with {_level()} intervals"
+    caption = f"All scores {scored_where(_scored(entries))}, with {_level()} intervals"
     return Beside("Score", caption, _heads(keys), ("0", "1"), rows)
 
 
@@ -253,6 +244,7 @@ def curves(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Drawing]:
         if len(classes) == 2
         else "Mean over the classes, each against all others; "
     )
+    of = f"{'; '.join(key.name for key in keys)}. {of}"
     roc = f"{of}the AUROC, without interval, is in the legend. The dotted diagonal is guessing.{beside}"
     pr = f"{of}average precision, without interval, is in the legend. The dotted line is guessing.{beside}"
     titles = [f"{key.letter} {key.title}" for key in keys]
@@ -292,8 +284,9 @@ def agreement(predictions: Sequence[Predictions], keys: Sequence[Key]) -> Grid:
     return Grid(("images", "number", "share"), [(name, f"{m:,}", f"{m / n:.1%}") for name, m in counts])
 
 
-def galleries(predictions: Sequence[Predictions], keys: Sequence[Key]) -> list[Gallery]:
+def galleries(entries: Sequence[Entry], keys: Sequence[Key]) -> list[Gallery]:
     """Gather the images that all get wrong, then those that only one does."""
+    predictions = [entry.predictions for entry in entries]
     wrong = wrong_rows(predictions)
     often = wrong.sum(axis=0)
     everyone = "both" if len(keys) == 2 else f"all {len(keys)}"
@@ -302,14 +295,15 @@ def galleries(predictions: Sequence[Predictions], keys: Sequence[Key]) -> list[G
             f"Wrong by {everyone}",
             f"No image was put into a wrong class by {everyone}.",
             int((often == len(keys)).sum()),
-            list(mistakes_of_all(predictions)),
+            list(mistakes_of_all(predictions, beside=entries[0].look)),
         )
     ]
     for i, (key, own) in enumerate(zip(keys, wrong, strict=True)):
         total = int((own & (often == 1)).sum())
         none = f"No image was put into a wrong class by {key.letter} alone."
         title = f"Wrong by {key.letter} only"
-        found.append(Gallery(title, none, total, list(mistakes_of_one(predictions, i))))
+        shown = list(mistakes_of_one(predictions, i, beside=entries[i].look))
+        found.append(Gallery(title, none, total, shown))
     return found
 
 
@@ -322,12 +316,42 @@ def _level() -> str:
 
 
 def _noun(entries: Sequence[Entry]) -> str:
-    seen = {entry.predictions.card.made_of("A report").identity for entry in entries}
-    return "encoder" if len(seen) == len(entries) else "evaluation"
+    made = [entry.predictions.card.embeddings for entry in entries]
+    if any(one is None for one in made):
+        return "model"
+    return "encoder" if len({one.identity for one in made if one}) == len(entries) else "evaluation"
 
 
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _scored(entries: Sequence[Entry]) -> Predictions:
+    """Return the predictions that know most of the rows scored: those of a table, else the first."""
+    given = [entry.predictions for entry in entries]
+    return next((one for one in given if one.card.embeddings), given[0])
+
+
+def _of_files(cards: Sequence[PredictionsCard], keys: Sequence[Key]) -> list[Banner]:
+    """Say what rows that were read from a user's own file are known by."""
+    found = []
+    read = [(key.letter, card.file) for key, card in zip(keys, cards, strict=True) if card.file]
+    named = [letter for letter, file in read if _names_images(file)]
+    counted = [letter for letter, file in read if not _names_images(file)]
+    if named:
+        was = "was" if len(named) == 1 else "were"
+        text = (
+            f"{listed(named)} {was} read from a file, which holds no hash of an image: that its rows are of the "
+            "same images rests on their names, and on the truth, which agrees in every row."
+        )
+        found.append(Banner("note", "Matched by name", text))
+    if counted:
+        text = (
+            f"The rows of {listed(counted)} are known by their numbers in the file alone: that they are of the "
+            "same images rests on their order, and on the truth. Name the column of the images: --image."
+        )
+        found.append(Banner("care", "Matched by order", text))
+    return found
+
+
+def _names_images(file: PredictionsFile) -> bool:
+    return "image" in file.columns
 
 
 def _cut_from(preprocess: dict[str, object]) -> str:
@@ -354,6 +378,7 @@ def _by_table(entries: Sequence[Entry], ran: Sequence[Ran]) -> list[tuple[list[K
     """Return each table's record once, with the entries that come from it."""
     found: dict[str, tuple[list[Key], RunRecord]] = {}
     for entry, one in zip(entries, ran, strict=True):
-        table = entry.predictions.card.made_of("A report").table
-        found.setdefault(table.sha256, ([], one.record))[0].append(one.key)
+        card = entry.predictions.card
+        source = card.embeddings.table.sha256 if card.embeddings else card.identity
+        found.setdefault(source, ([], one.record))[0].append(one.key)
     return list(found.values())

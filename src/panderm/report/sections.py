@@ -1,184 +1,333 @@
-"""The page's sections on decisions: operating points, calibration, prediction sets, abstention, hierarchy."""
+"""The page's sections on decisions: operating points, calibration, prediction sets, abstention, hierarchy.
+
+Each is made from the entries of a page. One entry has one table a question, whose columns are the answers; of
+several, each such column is a table of its own, whose columns are the entries: see ``crossed``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 from panderm.errors import plural
 from panderm.report import bands
-from panderm.report.section import Drawing, Rows, Section, told
+from panderm.report.crossed import Cell, crossed
+from panderm.report.entry import Entry
+from panderm.report.keys import Key, each, keys_of
+from panderm.report.section import Drawing, Folded, Rows, Section
 from panderm.report.words import number, score_words
 from panderm.scores import Scores, headline
-from panderm.scores.operating import Operating, OperatingPoint, Target
+from panderm.scores.calibration import Calibration, CalibrationOf
+from panderm.scores.hierarchy import HierarchyLevel
+from panderm.scores.operating import DecisionCurve, Operating, OperatingPoint, Target
+from panderm.scores.prediction_sets import PredictionSets, SetsBy
+from panderm.scores.selective import Selective
+
+_Held = TypeVar("_Held")
+_ASIDE = (": Of one class", ": Empty")
+_SETS = {"all": "One threshold for all rows", "class": "A threshold for each class"}
 
 
-def decision_sections(scores: Scores) -> list[Section]:
-    """Return the sections whose data there are, in the page's order."""
+def decision_sections(entries: Sequence[Entry]) -> list[Section]:
+    """Return the sections whose data there are, in the page's order.
+
+    Args:
+        entries: one, or several of the same rows.
+    """
     made = (
-        operating_section(scores),
-        calibration_section(scores),
-        sets_section(scores),
-        selective_section(scores),
-        hierarchy_section(scores),
+        operating_section(entries),
+        calibration_section(entries),
+        sets_section(entries),
+        selective_section(entries),
+        top_k_section(entries),
+        hierarchy_section(entries),
     )
     return [section for section in made if section is not None]
 
 
-def operating_section(scores: Scores) -> Section | None:
+def operating_section(entries: Sequence[Entry]) -> Section | None:
     """Return thresholds, what they do, the decision curve, and sensitivity by diagnosis."""
-    held = scores.operating
-    if held is None:
+    keys, held = keys_of(entries), _of(entries, lambda scores: scores.operating)
+    if not any(held):
         return None
-    chosen = f"{held.chosen_on} ({held.positives:,} of {plural(held.n, 'row')} positive)"
+    tables = crossed("Operating points", keys, [one and _points(one) for one in held])
+    tables += crossed("At stated prevalences", keys, [one and _stated(one) for one in held])
+    tables += crossed("By diagnosis", keys, [one and _diagnoses(one) for one in held], first="Diagnosis")
+    intro = each(keys, [_chosen(one) if one else _NONE for one in held])
+    curves = [one.decision if one else None for one in held]
+    drawings = [_decision_curve(keys, curves)] if any(curves) else []
+    return Section("operating", "Operating points", intro, tables, drawings)
+
+
+def calibration_section(entries: Sequence[Entry]) -> Section | None:
+    """Return scores and reliability of the probabilities as given and after each recalibration."""
+    keys, held = keys_of(entries), _of(entries, lambda scores: scores.calibration)
+    if not any(held):
+        return None
+    by_kind = [{one.of: one for one in (kept.given, *kept.recalibrated)} if kept else {} for kept in held]
+    tables = crossed(
+        "Calibration",
+        keys,
+        [
+            {
+                kind: {score_words(name).title: score for name, score in one.scores.items()}
+                for kind, one in kinds.items()
+            }
+            for kinds in by_kind
+        ],
+    )
+    intro = each(keys, [_fitted(one) if one else _NONE for one in held])
+    intro.append(
+        "The calibration error is the root mean square over ten bins, less what chance alone adds: 0 says "
+        "that it cannot be told from chance, not that there is none."
+    )
+    probability = next(one.probability for one in held if one)
+    return Section("calibration", "Calibration", intro, tables, _reliability(keys, by_kind, probability))
+
+
+def sets_section(entries: Sequence[Entry]) -> Section | None:
+    """Return what conformal sets cover, by class and by level, and how large they are."""
+    keys, held = keys_of(entries), _of(entries, lambda scores: scores.prediction_sets)
+    if not any(held):
+        return None
+    tables = []
+    for by in dict.fromkeys(kind.by for one in held if one for kind in one.kinds):
+        kinds = [next((k for k in one.kinds if k.by == by), None) if one else None for one in held]
+        tables += crossed(_SETS[by], keys, [kind and _covered(kind) for kind in kinds], first="Rows")
+    tables += crossed(
+        "Sets by their number of classes", keys, [one and _sizes(one) for one in held], first="Classes"
+    )
+    intro = each(keys, [_asked(one) if one else _NONE for one in held])
+    # Few ask for these of several entries, whose every column is a table.
+    aside = [table for table in tables if table.caption.endswith(_ASIDE)]
+    shown = [table for table in tables if table not in aside]
+    folded = [Folded(table.caption, table, "values") for table in aside]
+    return Section("sets", "Prediction sets", intro, shown, folded=folded)
+
+
+def selective_section(entries: Sequence[Entry]) -> Section | None:
+    """Return errors among the surest rows."""
+    keys, held = keys_of(entries), _of(entries, lambda scores: scores.selective)
+    if not any(held):
+        return None
+    tables = crossed("Risk", keys, [one and {"Share wrong": _risks(one)} for one in held])
+    lines = [
+        bands.Line("risk" if len(keys) == 1 else key.name, one.coverage, one.risk, i)
+        for i, (key, one) in enumerate(zip(keys, held, strict=True))
+        if one
+    ]
+    svg, points = bands.curves(lines, across="share answered", up="share wrong", name="risk", floor=0)
+    caption = f"{_lines(keys, held)}The surest rows first. {_pointwise(lines)}"
+    drawing = Drawing("Risk-coverage curve", caption, svg, points=points, name="risk_coverage")
+    intro = ["What is left of the errors where the least sure rows go to a person."]
+    return Section("selective", "Selective prediction", intro, tables, [drawing])
+
+
+def top_k_section(entries: Sequence[Entry]) -> Section | None:
+    """Return how often the true class is among the most probable ones."""
+    keys, held = keys_of(entries), _of(entries, lambda scores: scores.top_k)
+    if not any(held):
+        return None
+    told = [
+        one and {"Share": {score_words(name).title: score for name, score in one.items()}} for one in held
+    ]
+    intro = ["How often the true class is among the two, three or five most probable."]
+    return Section("top_k", "Top-k accuracy", intro, crossed("Top-k accuracy", keys, told))
+
+
+def hierarchy_section(entries: Sequence[Entry]) -> Section | None:
+    """Return the scores of each level, and the sensitivity of each group."""
+    keys, held = keys_of(entries), _of(entries, lambda scores: scores.hierarchy)
+    if not any(held):
+        return None
+    tables: list[Rows] = []
+    for name in dict.fromkeys(level.level for one in held if one for level in one.levels):
+        levels = [next((v for v in one.levels if v.level == name), None) if one else None for one in held]
+        first = next(level for level in levels if level)
+        left = f"; left out: {', '.join(first.left_out)}" if first.left_out else ""
+        columns = [level and {"Value": _level(level)} for level in levels]
+        tables += crossed(f"{name}: {first.n:,} rows{left}", keys, columns, first="Score")
+    texts = [
+        f"Probabilities of a group’s classes are added up. Groups: {one.source}." if one else _NONE
+        for one in held
+    ]
+    return Section("hierarchy", "Diagnosis hierarchy", each(keys, texts), tables)
+
+
+def subgroup_forest(entries: Sequence[Entry]) -> Drawing | None:
+    """Draw the subgroups' score on one line; None where not all entries have the same groups."""
+    keys, held = keys_of(entries), [entry.scores.subgroups for entry in entries]
+    groups = [
+        [f"{column.column}: {level.level}" for column in one.columns for level in column.levels]
+        for one in held
+        if one is not None
+    ]
+    first = held[0]
+    if first is None or len(groups) < len(held) or any(one != groups[0] for one in groups):
+        return None
+    name = headline(first)
+    models = [
+        (
+            key.name if len(keys) > 1 else key.title,
+            entry.scores.scores[name],
+            [level.scores[name] for column in one.columns for level in column.levels],
+        )
+        for key, entry, one in zip(keys, entries, held, strict=True)
+        if one is not None
+    ]
+    svg, points = bands.forest(groups[0], models, across=score_words(name).title, name="forest")
+    caption = "Squares are values, lines their intervals; the dotted line is the score of all."
+    title = "Subgroups on one line"
+    return Drawing(title, f"{_lines(keys, held)}{caption}", svg, wide=True, points=points, name="subgroups")
+
+
+_NONE = "none of this was scored."
+
+
+def _of(entries: Sequence[Entry], held: Callable[[Scores], _Held | None]) -> list[_Held | None]:
+    return [held(entry.scores) for entry in entries]
+
+
+def _chosen(held: Operating) -> str:
+    on = f"{held.chosen_on} ({held.positives:,} of {plural(held.n, 'row')} positive)"
     locked = (
         "they were locked before these rows were scored"
         if held.locked
         else "those are the rows scored: expect less on others"
     )
-    intro = [f"Positive: {', '.join(held.positive)}. Thresholds chosen on {chosen}; {locked}."]
-    names = list(dict.fromkeys(name for point in held.points for name in point.scores))
-    header = ["", *(_aim(point.target) for point in held.points)]
-    rows = [["Threshold", *(_threshold(point) for point in held.points)]]
-    for side in ("tp", "fp", "fn", "tn"):
-        rows.append(
-            [
-                side.upper(),
-                *(f"{getattr(p, side):,}" if p.threshold is not None else "—" for p in held.points),
-            ]
-        )
-    rows += [[score_words(n).title, *(told(p.scores.get(n)) for p in held.points)] for n in names]
-    tables = [Rows("Operating points", header, rows)]
-    stated = [
-        [_aim(p.target), f"{at.prevalence:.1%}", told(at.ppv), told(at.npv), told(at.number_needed_to_biopsy)]
-        for p in held.points
-        for at in p.at
+    return f"Positive: {', '.join(held.positive)}. Thresholds chosen on {on}; {locked}."
+
+
+def _points(held: Operating) -> dict[str, dict[str, Cell]]:
+    return {_aim(point.target): _point(point) for point in held.points}
+
+
+def _point(point: OperatingPoint) -> dict[str, Cell]:
+    if point.threshold is None:
+        return {"Threshold": f"none: {point.reason}"}
+    counts = {side.upper(): f"{getattr(point, side):,}" for side in ("tp", "fp", "fn", "tn")}
+    scores = {score_words(name).title: score for name, score in point.scores.items()}
+    return {"Threshold": number(point.threshold), **counts, **scores}
+
+
+def _stated(held: Operating) -> dict[str, dict[str, Cell]]:
+    found: dict[str, dict[str, Cell]] = {}
+    for point in held.points:
+        for at in point.at:
+            row = f"{_aim(point.target)}, at {at.prevalence:.1%}".replace("%", " %")
+            found.setdefault("PPV", {})[row] = at.ppv
+            found.setdefault("NPV", {})[row] = at.npv
+            found.setdefault("Number needed to biopsy", {})[row] = at.number_needed_to_biopsy
+    return found
+
+
+def _diagnoses(held: Operating) -> dict[str, dict[str, Cell]]:
+    side = {True: "positive", False: "negative", None: "differs"}
+    rows = {d: f"{d.diagnosis} ({d.n:,}, {side[d.positive]})" for d in held.diagnoses}
+    return {
+        f"Called positive at {_aim(point.target)}": {row: d.called[i] for d, row in rows.items()}
+        for i, point in enumerate(held.points)
+        if rows
+    }
+
+
+def _decision_curve(keys: Sequence[Key], held: Sequence[DecisionCurve | None]) -> Drawing:
+    lines = [
+        bands.Line("by the model" if len(keys) == 1 else key.name, one.thresholds, one.model, i)
+        for i, (key, one) in enumerate(zip(keys, held, strict=True))
+        if one
     ]
-    if stated:
-        head = ("Point", "Prevalence", "PPV", "NPV", "Number needed to biopsy")
-        tables.append(Rows("At stated prevalences", head, stated))
-    if held.diagnoses:
-        tables.append(_diagnoses(held))
-    drawn = []
-    if held.decision is not None:
-        curve = held.decision
-        lines = [("by the model", curve.model), ("everyone", curve.everyone)]
-        highest = max((v for _, b in lines for v in b.value if v is not None), default=0.0)
-        svg, points = bands.curves(
-            curve.thresholds,
-            lines,
-            across="threshold probability",
-            up="net benefit",
-            name="decision",
-            floor=-0.3 * max(highest, 0.01),
-        )
-        text = "Dotted: acting on no one. Bands are pointwise intervals."
-        drawn.append(Drawing("Decision curve", text, svg, points=points))
-    return Section("operating", "Operating points", intro, tables, drawn)
+    # Of the same positives it is the same for all; where they differ, each has its own.
+    everyone = dict.fromkeys((one.thresholds, one.everyone) for one in held if one)
+    lines += [bands.Line("everyone", at, band, None) for at, band in everyone]
+    highest = max((v for line in lines for v in line.band.value if v is not None), default=0.0)
+    svg, points = bands.curves(
+        lines,
+        across="threshold probability",
+        up="net benefit",
+        name="decision",
+        floor=-0.3 * max(highest, 0.01),
+    )
+    caption = f"{_lines(keys, held)}Grey: acting on everyone; dotted: on no one. {_pointwise(lines)}"
+    return Drawing("Decision curve", caption, svg, points=points, name="decision_curve")
 
 
-def calibration_section(scores: Scores) -> Section | None:
-    """Return scores and reliability of the probabilities as given and after each recalibration."""
-    held = scores.calibration
-    if held is None:
-        return None
-    ones = (held.given, *held.recalibrated)
-    names = list(held.given.scores)
-    rows = [[one.of, *(told(one.scores.get(name)) for name in names)] for one in ones]
-    table = Rows("Calibration", ("Probabilities", *(score_words(name).title for name in names)), rows)
-    svg, points = bands.reliability(ones, name="reliability")
+def _fitted(held: Calibration) -> str:
+    if not held.recalibrated:
+        return "Nothing was recalibrated."
+    return f"Recalibrations were fitted on {held.fitted_on}; their own uncertainty is in no interval."
+
+
+def _reliability(
+    keys: Sequence[Key], by_kind: Sequence[dict[str, CalibrationOf]], probability: str
+) -> list[Drawing]:
+    """Draw all kinds of probabilities of one entry, or all entries' of each kind."""
     caption = (
-        f"Probability {held.probability}. On the dotted diagonal it is right as often as it says. "
+        f"Probability {probability}. On the dotted diagonal it is right as often as it says. "
         "Bins of so few rows that they have no interval are not drawn."
     )
-    fitted = (
-        f"Recalibrations were fitted on {held.fitted_on}; their own uncertainty is in no interval."
-        if held.recalibrated
-        else "Nothing was recalibrated."
-    )
-    meant = (
-        "The calibration error is the root mean square over ten bins, less what chance alone adds: 0 says "
-    )
-    meant += "that it cannot be told from chance, not that there is none."
-    drawing = Drawing("Reliability diagram", caption, svg, points=points)
-    return Section("calibration", "Calibration", [fitted, meant], [table], [drawing])
-
-
-def sets_section(scores: Scores) -> Section | None:
-    """Return what conformal sets cover, by class and by level, and how large they are."""
-    held = scores.prediction_sets
-    if held is None:
-        return None
-    head = ("Rows", "Images", "Coverage", "Mean size", "Of one class", "Empty")
-    tables = []
-    for kind in held.kinds:
-        rows = [
-            [
-                r.of,
-                f"{r.n:,}",
-                *map(told, (r.coverage, r.size, r.single, r.empty)),
+    if len(keys) == 1:
+        groups = {"": [(name, one, i) for i, (name, one) in enumerate(by_kind[0].items())]}
+    else:
+        groups = {
+            kind: [
+                (key.name, kinds[kind], i)
+                for i, (key, kinds) in enumerate(zip(keys, by_kind, strict=True))
+                if kind in kinds
             ]
-            for r in kind.rows
-        ]
-        sizes = ", ".join(f"{size}: {n:,}" for size, n in sorted(kind.sizes.items()))
-        by = "One threshold for all rows" if kind.by == "all" else "A threshold for each class"
-        tables.append(Rows(f"{by}; sets by their number of classes: {sizes}", head, rows))
-    intro = (
-        f"Sets asked to hold the truth of {held.asked:.0%} of rows, fitted on {held.fitted_on} ({held.n:,})."
-    )
-    return Section("sets", "Prediction sets", [intro], tables)
+            for kind in dict.fromkeys(kind for kinds in by_kind for kind in kinds)
+        }
+    found = []
+    for kind, lines in groups.items():
+        name = f"reliability-{kind.replace(' ', '-')}" if kind else "reliability"
+        svg, points = bands.reliability(lines, name=name)
+        title = f"Reliability, {kind}" if kind else "Reliability diagram"
+        held = [kinds if kind in kinds else None for kinds in by_kind]
+        text = f"{_lines(keys, held)}{caption}"
+        found.append(Drawing(title, text, svg, points=points, name=name.replace("-", "_")))
+    return found
 
 
-def selective_section(scores: Scores) -> Section | None:
-    """Return errors among the surest rows."""
-    held = scores.selective
-    if held is None:
-        return None
-    rows = [[f"{float(share):.0%} answered", told(score)] for share, score in held.at.items()]
-    rows += [["Area under the curve", told(held.area)], ["Above the best order", told(held.excess)]]
-    svg, points = bands.curves(
-        held.coverage, [("risk", held.risk)], across="share answered", up="share wrong", name="risk", floor=0
-    )
-    drawing = Drawing(
-        "Risk-coverage curve", "The surest rows first. The band is pointwise.", svg, points=points
-    )
-    intro = ["What is left of the errors where the least sure rows go to a person."]
-    return Section(
-        "selective", "Selective prediction", intro, [Rows("Risk", ("", "Share wrong"), rows)], [drawing]
-    )
+def _asked(held: PredictionSets) -> str:
+    asked = f"{held.asked:.0%}".replace("%", " %")
+    return f"Sets asked to hold the truth of {asked} of rows, fitted on {held.fitted_on} ({held.n:,})."
 
 
-def hierarchy_section(scores: Scores) -> Section | None:
-    """Return the scores of each level, and the sensitivity of each group."""
-    held = scores.hierarchy
-    if held is None:
-        return None
-    tables = []
-    for level in held.levels:
-        rows = [[score_words(name).title, told(score)] for name, score in level.scores.items()]
-        rows += [
-            [f"Sensitivity, {g} ({level.counts.get(g, 0):,})", told(s)] for g, s in level.per_group.items()
-        ]
-        left = f"; left out: {', '.join(level.left_out)}" if level.left_out else ""
-        tables.append(Rows(f"{level.level}: {level.n:,} rows{left}", ("Score", "Value"), rows))
-    intro = [f"Probabilities of a group’s classes are added up. Groups: {held.source}."]
-    return Section("hierarchy", "Diagnosis hierarchy", intro, tables)
+def _covered(kind: SetsBy) -> dict[str, dict[str, Cell]]:
+    sides = {"Coverage": "coverage", "Mean size": "size", "Of one class": "single", "Empty": "empty"}
+    return {
+        title: {f"{row.of} ({row.n:,})": getattr(row, side) for row in kind.rows}
+        for title, side in sides.items()
+    }
 
 
-def subgroup_forest(scores: Scores) -> Drawing | None:
-    """Draw the subgroups' score on one line."""
-    held = scores.subgroups
-    if held is None:
-        return None
-    name = headline(held)
-    rows = [(f"{c.column}: {one.level}", one.scores[name]) for c in held.columns for one in c.levels]
-    svg, points = bands.forest(rows, scores.scores[name], across=score_words(name).title, name="forest")
-    caption = "Squares are values, lines their intervals; the dotted line is the score of all."
-    return Drawing("Subgroups on one line", caption, svg, wide=True, points=points)
+def _sizes(held: PredictionSets) -> dict[str, dict[str, Cell]]:
+    return {
+        _SETS[kind.by]: {str(size): f"{n:,}" for size, n in sorted(kind.sizes.items())} for kind in held.kinds
+    }
 
 
-def _diagnoses(held: Operating) -> Rows:
-    side = {True: "yes", False: "no", None: "differs"}
-    rows = [[d.diagnosis, f"{d.n:,}", side[d.positive], *map(told, d.called)] for d in held.diagnoses]
-    head = ("Diagnosis", "Images", "Positive", *(f"Called positive: {_aim(p.target)}" for p in held.points))
-    return Rows("Share called positive, by diagnosis", head, rows)
+def _risks(held: Selective) -> dict[str, Cell]:
+    rows: dict[str, Cell] = {
+        f"{float(share):.0%} answered".replace("%", " %"): score for share, score in held.at.items()
+    }
+    return {**rows, "Area under the curve": held.area, "Above the best order": held.excess}
+
+
+def _level(level: HierarchyLevel) -> dict[str, Cell]:
+    rows: dict[str, Cell] = {score_words(name).title: score for name, score in level.scores.items()}
+    return rows | {f"Sensitivity, {g} ({level.counts.get(g, 0):,})": s for g, s in level.per_group.items()}
+
+
+def _lines(keys: Sequence[Key], held: Sequence[object]) -> str:
+    """Name the lines of a drawing of several entries, for those who cannot see its legend."""
+    if len(keys) == 1:
+        return ""
+    return "; ".join(key.name for key, one in zip(keys, held, strict=True) if one) + ". "
+
+
+def _pointwise(lines: Sequence[object]) -> str:
+    return "The band is pointwise." if len(lines) == 1 else "Bands are pointwise intervals."
 
 
 def _aim(target: Target) -> str:
@@ -189,7 +338,3 @@ def _aim(target: Target) -> str:
         "threshold": "threshold ",
     }
     return "Youden" if target.value is None else f"{signs.get(target.aim, '')}{target.value:g}"
-
-
-def _threshold(point: OperatingPoint) -> str:
-    return number(point.threshold) if point.threshold is not None else f"none: {point.reason}"

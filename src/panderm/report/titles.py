@@ -13,10 +13,14 @@ from panderm.report.words import plain
 
 def titles(cards: Sequence[PredictionsCard]) -> list[str]:
     """Return one name for each card of predictions, no two alike; see :func:`titles_of`."""
-    if any(card.embeddings is None for card in cards):
-        often = Counter(card.model for card in cards)
-        return [f"{c.model} ({c.identity[:8]})" if often[c.model] > 1 else c.model for c in cards]
-    return titles_of([(card.made_of("A report"), card.method, card.identity) for card in cards])
+    made = [(card.embeddings, card.method, card.identity) for card in cards if card.embeddings]
+    own = iter(titles_of(made))
+    found = [next(own) if card.embeddings else card.model for card in cards]
+    often = Counter(found)
+    return [
+        f"{title} ({card.identity[:8]})" if often[title] > 1 else title
+        for title, card in zip(found, cards, strict=True)
+    ]
 
 
 def titles_of(made: Sequence[tuple[EmbeddingsCard, Mapping[str, Any], str]]) -> list[str]:

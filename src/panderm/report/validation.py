@@ -52,6 +52,8 @@ def scored_where(predictions: Predictions) -> str:
     card = predictions.card
     if predictions.fold is not None:
         return f"out of fold, in {card.split}"
+    if card.file is not None and "split" not in card.file.columns:
+        return "on all rows of the file"
     return f"on {card.split}" if card.fitted_on is not None else f"on the {card.split} split"
 
 

@@ -163,6 +163,16 @@ def compare(
     )
 
 
+def too_few(given: Either) -> dict[str, str]:
+    """Return the scores of which no difference is told on these rows, each with the reason.
+
+    With fewer than 10 independent units, or fewer that show a class which the score needs, nothing is said.
+    """
+    rows = _Rows(given)
+    clusters, unit = cluster_codes(given.patient, given.group, len(given))
+    return {name: why for name, why in rows.reasons(rows.names, clusters, unit).items() if TOO_FEW in why}
+
+
 @dataclass(frozen=True, eq=False)
 class _Rows:
     """Predictions of either form, as what a score is computed from."""

@@ -13,6 +13,7 @@ from panderm.predictions import MultiLabelPredictions, Predictions
 
 Either = Predictions | MultiLabelPredictions
 _UNITS = ("patient", "group")
+_COMMON = "--common compares on the images that all have"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +29,16 @@ class SameCases:
     left_out: tuple[int, ...]
 
 
-def same_cases(given: Sequence[Either], names: Sequence[str], *, common: bool) -> SameCases:
+def same_cases(
+    given: Sequence[Either], names: Sequence[str], *, common: bool, hint: str = _COMMON
+) -> SameCases:
     """Bring predictions to the same rows.
 
     Args:
         given: two or more, all of one class an image or all of several labels.
         names: what they are called, for the messages.
         common: keep the rows that all have; else all must have the same.
+        hint: what to do where they have not.
 
     Raises:
         UsageError: fewer than two.
@@ -52,7 +56,7 @@ def same_cases(given: Sequence[Either], names: Sequence[str], *, common: bool) -
         raise ParentsError(
             "predictions to be compared must be of the same images.",
             [_beyond(name, one, shared) for name, one in zip(names, images, strict=True) if len(one)],
-            "--common compares on the images that all have",
+            hint,
         )
     if not shared:
         raise DataError("predictions to be compared must have images in common.", "found none")

@@ -47,8 +47,8 @@ class Recalibration(Record):
     Attributes:
         of: identity of the predictions as they were given.
         method: ``temperature``, ``isotonic`` or ``none``.
-        fitted_on: identity of the validation rows' predictions; None where nothing was fitted, or each fold on
-            the others.
+        fitted_on: identity of the validation rows' predictions; None where nothing was fitted, or each fold
+            on the others.
         rows: on which rows, in words.
         parameters: by name: ``temperature``, or of each fold; of isotonic regression the curves by class.
         old, new: shares of the classes that the probabilities were moved from and to; None where not.
@@ -59,7 +59,7 @@ class Recalibration(Record):
     method: Literal["temperature", "isotonic", "none"]
     fitted_on: str | None = None
     rows: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default={})
     old: dict[str, float] | None = None
     new: dict[str, float] | None = None
     old_from: str | None = None

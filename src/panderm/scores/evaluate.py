@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
-from panderm.errors import ParentsError, UsageError, plural, some
-from panderm.predictions import MultiLabelPredictions, Predictions, open_either, require_one_class
+from panderm.errors import UsageError, some
+from panderm.predictions import MultiLabelPredictions, Predictions, open_either
+from panderm.predictions.validation_rows import validation_rows
 from panderm.scores.by_columns import read_by_columns, read_cells_of
 from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
@@ -152,7 +153,7 @@ def evaluate(
     scored = score_rows(given, by=asked, draws=draws, seed=seed, progress=progress)
     if scores_only:
         return scored
-    held = _validation(given, validation)
+    held = validation_rows(given, validation)
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
     resampling = Resampling(clusters, unit, draws, seed)
     targets = [_target(one) for one in at or ()]
@@ -179,40 +180,6 @@ def evaluate(
         hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),
         top_k=score_top_k(given, resampling),
     )
-
-
-def _validation(given: Predictions, asked: Predictions | Path | str | None) -> Predictions | None:
-    """Return the rows that thresholds and the rest come from, once it is sure that they are not those scored.
-
-    Raises:
-        ArtifactError: several labels an image.
-        ParentsError: other classes, or rows that are scored too.
-    """
-    if asked is None:
-        return given.validation
-    held = open_either(asked) if isinstance(asked, Path | str) else asked
-    require_one_class(held, asked if isinstance(asked, Path | str) else None)
-    assert isinstance(held, Predictions)
-    if held.classes != given.classes:
-        raise ParentsError(
-            "validation rows must be predicted for the classes of the rows scored, in the same order.",
-            [f"scored: {some(given.classes, 12)}", f"validation: {some(held.classes, 12)}"],
-            "name predictions by the same model: --validation",
-        )
-    both = sorted(set(_identities(given)) & set(_identities(held)))
-    if both or held.card.identity == given.card.identity:
-        raise ParentsError(
-            "validation rows must not be among the rows scored, or no threshold would be locked.",
-            f"{plural(len(both) or len(held), 'row')} in both: {some(both) or held.card.source}",
-            "predict other rows with the same model, and name those: --validation",
-        )
-    return held
-
-
-def _identities(given: Predictions) -> list[str]:
-    """Return what rows can be known by: names of images, none where the file numbers its rows only."""
-    named = given.card.file is None or "image" in given.card.file.columns
-    return [str(image) for image in given.image] if named else []
 
 
 def _refuse_of_labels(given: MultiLabelPredictions, asked: Mapping[str, object]) -> None:

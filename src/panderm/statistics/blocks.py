@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 
 _BLOCK_CELLS = 2**19  # float64 cells worked on at a time: 4 MB stays in cache
 _BLOCK_DRAWS = 256
+_LEAST_DRAWS = 8  # side by side, even where they leave the cache: one line of it for each row
 
 
 def over_blocks(
@@ -24,7 +25,7 @@ def over_blocks(
         counts: (B, n) weights.
         size: float64 cells that ``compute`` works on for each draw.
     """
-    step = min(_BLOCK_DRAWS, max(1, _BLOCK_CELLS // max(1, size)))
+    step = min(_BLOCK_DRAWS, max(_LEAST_DRAWS, _BLOCK_CELLS // max(1, size)))
 
     def pieces() -> Iterator[dict[str, Floats]]:
         for start in range(0, len(counts), step):

@@ -14,7 +14,7 @@ Definitions are scikit-learn's (`sklearn.metrics`); counts are kept as such unti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,27 @@ def classification_scores(
     Raises:
         ValueError: shapes that do not match, codes out of range, probabilities that are not finite.
     """
+    return classification_scorer(truth, probabilities, folds=folds)(weights)
+
+
+def classification_scorer(
+    truth: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    folds: ArrayLike | None = None,
+    per_class: bool = False,
+) -> Callable[[ArrayLike | None], dict[str, Floats]]:
+    """Return `classification_scores` of these rows as a function of weights; all sorting is done here, once.
+
+    Args:
+        truth: as there.
+        probabilities: as there.
+        folds: as there.
+        per_class: with `sensitivity` and `specificity` of `per_class_scores` too, each (B, K).
+
+    Raises:
+        ValueError: as there.
+    """
     scores = np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ValueError(f"probabilities must be (n, K) with K >= 2, not {scores.shape}")
@@ -85,14 +106,13 @@ def classification_scores(
         raise ValueError("probabilities must be finite")
     n, n_classes = scores.shape
     true = _codes(truth, n_classes, "truth", rows=n)
-    counts = multiplicities(weights, n)
 
     cells = grouping(true * n_classes + scores.argmax(axis=1), n_classes**2)
     ranked = (1,) if n_classes == 2 else tuple(range(n_classes))
     parts = [
         _Part(
             rows=None if folds is None else rows,
-            rankings={c: rank(scores[rows, c], true[rows] == c) for c in ranked},
+            rankings={c: rank(scores[rows, c], true[rows] == c, true[rows], n_classes) for c in ranked},
             members=grouping(true[rows], n_classes),
         )
         for rows in _folds(folds, n)
@@ -101,9 +121,11 @@ def classification_scores(
     def compute(block: Floats) -> dict[str, Floats]:
         confusion = _as_matrices(cells @ block, n_classes)
         values = _threshold_scores(confusion) | _ranking_scores(block, parts)
-        return {name: values[name] for name in score_names(n_classes)}
+        found = {name: values[name] for name in score_names(n_classes)}
+        return found | _of_each_class(confusion) if per_class else found
 
-    return over_blocks(compute, counts, n + n_classes**2)
+    size = n + n_classes**2
+    return lambda weights=None: over_blocks(compute, multiplicities(weights, n), size)
 
 
 def per_class_scores(
@@ -125,12 +147,7 @@ def per_class_scores(
     cells = grouping(true * n_classes + called, n_classes**2)
 
     def compute(block: Floats) -> dict[str, Floats]:
-        confusion = _as_matrices(cells @ block, n_classes)
-        hits = np.diagonal(confusion, axis1=1, axis2=2)
-        rows, calls = confusion.sum(axis=2), confusion.sum(axis=1)
-        others = rows.sum(axis=1, keepdims=True) - rows
-        with np.errstate(invalid="ignore"):
-            return {"sensitivity": hits / rows, "specificity": (others - (calls - hits)) / others}
+        return _of_each_class(_as_matrices(cells @ block, n_classes))
 
     return over_blocks(compute, counts, len(true) + n_classes**2)
 
@@ -235,7 +252,7 @@ class _Part:
     members: Any
 
     def of(self, block: Floats) -> Floats:
-        return block if self.rows is None else block[self.rows]
+        return block if self.rows is None else np.take(block, self.rows, axis=0)
 
 
 def _ranking_scores(block: Floats, parts: Sequence[_Part]) -> dict[str, Floats]:
@@ -247,7 +264,7 @@ def _ranking_scores(block: Floats, parts: Sequence[_Part]) -> dict[str, Floats]:
     for own_class in parts[0].rankings:
         won, pairs, averaged = np.zeros(rows.shape), np.zeros(rows.shape), np.zeros(block.shape[1])
         for part, counts in zip(parts, by_part, strict=True):
-            more, precise = won_pairs_and_precision(part.of(block), part.rankings[own_class], part.members)
+            more, precise = won_pairs_and_precision(part.of(block), part.rankings[own_class])
             won, averaged = won + more, averaged + precise
             pairs += counts[own_class] * counts
         others = np.delete(np.arange(len(rows)), own_class)
@@ -313,6 +330,15 @@ def _threshold_scores(confusion: Floats) -> dict[str, Floats]:
             "macro_f1": np.where(complete, f1.mean(axis=1), np.nan),
             "quadratic_kappa": 1 - observed / np.where(expected > 0, expected, np.nan),
         }
+
+
+def _of_each_class(confusion: Floats) -> dict[str, Floats]:
+    """Sensitivity and specificity (b, K), from (b, K, K) counts."""
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    rows, calls = confusion.sum(axis=2), confusion.sum(axis=1)
+    others = rows.sum(axis=1, keepdims=True) - rows
+    with np.errstate(invalid="ignore"):
+        return {"sensitivity": hits / rows, "specificity": (others - (calls - hits)) / others}
 
 
 def _as_matrices(cells: Floats, n_classes: int) -> Floats:

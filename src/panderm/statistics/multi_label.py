@@ -9,7 +9,7 @@ Definitions are scikit-learn's (`sklearn.metrics`, `average="macro"` and `"micro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,13 @@ def multi_label_scores(
     Raises:
         ValueError: shapes that do not match, other codes, probabilities outside of 0 to 1.
     """
+    return multi_label_scorer(truth, probabilities)(weights)
+
+
+def multi_label_scorer(
+    truth: ArrayLike, probabilities: ArrayLike
+) -> Callable[[ArrayLike | None], dict[str, Floats]]:
+    """Return `multi_label_scores` of these rows as a function of weights; all sorting is done here, once."""
     true, scores = np.asarray(truth), np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 2 or not scores.shape[1] or true.shape != scores.shape:
         raise ValueError(f"truth and probabilities must both be (n, K), not {true.shape} and {scores.shape}")
@@ -61,7 +68,6 @@ def multi_label_scores(
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("probabilities must be from 0 to 1")
     n, n_labels = scores.shape
-    counts = multiplicities(weights, n)
     known, present, called = true >= 0, true == 1, scores >= THRESHOLD
     whole = known.all(axis=1)
     right = whole & (called == present).all(axis=1)
@@ -81,7 +87,7 @@ def multi_label_scores(
         negatives = rows - positives
         ranked = [column.ranked(block) for column in columns]
         area, precision = (np.stack([one[side] for one in ranked], axis=1) for side in (0, 1))
-        micro_area, micro_precision = pooled.ranked(block[row_of_cell])
+        micro_area, micro_precision = pooled.ranked(np.take(block, row_of_cell, axis=0))
         squared = block.T @ errors
         wrong = (positives - hits) + (calls - hits)
         with np.errstate(invalid="ignore"):
@@ -110,7 +116,8 @@ def multi_label_scores(
         }
         return label | {name: together[name] for name in WHOLE_SCORES}
 
-    return over_blocks(compute, counts, n * (1 + n_labels) + len(cells))
+    size = n * (1 + n_labels) + len(cells)
+    return lambda weights=None: over_blocks(compute, multiplicities(weights, n), size)
 
 
 def not_computable(
@@ -157,14 +164,15 @@ class _Column:
     def __init__(self, scores: Floats, truth: NDArray[Any]) -> None:
         self._rows = np.flatnonzero(truth >= 0)
         own = truth[self._rows] == 1
-        self._ranking: Ranking = rank(scores[self._rows], own)
-        self._members = grouping(own.astype(np.int64), 2)
+        sides = own.astype(np.int64)
+        self._ranking: Ranking = rank(scores[self._rows], own, sides, 2)
+        self._members = grouping(sides, 2)
 
     def ranked(self, block: Floats) -> tuple[Floats, Floats]:
         """Return AUROC and average precision of (n, b) weights, each (b,)."""
-        weights = block[self._rows]
+        weights = np.take(block, self._rows, axis=0)
         absent, present = self._members @ weights
-        won, averaged = won_pairs_and_precision(weights, self._ranking, self._members)
+        won, averaged = won_pairs_and_precision(weights, self._ranking)
         both = (absent > 0) & (present > 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             return (

@@ -64,8 +64,8 @@ def recalibrate(
     Args:
         predictions: Predictions, the folder that holds them, or a CSV.
         method: ``temperature`` divides all logits by one number and changes no row's order of classes;
-            ``isotonic`` fits a step for each class: probabilities tie, and of more than two classes their order
-            may change, so that accuracy and AUROC move too; ``none`` fits nothing.
+            ``isotonic`` fits a step for each class: probabilities tie, and of more than two classes their
+            order may change, so that accuracy and AUROC move too; ``none`` fits nothing.
         validation: predictions of other rows by the same predictor; by default those beside.
         prior: shares of the classes where the probabilities are to be used, by class; of two classes that of
             the second is enough. After the method, probabilities are moved there from the shares where they

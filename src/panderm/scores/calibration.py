@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from panderm.errors import DataError
+from panderm.errors import DataError, UsageError, some
 from panderm.predictions import Predictions
+from panderm.predictions.recalibrated import move
+from panderm.predictions.shares import Prior, learnt_shares, stated_shares
 from panderm.scores.resampled import Resampling, Statistic
 from panderm.scores.score import Score
+from panderm.statistics.blocks import multiplicities, over_blocks
 from panderm.statistics.calibration import (
     BINS,
+    Strata,
+    at_shares,
     bin_codes,
     calibration_error,
     observed_shares,
     proper_scores,
+    shift_prior,
     slope_and_intercept,
 )
-from panderm.statistics.temperature import fit_temperature
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int32]
-_LEAST = 1e-15
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,42 @@ class CalibrationOf:
         scores: ece (debiased), brier, log_loss, and of two classes calibration_slope and
             calibration_intercept.
         bins: of two classes those of the positive one, else of the most probable class.
-        parameters: by name, as the temperature.
+        parameters: by name, as the temperature; of folds, of each.
+        caution: what speaks against believing it; None where nothing does.
     """
 
     of: str
     how: str
     scores: dict[str, Score]
     bins: tuple[ReliabilityBin, ...]
-    parameters: dict[str, float]
+    parameters: dict[str, Any]
+    caution: str | None = None
+
+
+@dataclass(frozen=True)
+class PriorShift:
+    """Probabilities moved to other shares of the classes, and what they are worth there.
+
+    Both sets of probabilities are measured on the rows scored, each class weighted to its share at the place
+    that was stated: what would be found there if the images of a class look as they do here.
+
+    Attributes:
+        old: by class, the shares that the probabilities were learnt at.
+        old_from: where those are from, in words.
+        new: by class, the shares stated.
+        given: the probabilities as they are, at the new shares; ``accuracy`` among its scores.
+        moved: the corrected ones, likewise.
+        differences: each score of the corrected ones minus that as given, on the same draws.
+        changed: rows whose most probable class is another after the correction.
+    """
+
+    old: dict[str, float]
+    old_from: str
+    new: dict[str, float]
+    given: CalibrationOf
+    moved: CalibrationOf
+    differences: dict[str, Score]
+    changed: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +108,8 @@ class Calibration:
         recalibrated: after each recalibration fitted on validation rows.
         differences: by its name, each score minus that as given, on the same draws.
         fitted_on: which rows, in words; None where there are none.
+        not_fitted: by its name, why a recalibration is not there.
+        prior: the probabilities moved to stated shares of the classes, where some were stated.
     """
 
     probability: str
@@ -82,38 +117,89 @@ class Calibration:
     recalibrated: tuple[CalibrationOf, ...] = ()
     differences: dict[str, dict[str, Score]] | None = None
     fitted_on: str | None = None
+    not_fitted: dict[str, str] = field(default_factory=dict)
+    prior: PriorShift | None = None
 
 
 def score_calibration(
-    given: Predictions, validation: Predictions | None, resampling: Resampling
+    given: Predictions,
+    validation: Predictions | None,
+    resampling: Resampling,
+    *,
+    prior: Prior | None = None,
 ) -> Calibration | None:
-    """Measure calibration on the rows scored, and that of recalibrations fitted on validation rows."""
+    """Measure calibration on the rows scored, and that of recalibrations fitted on validation rows.
+
+    Out-of-fold predictions without validation rows are recalibrated fold by fold, on the other folds.
+
+    Args:
+        given: the rows scored.
+        validation: rows to fit on.
+        resampling: of the rows scored.
+        prior: shares of the classes to move the probabilities to.
+
+    Raises:
+        UsageError: shares that make no sense, or that the rows scored cannot stand for.
+    """
     truth, K = given.truth_codes(), len(given.classes)
     p = given.probabilities
     probability = f"of {given.classes[1]}" if K == 2 else "of the most probable class"
-    as_given = _measure("as given", "nothing was fitted", truth, p, resampling, {})
-    if validation is None or validation.classes != given.classes or not len(validation):
-        return Calibration(probability, as_given)
-    on = f"{len(validation)} validation rows"
-    held, codes = validation.probabilities, validation.truth_codes()
-    moved: dict[str, tuple[Floats, dict[str, float]]] = {}
-    try:
-        value = fit_temperature(_logs(held), codes).value
-        moved["temperature"] = (_softened(p, value), {"temperature": value})
-    except DataError:
-        pass  # these rows leave it without a best value
-    if len(np.unique(codes)) == K:
-        moved["isotonic"] = (_isotonic(held, codes, p), {})
-    first = _statistic(truth, p)
+    as_given = _measure("as given", "nothing was fitted", truth, p, resampling)
+    shifted = None if prior is None else _shifted(given, validation, resampling, prior)
+    first = _statistic(truth, p, resampling)
+    found: list[CalibrationOf] = []
+    differences, lacking, rows = {}, {}, None
+    for name in ("temperature", "isotonic"):
+        try:
+            moved = move(name, given, validation)
+        except (DataError, UsageError) as error:
+            lacking[name] = _reason(error)
+            continue
+        rows, q = moved.rows, moved.probabilities
+        how = f"{name} fitted on {moved.rows}"
+        parameters = moved.parameters if name == "temperature" else {}
+        found.append(_measure(name, how, truth, q, resampling, parameters, caution=moved.caution))
+        differences[name] = resampling.differences(first, _statistic(truth, q, resampling))
     return Calibration(
         probability,
         as_given,
-        tuple(
-            _measure(name, f"{name} fitted on {on}", truth, q, resampling, parameters)
-            for name, (q, parameters) in moved.items()
+        tuple(found),
+        differences or None,
+        rows,
+        lacking,
+        shifted,
+    )
+
+
+def _reason(error: DataError | UsageError) -> str:
+    return f"{error.must.rstrip('.')}: {', '.join(error.found)}"
+
+
+def _shifted(
+    given: Predictions, validation: Predictions | None, resampling: Resampling, prior: Prior
+) -> PriorShift:
+    """Move probabilities to stated shares, and measure both on rows weighted to these."""
+    truth, p, classes = given.truth_codes(), given.probabilities, given.classes
+    new, (old, words) = stated_shares(prior, classes), learnt_shares(given, validation)
+    absent = [name for k, name in enumerate(classes) if not (truth == k).any()]
+    if absent:
+        raise UsageError(
+            "--prior must give shares to classes that the rows scored have.",
+            f"no row scored is of {some(absent)}",
+            "leave --prior out, or score rows of all classes",
+        )
+    q, strata = shift_prior(p, old, new), (truth, new)
+    how = f"moved from the shares of {words} to those stated"
+    return PriorShift(
+        old=dict(zip(classes, old.tolist(), strict=True)),
+        old_from=words,
+        new=dict(zip(classes, new.tolist(), strict=True)),
+        given=_measure("as given", "nothing was fitted", truth, p, resampling, strata=strata),
+        moved=_measure("prior shift", how, truth, q, resampling, strata=strata),
+        differences=resampling.differences(
+            _statistic(truth, p, resampling, strata), _statistic(truth, q, resampling, strata)
         ),
-        {name: resampling.differences(first, _statistic(truth, q)) for name, (q, _) in moved.items()},
-        on,
+        changed=int((p.argmax(axis=1) != q.argmax(axis=1)).sum()),
     )
 
 
@@ -124,55 +210,52 @@ def _event(truth: Integers, p: Floats) -> tuple[Floats, Floats]:
     return (truth == p.argmax(axis=1)).astype(np.float64), p.max(axis=1)
 
 
-def _statistic(truth: Integers, p: Floats) -> Statistic:
+def _statistic(truth: Integers, p: Floats, resampling: Resampling, strata: Strata | None = None) -> Statistic:
     outcome, probability = _event(truth, p)
+    right = (truth == p.argmax(axis=1)).astype(np.float64)
 
     def numbers(weights: Weights | None) -> dict[str, Floats]:
-        found = {"ece": calibration_error(outcome, probability, weights), **proper_scores(truth, p, weights)}
-        return found if p.shape[1] > 2 else found | slope_and_intercept(outcome, probability, weights)
+        error = calibration_error(outcome, probability, weights, clusters=resampling.clusters, strata=strata)
+        found = {"ece": error, **proper_scores(truth, p, weights, strata=strata)}
+        if p.shape[1] == 2:
+            found |= slope_and_intercept(outcome, probability, weights, strata=strata)
+        return found if strata is None else found | {"accuracy": _share(right, weights, strata)}
 
     return numbers
 
 
+def _share(right: Floats, weights: Weights | None, strata: Strata) -> Floats:
+    def compute(block: Floats) -> dict[str, Floats]:
+        counted = at_shares(block, strata)
+        return {"": right @ counted / counted.sum(axis=0)}
+
+    return over_blocks(compute, multiplicities(weights, len(right)), len(right))[""]
+
+
 def _measure(
-    of: str, how: str, truth: Integers, p: Floats, resampling: Resampling, parameters: dict[str, float]
+    of: str,
+    how: str,
+    truth: Integers,
+    p: Floats,
+    resampling: Resampling,
+    parameters: dict[str, Any] | None = None,
+    *,
+    caution: str | None = None,
+    strata: Strata | None = None,
 ) -> CalibrationOf:
     outcome, probability = _event(truth, p)
     codes = bin_codes(probability)
 
     def shares(weights: Weights | None) -> dict[str, Floats]:
-        return {str(k): column for k, column in enumerate(observed_shares(outcome, codes, BINS, weights).T)}
+        found = observed_shares(outcome, codes, BINS, weights, strata=strata)
+        return {str(k): column for k, column in enumerate(found.T)}
 
     observed = resampling.scores(shares, {str(k): "no row is in this bin" for k in range(BINS)})
+    counted = at_shares(np.ones((len(truth), 1)), strata)[:, 0]
     bins = []
     for k in range(BINS):
         rows = codes == k
-        mean = float(probability[rows].mean()) if rows.any() else None
+        mean = float(np.average(probability[rows], weights=counted[rows])) if rows.any() else None
         bins.append(ReliabilityBin(k / BINS, (k + 1) / BINS, int(rows.sum()), mean, observed[str(k)]))
-    return CalibrationOf(of, how, resampling.scores(_statistic(truth, p)), tuple(bins), parameters)
-
-
-def _logs(p: Floats) -> Floats:
-    return np.asarray(np.log(np.clip(p, _LEAST, 1)), dtype=np.float64)
-
-
-def _softened(p: Floats, temperature: float) -> Floats:
-    z = _logs(p) / temperature
-    q = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(q / q.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def _isotonic(held: Floats, codes: Integers, p: Floats) -> Floats:
-    """Fit each class against the rest and let rows sum to 1; of two classes the positive one only."""
-    from sklearn.isotonic import IsotonicRegression
-
-    K = p.shape[1]
-    fitted = [
-        IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-        .fit(held[:, k], codes == k)
-        .predict(p[:, k])
-        for k in ((1,) if K == 2 else range(K))
-    ]
-    q = np.column_stack([1 - fitted[0], fitted[0]] if K == 2 else fitted)
-    total = q.sum(axis=1, keepdims=True)
-    return np.where(total > 0, q / np.where(total > 0, total, 1), p)
+    scores = resampling.scores(_statistic(truth, p, resampling, strata))
+    return CalibrationOf(of, how, scores, tuple(bins), parameters or {}, caution)

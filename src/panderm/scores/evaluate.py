@@ -9,6 +9,7 @@ from typing import overload
 
 from panderm.errors import UsageError, some
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either
+from panderm.predictions.shares import Prior
 from panderm.predictions.validation_rows import validation_rows
 from panderm.scores.by_columns import read_by_columns, read_cells_of
 from panderm.scores.calibration import score_calibration
@@ -37,6 +38,7 @@ def evaluate(
     diagnosis: str | None = None,
     hierarchy: Path | str | None = None,
     coverage: float = COVERAGE,
+    prior: Prior | None = None,
     by: Sequence[str] | None = None,
     columns: Path | str | None = None,
     image_column: str | None = None,
@@ -59,6 +61,7 @@ def evaluate(
     diagnosis: str | None = None,
     hierarchy: Path | str | None = None,
     coverage: float = COVERAGE,
+    prior: Prior | None = None,
     by: Sequence[str] | None = None,
     columns: Path | str | None = None,
     image_column: str | None = None,
@@ -80,6 +83,7 @@ def evaluate(
     diagnosis: str | None = None,
     hierarchy: Path | str | None = None,
     coverage: float = COVERAGE,
+    prior: Prior | None = None,
     by: Sequence[str] | None = None,
     columns: Path | str | None = None,
     image_column: str | None = None,
@@ -110,6 +114,8 @@ def evaluate(
         hierarchy: the taxonomy of the diagnosis map whose words the classes are, or a CSV of groups: scores
             level by level.
         coverage: what the prediction sets are to hold, in (0, 1).
+        prior: shares of the classes at another place, by class; of two classes the share of the second is
+            enough. The probabilities are moved there, and measured on rows weighted to these shares.
         by: columns whose levels are scored as subgroups too, each with its gap to all other rows.
         columns: the table that has them, joined by the images' names; by default the one that was embedded.
         image_column: its column with the images' names; by default as in the table that was embedded.
@@ -144,6 +150,7 @@ def evaluate(
             "prevalence": prevalence,
             "diagnosis": diagnosis,
             "hierarchy": hierarchy,
+            "prior": prior,
         }
         _refuse_of_labels(given, asked_of_one)
         return evaluate_labels(given, draws=draws, seed=seed, progress=progress)
@@ -174,7 +181,7 @@ def evaluate(
             prevalence=_shares(prevalence),
             diagnoses=None if cells is None else cells.tolist(),
         ),
-        calibration=score_calibration(given, held, resampling),
+        calibration=score_calibration(given, held, resampling, prior=prior),
         prediction_sets=score_prediction_sets(given, held, resampling, coverage=coverage),
         selective=score_selective(given, resampling),
         hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),

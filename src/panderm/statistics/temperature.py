@@ -87,5 +87,5 @@ def _refuse(found: str) -> NoReturn:
     raise DataError(
         "a temperature must have a best value on the validation rows.",
         found,
-        "give more validation rows, or leave the probabilities as they are: --calibrate none",
+        "give more validation rows, or leave the probabilities as they are",
     )

@@ -58,6 +58,24 @@ def report(
     bands: opt.Bands = None,
     image_free: opt.ImageFree = False,
     image_free_columns: opt.ImageFreeColumns = None,
+    embeddings: Annotated[
+        list[Path] | None,
+        Option(
+            help="Folder that was probed, of each in their order; default: where it lay, or beside them.",
+            show_default=False,
+        ),
+    ] = None,
+    attention: Annotated[
+        bool, Option("--attention", help="Show mistakes under the attention of their encoder.")
+    ] = False,
+    weights: Annotated[
+        list[str] | None,
+        Option(
+            help="For --attention: local weights file, of each in their order; - or none: that on the card.",
+            show_default=False,
+        ),
+    ] = None,
+    card: opt.CardFile = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -96,6 +114,10 @@ def report(
         bands=read_bands(bands),
         image_free=image_free,
         image_free_columns=opt.listed(image_free_columns),
+        embeddings=embeddings,
+        attention=attention,
+        weights=weights,
+        card=card,
         progress=not quiet,
     )
     alone = made.columns_alone

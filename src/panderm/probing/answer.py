@@ -83,6 +83,9 @@ def answer(
         rows=len(opened) if here is None else len(here.first()),
         embeddings=scored.card,
         fitted_on=None if other is None else emb.card,
+        folders={
+            one.card.identity: str(one.path.absolute()) for one in (emb, scored) if one.path is not None
+        },
         provenance=Provenance.now(seconds=time.monotonic() - started),
     )
     validation = None

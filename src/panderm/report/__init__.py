@@ -21,6 +21,7 @@ from panderm.provenance import Provenance
 from panderm.report.comparison import render_comparison
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, score_image_free
+from panderm.report.looks import looks_of
 from panderm.report.page import Page, render
 from panderm.report.saving import Saved
 from panderm.report.side_by_side import differences_said, side_by_side
@@ -50,6 +51,12 @@ class Report(Saved):
         bands: likewise.
         image_free: score the columns of the table without any image too, on the same rows and draws.
         image_free_columns: which columns; by default all that describe and give nothing away.
+        embeddings: the folder that was probed, for neighbours of the mistakes and where they lie together; of
+            several predictions a list. By default looked for where it lay, then beside the predictions.
+        attention: show each mistake under the attention of its encoder, which is loaded for it.
+        weights: of that encoder; of several predictions a list, ``-`` for the file on the card, which is the
+            default.
+        card: JSON file that describes that encoder, where it is one of your own.
         progress: show progress on standard error.
 
     Attributes:
@@ -81,6 +88,10 @@ class Report(Saved):
         bands: Mapping[str, Sequence[float]] | None = None,
         image_free: bool = False,
         image_free_columns: Sequence[str] | None = None,
+        embeddings: Path | str | Sequence[Path | str] | None = None,
+        attention: bool = False,
+        weights: Path | str | Sequence[Path | str] | None = None,
+        card: Path | str | None = None,
         progress: bool = True,
     ) -> None:
         require_one_class(predictions)
@@ -114,6 +125,13 @@ class Report(Saved):
             draws, seed = self.parts[0][1].draws, self.parts[0][1].seed
             self.differences = differences_said(opened, draws=draws, seed=seed)
         self._progress = progress
+        self._looks = looks_of(
+            opened,
+            embeddings=_each(embeddings),
+            attention=attention,
+            weights=_each(weights),
+            card=card,
+        )
         self.columns_alone: ImageFreeScores | None = None
         if image_free or image_free_columns is not None:
             own = self.parts[0][1]
@@ -123,7 +141,7 @@ class Report(Saved):
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """The tests of :func:`panderm.compare` on the same draws, of a report on several; made when asked for."""
+        """The tests of :func:`panderm.compare` on the same draws, of several; made when asked for."""
         if len(self.parts) == 1:
             return None
         own = self.parts[0][1]
@@ -148,6 +166,7 @@ class Report(Saved):
                 created=now.created,
                 version=now.panderm,
                 columns_alone=self.columns_alone,
+                look=self._looks[0],
             )
         assert self.comparison is not None
         return render_comparison(
@@ -160,8 +179,8 @@ class Report(Saved):
 
     def _entries(self) -> list[Entry]:
         differences = ({}, *self.differences)
-        parts = zip(self.titles, self.parts, differences, strict=True)
-        return [Entry(title, *part, difference) for title, part, difference in parts]
+        parts = zip(self.titles, self.parts, differences, self._looks, strict=True)
+        return [Entry(title, *part, difference, look) for title, part, difference, look in parts]
 
     def _results(self) -> list[Results]:
         return of_scores.results_of(self._entries(), self.columns_alone)
@@ -190,6 +209,10 @@ def _opened_predictions(given: Predictions | Path | str) -> Predictions:
 
 def _opened_scores(given: Scores | Path | str) -> Scores:
     return given if isinstance(given, Scores) else Scores.open(given)
+
+
+def _each(given: Path | str | Sequence[Path | str] | None) -> list[Path | str]:
+    return [given] if isinstance(given, Path | str) else list(given or ())
 
 
 def _named(given: object) -> str | None:

@@ -36,6 +36,7 @@ from panderm.report.with_columns import leaks_in_words
 from panderm.report.words import moment, plain, score_words, units
 from panderm.scores import LEVEL
 from panderm.scores.compared import Comparison
+from panderm.scores.resampled import EXACT
 
 
 @dataclass(frozen=True)
@@ -337,14 +338,14 @@ def _of_files(cards: Sequence[PredictionsCard], keys: Sequence[Key]) -> list[Ban
     if named:
         was = "was" if len(named) == 1 else "were"
         text = (
-            f"{listed(named)} {was} read from a file, which holds no hash of an image: that its rows are of the "
-            "same images rests on their names, and on the truth, which agrees in every row."
+            f"{listed(named)} {was} read from a file, which holds no hash of an image: that its rows are of "
+            "the same images rests on their names, and on the truth, which agrees in every row."
         )
         found.append(Banner("note", "Matched by name", text))
     if counted:
         text = (
-            f"The rows of {listed(counted)} are known by their numbers in the file alone: that they are of the "
-            "same images rests on their order, and on the truth. Name the column of the images: --image."
+            f"The rows of {listed(counted)} are known by their numbers in the file alone: that they are of "
+            "the same images rests on their order, and on the truth. Name the column of the images: --image."
         )
         found.append(Banner("care", "Matched by order", text))
     return found
@@ -371,7 +372,9 @@ def _reasons(entries: Sequence[Entry]) -> list[str]:
     every = [score for entry in entries for score in entry.scores.scores.values()]
     every += [s for e in entries for c in e.scores.per_class.values() for s in (c.sensitivity, c.specificity)]
     every += [d for entry in entries for d in entry.differences.values()]
-    return list(dict.fromkeys(score.reason for score in every if score.reason))
+    known = [score.reason for score in every if score.reason and score.reason != EXACT]
+    exact = ["Where all or none of a share’s rows count, its interval is exact, by whole units."]
+    return [*dict.fromkeys(known), *(exact if any(score.reason == EXACT for score in every) else [])]
 
 
 def _by_table(entries: Sequence[Entry], ran: Sequence[Ran]) -> list[tuple[list[Key], RunRecord]]:

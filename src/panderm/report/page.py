@@ -17,7 +17,8 @@ from panderm.report import figures
 from panderm.report.documents import document_sections
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, image_free_section
-from panderm.report.mistakes import count_mistakes, most_confident_mistakes
+from panderm.report.looks import Look
+from panderm.report.mistakes import count_mistakes, most_confident_mistakes, what_is_beside
 from panderm.report.patterns import pattern_sections
 from panderm.report.record import run_record, weights_rows
 from panderm.report.section import Drawing, Section
@@ -87,6 +88,7 @@ def render(
     created: str,
     version: str,
     columns_alone: ImageFreeScores | None = None,
+    look: Look | None = None,
 ) -> Page:
     """Return the complete page.
 
@@ -96,10 +98,12 @@ def render(
         created: the page's time, UTC, for its footer.
         version: of panderm, for its footer.
         columns_alone: the image-free baseline, where one was asked for.
+        look: the embeddings and the encoder, where they may be looked at.
     """
-    card, entries = predictions.card, [Entry(predictions.card.model, predictions, scores)]
+    card, beside = predictions.card, look or Look()
+    entries = [Entry(card.model, predictions, scores, look=beside)]
     alone = columns_alone and image_free_section(columns_alone, [scores.scores], [card.model], ["Images"])
-    mistakes = list(most_confident_mistakes(predictions))
+    mistakes = list(most_confident_mistakes(predictions, beside=beside))
     return pour(
         "page.html",
         card=card,
@@ -125,6 +129,7 @@ def render(
         drawings=drawings(predictions, scores),
         wrong=count_mistakes(predictions),
         mistakes=mistakes,
+        about_mistakes=what_is_beside([beside]) if mistakes else [],
         record=run_record(predictions),
         weights=weights_rows(card.embeddings) if card.embeddings else [],
         created=moment(created),
@@ -293,7 +298,7 @@ def template(name: str) -> Template:
     )
     environment.filters |= {"number": number, "words": plural, "units": units}
     # All are ours: the style sheets are files of this package, and the figures escape what they are given.
-    environment.globals["css"] = Markup(read("page.css"))
+    environment.globals["css"] = Markup(read("page.css") + read("mistakes.css"))
     environment.globals["comparison_css"] = Markup(read("comparison.css"))
     environment.globals["check_css"] = Markup(read("check.css"))
     environment.globals["map_css"] = Markup(read("map.css"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from panderm.report.confused import confusion_section
 from panderm.report.entry import Entry
 from panderm.report.section import Section
+from panderm.report.together import together_sections
 
 
 def pattern_sections(entries: Sequence[Entry]) -> list[Section]:
@@ -14,4 +16,5 @@ def pattern_sections(entries: Sequence[Entry]) -> list[Section]:
     Args:
         entries: one, or several of the same rows.
     """
-    return [] if entries else []
+    pairs = confusion_section(entries)
+    return [*([] if pairs is None else [pairs]), *together_sections(entries)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from panderm.report.keys import Key
+from panderm.report.pictures import Sheet
 from panderm.report.words import interval, number, verdict
 from panderm.scores import Score
 
@@ -65,7 +66,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Section:
-    """A section: what must be read first, tables and figures."""
+    """A section: what must be read first, tables, figures and sheets of pictures."""
 
     name: str
     title: str
@@ -74,6 +75,7 @@ class Section:
     drawings: Sequence[Drawing] = ()
     pastes: Sequence[Paste] = ()
     folded: Sequence[Folded] = ()
+    sheets: Sequence[Sheet] = ()
 
 
 def told(score: Score | None) -> str:

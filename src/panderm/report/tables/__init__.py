@@ -7,14 +7,14 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from panderm.errors import ArtifactError, some
+from panderm.errors import ArtifactError, plural, some
 from panderm.predictions import PredictionsCard
 from panderm.provenance import CARD_NAME, Provenance
-from panderm.report.section import Drawing, Section
+from panderm.report.section import Drawing, Rows, Section
 from panderm.report.tables.printed import Printed, latex, markdown, printed
 from panderm.report.tables.results import Results
 from panderm.report.tables.said import Listed, read_me
@@ -40,7 +40,7 @@ class Source:
     def facts(self) -> tuple[str, ...]:
         """Model, split, n, units resampled, draws, seed, identity of the predictions."""
         held = self.scores
-        units = f"{held.clusters:,} × {held.unit}"
+        units = plural(held.clusters, held.unit)
         return (
             self.title, held.split, f"{held.n:,}", units, f"{held.draws:,}", str(held.seed), held.predictions
         )  # fmt: skip
@@ -116,11 +116,14 @@ def _texts(
         kinds = {"csv": as_csv(head, rows), "md": markdown(words), "tex": latex(words, table.name)}
         put(table.name, kinds, table.title, head, len(rows))
     for section in sections:
-        for one in section.tables if section.name not in _FROM_SCORES else ():
+        for stem, one in _in_words(section):
             words = Printed(one.caption, tuple(one.header), tuple(tuple(row) for row in one.rows))
-            stem = slug(section.name) if len(section.tables) == 1 else slug(f"{section.name} {one.caption}")
             kinds = {"csv": as_csv(one.header, one.rows), "md": markdown(words), "tex": latex(words, stem)}
-            put(stem, kinds, f"{section.title}: {one.caption}, in words", one.header, len(one.rows))
+            what = f"{section.title}: {_about(one)}, in words"
+            put(stem, kinds, what, one.header, len(one.rows))
+        for paste in section.pastes:
+            text = f"# {paste.title}\n\n" + "\n\n".join(paste.paragraphs) + "\n"
+            put(slug(paste.title), {"md": text}, f"{section.title}: {paste.title}", (), len(paste.paragraphs))
     for drawing in drawings:
         if drawing.points is not None:
             head = [slug(column) for column in drawing.points.header]
@@ -128,6 +131,19 @@ def _texts(
             what = f"Points of the figure “{drawing.title}”"
             put(slug(drawing.name or drawing.title), {"csv": text}, what, head, len(drawing.points.rows))
     return texts, listed
+
+
+def _in_words(section: Section) -> Iterator[tuple[str, Rows]]:
+    """Yield names and tables that a section has in words only."""
+    own = [] if section.name in _FROM_SCORES else section.tables
+    for one in own:
+        yield slug(section.name if len(own) == 1 else f"{section.name} {_about(one)}"), one
+    for folded in section.folded:
+        yield slug(folded.title), folded.table
+
+
+def _about(table: Rows) -> str:
+    return re.split(r"[;:,.(]", table.caption)[0].strip()
 
 
 def as_rows(table: Results) -> tuple[list[str], list[tuple[str | float | int | None, ...]]]:

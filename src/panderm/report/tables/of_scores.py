@@ -9,7 +9,7 @@ from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores
 from panderm.report.tables.results import Result, Results, Value, numbers, results
 from panderm.scores import Score, Scores
-from panderm.scores.operating import OperatingPoint
+from panderm.scores.operating import OperatingPoint, Target
 from panderm.scores.selective import Selective
 
 
@@ -53,6 +53,7 @@ def _differences(entries: Sequence[Entry]) -> list[Results]:
 def _per_class(held: _Held) -> Iterator[Result]:
     for model, one in held:
         for name, of in one.per_class.items():
+            yield Result((model, name), "support", of.n, one.n)
             yield Result((model, name), "sensitivity", of.sensitivity, of.n)
             yield Result((model, name), "specificity", of.specificity, one.n - of.n)
 
@@ -66,13 +67,13 @@ def _operating(held: _Held) -> list[Results]:
         for p in one.points
         for at in p.at
         for r in numbers(
-            (model, p.target.words, f"{at.prevalence:g}"),
+            (model, point_name(p.target), f"{at.prevalence:g}"),
             {"ppv": at.ppv, "npv": at.npv, "number_needed_to_biopsy": at.number_needed_to_biopsy},
             p.tp + p.fp + p.fn + p.tn,
         )
     )
     diagnoses = (
-        Result((model, d.diagnosis, p.target.words), "called_positive", called, d.n)
+        Result((model, d.diagnosis, point_name(p.target)), "called_positive", called, d.n)
         for model, one in ones
         for d in one.diagnoses
         for p, called in zip(one.points, d.called, strict=True)
@@ -102,8 +103,14 @@ def _operating(held: _Held) -> list[Results]:
     ]
 
 
+def point_name(target: Target) -> str:
+    """Return ``"sensitivity >= 0.95"``, ``"youden"``, ``"cost = 20"``: plain ASCII, for a spreadsheet."""
+    sign = ">=" if target.aim in ("sensitivity", "specificity") else "="
+    return target.aim if target.value is None else f"{target.aim} {sign} {target.value:g}"
+
+
 def _point(model: str, point: OperatingPoint) -> list[Result]:
-    of, n = (model, point.target.words), point.tp + point.fp + point.fn + point.tn
+    of, n = (model, point_name(point.target)), point.tp + point.fp + point.fn + point.tn
     if point.threshold is None:
         return [Result(of, "threshold", Score(None, None, None, point.reason))]
     rests = {
@@ -162,7 +169,7 @@ def _sets(held: _Held) -> list[Results]:
         )
     )
     told = dict.fromkeys(
-        f"asked to hold the truth of {one.asked:.0%} of rows; fitted on {one.fitted_on} ({one.n:,})"
+        f"asked to hold the truth of {100 * one.asked:g} % of rows; fitted on {one.fitted_on} ({one.n:,})"
         for _, one in ones
     )
     return results(

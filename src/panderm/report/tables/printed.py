@@ -47,6 +47,21 @@ _LATEX = {
 _ESCAPES = str.maketrans(_LATEX)
 
 
+# Of names that only stand in tables.
+_WORDS = {
+    "tp": "TP",
+    "fp": "FP",
+    "fn": "FN",
+    "tn": "TN",
+    "support": "Images",
+    "size": "Mean size",
+    "single": "Sets of one class",
+    "empty": "Empty sets",
+    "area": "Area under the curve",
+    "excess_area": "Above the best order",
+}
+
+
 @dataclass(frozen=True)
 class Printed:
     """A table in words: its caption, its head, its rows; the first ``keys`` columns name a row."""
@@ -85,11 +100,11 @@ def printed(table: Results, rests: str) -> Printed:
     ]
     rows = []
     for of, held in cells.items():
-        names = [score_words(of[i]).title if named[i] == "score" else of[i] for i in shown]
+        names = [_titled(of[i]) if named[i] == "score" else of[i] for i in shown]
         n = [f"{next(iter(counts[of])):,}" if counts[of] else "—"] if with_n else []
         rows.append((*names, *n, *(_cell(held.get(head), table) for head in across)))
-    told = [table.title, *([table.note] if table.note else []), rests]
-    told += [f"n = {of_all.pop():,}"] if len(of_all) == 1 and not table.note.startswith("intervals") else []
+    told = [table.title, *([table.note[0].upper() + table.note[1:]] if table.note else []), rests]
+    told += [f"n = {of_all.pop():,}"] if len(of_all) == 1 and table.name != "over_folds" else []
     scores = [row.value for row in table.rows if isinstance(row.value, Score)]
     notes = dict.fromkeys(score.reason for score in scores if score.reason)
     return Printed(". ".join(told) + ".", tuple(header), tuple(rows), tuple(notes), len(shown))
@@ -135,7 +150,11 @@ def escaped(text: str) -> str:
 def _head(across: str, name: str, all_of: Sequence[str]) -> str:
     if across == "model" and len(all_of) == 1:
         return "Value"
-    return score_words(name).title if across == "score" else name
+    return _titled(name) if across == "score" else name.replace(">=", "≥")
+
+
+def _titled(name: str) -> str:
+    return _WORDS.get(name) or score_words(name).title
 
 
 def _cell(row: Result | None, table: Results) -> str:

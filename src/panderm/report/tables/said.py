@@ -32,27 +32,29 @@ class Listed:
 def read_me(listed: Sequence[Listed], sources: Sequence[tuple[str, ...]], made: Provenance) -> str:
     """Return ``README.md``."""
     level = f"{LEVEL:.0%}".replace("%", " %")
+    texts = [(one.files, one.what) for one in listed if "csv" not in one.kinds]
     tables = [(one.files, one.what, f"{one.rows:,}") for one in listed if "tex" in one.kinds]
     points = [
         (one.files, one.what, ", ".join(one.columns), f"{one.rows:,}")
         for one in listed
-        if "tex" not in one.kinds
+        if one.kinds == ("csv",)
     ]
     parts = [
         "# Tables and points of a report\n",
         f"Made by panderm {made.panderm}, {moment(made.created)}.\n",
         "## What the numbers rest on\n",
-        markdown(Printed(f"{level} intervals: {METHOD}.", _SOURCES, tuple(sources))),
+        markdown(Printed(f"{level} intervals: {METHOD}.", _SOURCES, tuple(sources), keys=len(_SOURCES))),
         "## Result tables\n",
         "One row a number: `value` with the ends of its interval, `low` and `high`, unrounded; `n` is the "
         "rows it rests on, and `reason` says why there is no value or no interval. The same as "
         "`value (low–high)` in Markdown, and in LaTeX, which needs `booktabs`; names in other scripts need "
         "XeLaTeX or LuaLaTeX.\n",
-        markdown(Printed("", ("File", "Holds", "Rows"), tuple(tables))),
+        markdown(Printed("", ("File", "Holds", "Rows"), tuple(tables), keys=2)),
         "## Points of figures\n",
         "One row a point, as plotted.\n",
-        markdown(Printed("", ("File", "Holds", "Columns", "Rows"), tuple(points))),
+        markdown(Printed("", ("File", "Holds", "Columns", "Rows"), tuple(points), keys=3)),
         "## The other files\n",
+        *(f"- {files}: {what}." for files, what in texts),
         "- `card.json`: version, command, machine, time, and the SHA-256 of every file here.\n",
     ]
     return "\n".join(parts)

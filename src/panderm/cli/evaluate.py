@@ -47,6 +47,7 @@ def evaluate(
     diagnosis: opt.DiagnosisColumn = None,
     hierarchy: opt.HierarchyOf = None,
     coverage: opt.Coverage = 0.9,
+    prior: opt.PriorShares = None,
     by: opt.By = None,
     columns: opt.ColumnsFile = None,
     image_column: opt.ColumnsImage = None,
@@ -103,6 +104,7 @@ def evaluate(
         diagnosis=diagnosis,
         hierarchy=hierarchy,
         coverage=coverage,
+        prior=read_prior(prior),
         by=by,
         columns=columns,
         image_column=image_column,
@@ -126,6 +128,26 @@ def evaluate(
         show_decisions(scores)
         show_subgroups(scores)
     return scores.as_dict()
+
+
+def read_prior(given: str | None) -> dict[str, float] | float | None:
+    """Read ``--prior mel=0.02,nv=0.98`` or ``--prior 0.02``."""
+    if given is None:
+        return None
+    found: dict[str, float] = {}
+    try:
+        if "=" not in given:
+            return float(given)
+        for part in given.split(","):
+            name, _, share = part.rpartition("=")
+            found[name.strip()] = float(share)
+    except ValueError:
+        raise UsageError(
+            "--prior must name each class once, and its share.",
+            f"found {given!r}",
+            "--prior mel=0.02,nv=0.98",
+        ) from None
+    return found
 
 
 def read_bands(given: list[str] | None) -> dict[str, list[float]] | None:

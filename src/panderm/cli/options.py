@@ -259,13 +259,22 @@ HierarchyOf = Annotated[
     ),
 ]
 Coverage = Annotated[float, Option(help="Share of rows whose prediction set is to hold the truth.")]
+PriorShares = Annotated[
+    str | None,
+    Option(
+        "--prior",
+        help="Shares of the classes elsewhere, mel=0.02,nv=0.98; of two classes the second's is enough.",
+        show_default=False,
+    ),
+]
 ScoresOnly = Annotated[
     bool, Option("--scores-only", help="No operating points, calibration, prediction sets.")
 ]
 By = Annotated[
     list[str] | None,
     Option(
-        help="Column whose values are scored as subgroups too; several times for several.", show_default=False
+        help="Column whose values are scored as subgroups too, or a crossing of two, sex:age; several times.",
+        show_default=False,
     ),
 ]
 ColumnsFile = Annotated[

@@ -83,7 +83,8 @@ class PriorShift:
         old: by class, the shares that the probabilities were learnt at.
         old_from: where those are from, in words.
         new: by class, the shares stated.
-        given: the probabilities as they are, at the new shares; ``accuracy`` among its scores.
+        given: the probabilities as they are, at the new shares; ``accuracy`` and
+            ``balanced_accuracy`` among its scores.
         moved: the corrected ones, likewise.
         differences: each score of the corrected ones minus that as given, on the same draws.
         changed: rows whose most probable class is another after the correction.
@@ -219,17 +220,23 @@ def _statistic(truth: Integers, p: Floats, resampling: Resampling, strata: Strat
         found = {"ece": error, **proper_scores(truth, p, weights, strata=strata)}
         if p.shape[1] == 2:
             found |= slope_and_intercept(outcome, probability, weights, strata=strata)
-        return found if strata is None else found | {"accuracy": _share(right, weights, strata)}
+        return found if strata is None else found | _right(right, weights, strata)
 
     return numbers
 
 
-def _share(right: Floats, weights: Weights | None, strata: Strata) -> Floats:
-    def compute(block: Floats) -> dict[str, Floats]:
-        counted = at_shares(block, strata)
-        return {"": right @ counted / counted.sum(axis=0)}
+def _right(right: Floats, weights: Weights | None, strata: Strata) -> dict[str, Floats]:
+    """Return how many are called rightly at the stated shares, and of each class alike."""
 
-    return over_blocks(compute, multiplicities(weights, len(right)), len(right))[""]
+    def compute(block: Floats) -> dict[str, Floats]:
+        even = (strata[0], np.full(len(strata[1]), 1 / len(strata[1])))
+        found = {}
+        for name, shares in (("accuracy", strata), ("balanced_accuracy", even)):
+            counted = at_shares(block, shares)
+            found[name] = right @ counted / counted.sum(axis=0)
+        return found
+
+    return over_blocks(compute, multiplicities(weights, len(right)), len(right))
 
 
 def _measure(

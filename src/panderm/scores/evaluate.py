@@ -16,11 +16,12 @@ from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
 from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.operating import Target, score_operating
-from panderm.scores.prediction_sets import score_prediction_sets
+from panderm.scores.prediction_sets import SetColumns, score_prediction_sets
 from panderm.scores.record import Scores
 from panderm.scores.resampled import Resampling
 from panderm.scores.scoring import DRAWS, score_rows
 from panderm.scores.selective import score_selective
+from panderm.scores.subgroups import FEWEST_UNITS
 from panderm.scores.top_k import score_top_k
 from panderm.statistics.resampling import cluster_codes
 
@@ -182,7 +183,14 @@ def evaluate(
             diagnoses=None if cells is None else cells.tolist(),
         ),
         calibration=score_calibration(given, held, resampling, prior=prior),
-        prediction_sets=score_prediction_sets(given, held, resampling, coverage=coverage),
+        prediction_sets=score_prediction_sets(
+            given,
+            held,
+            resampling,
+            coverage=coverage,
+            by=SetColumns.of(asked, held, columns=columns, image_column=image_column),
+            fewest_units=FEWEST_UNITS,
+        ),
         selective=score_selective(given, resampling),
         hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),
         top_k=score_top_k(given, resampling),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from panderm.errors import UsageError
+from panderm.errors import PandermError, UsageError, plural
 from panderm.predictions import Predictions
+from panderm.scores.by_columns import ByColumns
 from panderm.scores.resampled import Resampling, Weights
-from panderm.scores.score import Score
-from panderm.statistics.conformal import prediction_sets
+from panderm.scores.score import TOO_FEW, Score
+from panderm.statistics.conformal import fewest_rows, prediction_sets, sets_by_group
+
+Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -19,14 +27,15 @@ class CoverageRow:
     """Some rows: how often the truth is in the set, and how large the sets are.
 
     Attributes:
-        of: "all" or a class.
-        column: "" of all, else "class".
+        of: "all", a class or a level.
+        column: "" of all, "class" of a class, else the column of the level.
         n: rows.
         calibrated: validation rows that the sets of these rest on.
         coverage: share with the truth in the set.
         size: mean classes in a set.
         single: share of sets of one class.
         empty: share of empty sets.
+        caution: why nothing is promised of these rows alone; None where it is, or was never asked for.
     """
 
     of: str
@@ -37,29 +46,97 @@ class CoverageRow:
     size: Score
     single: Score
     empty: Score
+    caution: str | None = None
 
 
 @dataclass(frozen=True)
 class SetsBy:
-    """Sets of one kind: one threshold for all rows, or one for each class."""
+    """Sets of one kind.
+
+    Attributes:
+        by: "all", one threshold for all rows; "class", one for each class; "level", one for each level of a
+            column.
+        rows: all rows, each class, and each level of the columns asked for.
+        sizes: sets by their number of classes.
+        column: of "level", which.
+    """
 
     by: str
     rows: tuple[CoverageRow, ...]
     sizes: dict[int, int]
+    column: str | None = None
 
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """The section "Prediction sets": the coverage asked for, and what was achieved."""
+    """The section "Prediction sets".
+
+    Attributes:
+        asked: the coverage asked for.
+        fitted_on: which rows, in words.
+        n: how many.
+        kinds: what was achieved, by kind.
+        left_out: by column, why it has no thresholds of its levels; under "all", why there are no sets.
+    """
 
     asked: float
     fitted_on: str
     n: int
     kinds: tuple[SetsBy, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SetColumns:
+    """Columns whose levels sets are told by: of the rows scored, and of the validation rows where known.
+
+    Attributes:
+        levels: by column, its levels' names.
+        codes: by column, (n,) the level of each row scored.
+        held: by column, (m,) that of each validation row, -1 where it is another.
+        left_out: by column, why there is none of these.
+    """
+
+    levels: dict[str, tuple[str, ...]]
+    codes: dict[str, Codes]
+    held: dict[str, Codes]
+    left_out: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        by: ByColumns | None,
+        validation: Predictions | None,
+        **where: Path | str | None,
+    ) -> SetColumns:
+        """Return the columns that were cut for the rows scored, and look them up for the validation rows.
+
+        Args:
+            by: the columns.
+            validation: the validation rows.
+            where: ``columns`` and ``image_column``, as of :meth:`ByColumns.place`.
+        """
+        if by is None:
+            return cls({}, {}, {}, {})
+        names = {name: levels.names for name, levels in by.levels.items()}
+        codes = {name: levels.codes for name, levels in by.levels.items()}
+        if validation is None:
+            return cls(names, codes, {}, {})
+        try:
+            return cls(names, codes, by.place(validation, **where), {})
+        except PandermError as error:
+            found = f": {error.found[0]}" if error.found else ""
+            return cls(names, codes, {}, dict.fromkeys(names, f"of the validation rows, {error.must}{found}"))
 
 
 def score_prediction_sets(
-    given: Predictions, validation: Predictions | None, resampling: Resampling, *, coverage: float = 0.9
+    given: Predictions,
+    validation: Predictions | None,
+    resampling: Resampling,
+    *,
+    coverage: float = 0.9,
+    by: SetColumns | None = None,
+    fewest_units: int = 1,
 ) -> PredictionSets | None:
     """Fit conformal sets on validation rows and measure what they cover on the rows scored.
 
@@ -68,6 +145,8 @@ def score_prediction_sets(
         validation: rows to fit on; without any there are no sets.
         resampling: of the rows scored.
         coverage: share of rows whose set is to hold the truth.
+        by: columns whose levels are told too, and have thresholds of their own where validation rows allow.
+        fewest_units: a level of fewer independent units has no scores.
 
     Raises:
         UsageError: a coverage that is no share.
@@ -76,48 +155,123 @@ def score_prediction_sets(
         raise UsageError("--coverage must be a share between 0 and 1.", f"found {coverage:g}", "0.9 is 90 %")
     if validation is None or not len(validation):
         return None
-    held = validation.truth_codes()
-    kinds = []
-    for by, by_class in (("all", False), ("class", True)):
-        sets = prediction_sets(
-            held, validation.probabilities, given.probabilities, coverage, by_class=by_class
+    asked = by or SetColumns({}, {}, {}, {})
+    held, p = validation.truth_codes(), given.probabilities
+    made = PredictionSets(coverage, f"the {validation.card.split} rows", len(validation), ())
+    changed = validation.card.recalibration
+    if changed is not None and changed.method == "isotonic":
+        # Steps fitted on these rows pass through them: their scores are no longer like those of other rows.
+        why = "isotonic regression was fitted on these validation rows, and sets need rows that nothing was"
+        return replace(made, left_out={"all": why})
+    measured = _Measured(given, held, resampling, asked, fewest_units)
+    kinds, needed = [], fewest_rows(coverage)
+    for kind in ("all", "class"):
+        sets = prediction_sets(held, validation.probabilities, p, coverage, by_class=kind == "class")
+        kinds.append(measured.kind(kind, sets, needed=needed))
+    for column, theirs in asked.held.items():
+        sets, rows = sets_by_group(
+            held,
+            validation.probabilities,
+            p,
+            coverage,
+            held_group=theirs,
+            group=asked.codes[column],
         )
-        kinds.append(_measured(by, sets, given, held, resampling))
-    return PredictionSets(coverage, f"the {validation.card.split} rows", len(validation), tuple(kinds))
+        kinds.append(measured.kind("level", sets, column=column, calibrated=rows, needed=needed))
+    return replace(made, kinds=tuple(kinds), left_out=asked.left_out)
 
 
-def _measured(
-    by: str,
-    sets: npt.NDArray[np.bool_],
-    given: Predictions,
-    held: npt.NDArray[np.int64],
-    resampling: Resampling,
-) -> SetsBy:
-    truth, size = given.truth_codes(), sets.sum(axis=1)
-    of_row = {
-        "coverage": sets[np.arange(len(truth)), truth],
-        "size": size,
-        "single": size == 1,
-        "empty": size == 0,
-    }
-    groups = {"all": np.ones(len(truth), dtype=np.bool_)}
-    groups |= {name: truth == k for k, name in enumerate(given.classes)}
+class _Measured:
+    """The rows scored: what sets of one kind after the other cover of them."""
 
-    def means(weights: Weights | None) -> dict[str, npt.NDArray[np.float64]]:
-        counts = np.ones((1, len(truth))) if weights is None else weights.astype(np.float64)
-        found = {}
-        with np.errstate(invalid="ignore"):
-            for group, mask in groups.items():
-                rows = counts[:, mask].sum(axis=1)
-                for name, value in of_row.items():
-                    found[f"{name} {group}"] = counts[:, mask] @ value[mask].astype(np.float64) / rows
+    def __init__(
+        self, given: Predictions, held: Codes, resampling: Resampling, by: SetColumns, fewest_units: int
+    ) -> None:
+        self._truth, self._held, self._resampling = given.truth_codes(), held, resampling
+        self._classes, self._by, self._fewest = given.classes, by, fewest_units
+
+    def kind(
+        self,
+        kind: str,
+        sets: Flags,
+        *,
+        column: str | None = None,
+        calibrated: Mapping[int, int] | None = None,
+        needed: int = 0,
+    ) -> SetsBy:
+        """Measure sets of one kind.
+
+        Args:
+            kind: all, class or level.
+            sets: bool (n, K).
+            column: whose levels have thresholds of their own.
+            calibrated: by level of that column, its validation rows.
+            needed: of how many a threshold of its own takes.
+        """
+        size = sets.sum(axis=1)
+        of_row = {
+            "coverage": sets[np.arange(len(self._truth)), self._truth],
+            "size": size,
+            "single": size == 1,
+            "empty": size == 0,
+        }
+        everyone, rows, groups = len(self._held), [], self._groups(column)
+        scores = self._scores(of_row, groups)
+        for (name, in_column, mask, code), found in zip(groups, scores, strict=True):
+            fitted, caution = everyone, None
+            if kind == "class" and in_column == "class":
+                fitted = int((self._held == code).sum())
+                if fitted < needed:
+                    rows_of = plural(fitted, "validation row")
+                    caution = (
+                        f"{rows_of} of this class, and {needed} are needed to rule it out: it is in every set"
+                    )
+            elif calibrated is not None and in_column == column:
+                own = calibrated.get(code, 0)
+                fitted = own if own >= needed else everyone
+                if own < needed:
+                    caution = (
+                        f"{plural(own, 'validation row')} of this level, and {needed} are needed: its sets "
+                        "are those of all rows, and nothing is promised of it alone"
+                    )
+            told = dict(zip(of_row, found, strict=True))
+            rows.append(CoverageRow(name, in_column, int(mask.sum()), fitted, **told, caution=caution))
+        return SetsBy(kind, tuple(rows), {int(n): int((size == n).sum()) for n in np.unique(size)}, column)
+
+    def _groups(self, column: str | None) -> list[tuple[str, str, Flags, int]]:
+        """Return name, column, rows and position of all rows, each class, and each level that is told."""
+        found = [("all", "", np.ones(len(self._truth), dtype=np.bool_), -1)]
+        found += [(name, "class", self._truth == k, k) for k, name in enumerate(self._classes)]
+        for one, names in self._by.levels.items():
+            if column is None or one == column:
+                found += [(name, one, self._by.codes[one] == k, k) for k, name in enumerate(names)]
         return found
 
-    scores = resampling.scores(means)
-    rows = []
-    for k, (group, mask) in enumerate(groups.items()):
-        calibrated = len(held) if k == 0 or by == "all" else int((held == k - 1).sum())
-        told = [scores[f"{name} {group}"] for name in of_row]
-        column = "class" if k else ""
-        rows.append(CoverageRow(group, column, int(mask.sum()), calibrated, *told))
-    return SetsBy(by, tuple(rows), {int(n): int((size == n).sum()) for n in np.unique(size)})
+    def _scores(
+        self, of_row: Mapping[str, npt.NDArray[Any]], groups: Sequence[tuple[str, str, Flags, int]]
+    ) -> list[list[Score]]:
+        """Return the scores of every group, on the same draws; a level of too few units has none."""
+        few = {}
+        for i, (_, column, mask, _) in enumerate(groups):
+            units = len(np.unique(self._resampling.clusters[mask]))
+            if column not in ("", "class") and units < self._fewest:
+                why = f"{TOO_FEW}: {plural(units, self._resampling.unit)}, and {self._fewest} are needed"
+                few[i] = [Score(None, None, None, why)] * len(of_row)
+        asked = {i: mask for i, (_, _, mask, _) in enumerate(groups) if i not in few}
+
+        def means(weights: Weights | None) -> dict[str, Floats]:
+            counts = np.ones((1, len(self._truth))) if weights is None else weights
+            found = {}
+            with np.errstate(invalid="ignore"):
+                for i, mask in asked.items():
+                    own = counts[:, mask].astype(np.float64)
+                    rows = own.sum(axis=1)
+                    for name, value in of_row.items():
+                        found[f"{name} {i}"] = own @ value[mask].astype(np.float64) / rows
+            return found
+
+        drawn = self._resampling.scores(means)
+        for i, mask in asked.items():
+            for name in ("coverage", "single", "empty"):
+                drawn[f"{name} {i}"] = self._resampling.share(drawn[f"{name} {i}"], of_row[name], mask)
+        return [few.get(i) or [drawn[f"{name} {i}"] for name in of_row] for i in range(len(groups))]

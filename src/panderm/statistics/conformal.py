@@ -7,6 +7,8 @@ rows and new ones are exchangeable, the truth is in the set with at least the co
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -49,6 +51,52 @@ def prediction_sets(
             fitted = ConformalClassifier().fit(strange[codes == k])
             found[:, k] = _within(fitted, 1 - p[:, [k]], coverage)[:, 0]
     return found
+
+
+def fewest_rows(coverage: float) -> int:
+    """Return how many held-out rows it takes to rule anything out: with fewer, every set is of all classes.
+
+    A class is ruled out where (1 + rows at least as strange) / (1 + m) falls below 1 - coverage.
+    """
+    return max(1, math.ceil(1 / (1 - coverage) - 1 - 1e-9))
+
+
+def sets_by_group(
+    held_truth: ArrayLike,
+    held: ArrayLike,
+    probabilities: ArrayLike,
+    coverage: float,
+    *,
+    held_group: ArrayLike,
+    group: ArrayLike,
+) -> tuple[Flags, dict[int, int]]:
+    """Return sets that rest on held-out rows of the row's own group, so that each group is covered.
+
+    A group of too few held-out rows (:func:`fewest_rows`) has the sets of all of them, with no promise of its
+    own.
+
+    Args:
+        held_truth: as of :func:`prediction_sets`; likewise the next three.
+        held: likewise.
+        probabilities: likewise.
+        coverage: likewise.
+        held_group: (m,) group of each held-out row.
+        group: (n,) group of each row to predict.
+
+    Returns:
+        bool (n, K), and by group of the rows to predict how many held-out rows it has.
+    """
+    codes, own, p = np.asarray(held_truth), np.asarray(held), np.asarray(probabilities)
+    theirs, mine = np.asarray(held_group), np.asarray(group)
+    found = prediction_sets(codes, own, p, coverage, by_class=False)
+    rows = {}
+    for one in np.unique(mine).tolist():
+        chosen = theirs == one
+        rows[one] = int(chosen.sum())
+        if rows[one] >= fewest_rows(coverage):
+            at = mine == one
+            found[at] = prediction_sets(codes[chosen], own[chosen], p[at], coverage, by_class=False)
+    return found, rows
 
 
 def _within(fitted: object, strange: NDArray[np.float64], coverage: float) -> Flags:

@@ -36,6 +36,7 @@ from panderm.models.load import load_encoder
 from panderm.models.pulling import pull
 from panderm.pipeline import demo, run
 from panderm.predictions import FileColumns
+from panderm.predictions.recalibrated import recalibrate
 from panderm.report import Report
 from panderm.report.curve import curve
 from panderm.report.embedding_map import EmbeddingMap, map_embeddings
@@ -305,10 +306,12 @@ OPTIONS = {
     "fold-column folds-of test-split level taxonomy test-taxonomy indeterminate label-map keep-absent "
     "allow-overlap seed overwrite json quiet",
     "evaluate": "predictions out truth proba predicted patient group image split-column split val fold "
-    "classes name validation positive at prevalence diagnosis hierarchy coverage by columns "
-    "image-column bands scores-only draws seed published-csv overwrite json quiet",
+    "classes name validation positive at prevalence diagnosis hierarchy coverage prior by columns "
+    "image-column bands scores-only interval stratified draws seed published-csv overwrite json quiet",
     "compare": "predictions out truth proba patient group image classes "
     "score pairs common margin draws permutations seed overwrite json quiet",
+    "recalibrate": "predictions out method truth proba predicted patient group image split-column split val "
+    "fold classes name validation prior overwrite json quiet",
     "report": "predictions out tables pdf scores truth proba patient group image classes "
     "by columns image-column bands image-free image-free-columns "
     "overwrite json quiet",
@@ -390,6 +393,7 @@ SAME = {
     "probe": ({"progress"}, probe),
     "evaluate": ({"progress"}, evaluate),
     "compare": ({"progress"}, compare),
+    "recalibrate": (set(), recalibrate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "demo": ({"progress"}, demo),
     "curve": ({"progress"}, curve),
@@ -419,6 +423,7 @@ WRITES = {
     "artefacts": {"out"},
     "evaluate": {"out", "published-csv"} | parameters(FileColumns),
     "compare": {"out"} | parameters(FileColumns),
+    "recalibrate": parameters(FileColumns),
     "report": {"out", "tables", "pdf"} | parameters(FileColumns),
     "embed": {"table", "encoder", "actors", "ray-address"},
     "map": {"out", "png", "csv", "no-thumbnails"},

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from panderm.predictions import open_predictions as open_predictions
     from panderm.predictions.masks import MaskPredictions as MaskPredictions
     from panderm.predictions.masks import read_masks as read_masks
+    from panderm.predictions.recalibrated import recalibrate as recalibrate
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
     from panderm.report.curve import curve as curve
@@ -114,6 +115,7 @@ _HOMES = {
     "open_predictions": "panderm.predictions",
     "MaskPredictions": "panderm.predictions.masks",
     "read_masks": "panderm.predictions.masks",
+    "recalibrate": "panderm.predictions.recalibrated",
     "MaskScores": "panderm.scores.masks",
     "evaluate_masks": "panderm.scores.masks",
     "Report": "panderm.report",

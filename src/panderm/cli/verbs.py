@@ -16,6 +16,7 @@ from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate
 from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.cli.probe import probe
+from panderm.cli.recalibrate import recalibrate
 from panderm.cli.report import report
 from panderm.cli.several import SeveralColumns
 
@@ -181,6 +182,7 @@ app.command()(embed)
 app.command(cls=SeveralColumns)(probe)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(recalibrate)
 app.command()(report)
 
 

@@ -53,7 +53,7 @@ def cautions(entry: Entry) -> list[str]:
 
 def _of_validation(entry: Entry) -> str:
     outcome = entry.predictions.card.outcome
-    chose = [str(v) for k, v in outcome.items() if k.endswith("chosen on") and "validation" in str(v)]
+    chose = [str(v) for k, v in outcome.items() if k.endswith("chosen on") and " validation rows" in str(v)]
     if chose:
         return "The validation split was scored, and settings of the probe were chosen on it, which flatters"
     return "The validation split was scored: whatever was chosen on it flatters these numbers"

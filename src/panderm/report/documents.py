@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from panderm.report.checklists import checklist_section
 from panderm.report.entry import Entry
-from panderm.report.section import Section
+from panderm.report.methods import methods_paragraphs
+from panderm.report.model_card import model_card_section
+from panderm.report.provenance_chain import provenance_section
+from panderm.report.references import references
+from panderm.report.section import Paste, Section
 
 
 def document_sections(entries: Sequence[Entry]) -> list[Section]:
@@ -14,4 +19,21 @@ def document_sections(entries: Sequence[Entry]) -> list[Section]:
     Args:
         entries: one, or several of the same rows.
     """
-    return [] if entries else []
+    if not entries:
+        return []
+    return [
+        methods_section(entries),
+        checklist_section(entries),
+        model_card_section(entries),
+        provenance_section(entries),
+    ]
+
+
+def methods_section(entries: Sequence[Entry]) -> Section:
+    """Return the methods and the works to cite, each to be selected with one click."""
+    intro = [
+        "To be pasted into a manuscript: one click selects a box. What only the author knows stands in "
+        "brackets that begin with [AUTHOR."
+    ]
+    pastes = [Paste("Methods", methods_paragraphs(entries)), Paste("References", references(entries))]
+    return Section("methods", "Methods, ready to paste", intro, pastes=pastes)

@@ -180,7 +180,7 @@ def _of_weakest(column: str, level: LevelScores, name: str, groups: int) -> str:
         return f"{told}How sure that is cannot be told."
     if gap.low <= 0 <= gap.high:
         return f"{told}That interval holds 0: chance alone may do this."
-    return f"{told}That interval leaves out 0; of {groups} looked at, some do so by chance."
+    return f"{told}That interval leaves out 0, as one in twenty does by chance; {groups} were looked at."
 
 
 def dangerous(classes: Sequence[str]) -> tuple[str, ...]:

@@ -21,8 +21,19 @@ from panderm.scores.score import METHOD
 AUTHOR = "[AUTHOR: "
 _HASH = 12
 # Settings that have a sentence of their own, or say nothing of how the fit was made.
-_TOLD = ("recipe", "probe", "train split", "train rows", "train rows per class", "percent of training data")
-_TOLD += ("seed", "C", "k", "penalty", "columns", "sees", "leaky columns", "dealt as", "rows by fold")
+_TOLD: tuple[str, ...] = ("recipe", "probe", "train split", "train rows", "train rows per class")
+_TOLD += (
+    "percent of training data",
+    "seed",
+    "C",
+    "k",
+    "penalty",
+    "columns",
+    "sees",
+    "leaky columns",
+    "dealt as",
+    "rows by fold",
+)
 _PENALTY = {
     "tuned": "an L2 penalty",
     "paper": "a penalty on the norm of its weights, as in the published evaluation of PanDerm",
@@ -66,11 +77,11 @@ def of_data(entry: Entry) -> str:
     about = f"{AUTHOR}where, when and by whom images were taken, who was eligible, how the truth was known.]"
     if card.embeddings is None:
         assert card.file is not None
-        file = card.file
-        columns = ", ".join(f"{role} from “{name}”" for role, name in file.columns.items())
+        read = card.file
+        columns = ", ".join(f"{role} from “{name}”" for role, name in read.columns.items())
         return (
-            f"Predictions were read from a file ({Path(file.path).name}, SHA-256 {file.sha256[:_HASH]}; "
-            f"{columns}; probabilities from {some(list(file.probabilities.values()), 8)}). "
+            f"Predictions were read from a file ({Path(read.path).name}, SHA-256 {read.sha256[:_HASH]}; "
+            f"{columns}; probabilities from {some(list(read.probabilities.values()), 8)}). "
             f"{scored} of it were scored. "
             f"{AUTHOR}the model, its training and validation data, preprocessing and settings.] {about}"
         )
@@ -213,7 +224,7 @@ def of_thresholds(scores: Scores) -> str | None:
         return None
     aims = "; ".join(f"{p.target.words}" for p in held.points)
     where = (
-        f"on {held.chosen_on} ({held.positives:,} positive) and locked before those of {scores.split} were scored"
+        f"on {held.chosen_on} ({held.positives:,} positive) and locked before others were scored"
         if held.locked
         else "on the rows scored themselves, so that what they reach is flattered"
     )
@@ -280,8 +291,8 @@ def _of_sections(scores: Scores) -> list[str]:
     if (held := scores.subgroups) is not None:
         columns = quoted([c.column for c in held.columns], "and")
         told.append(
-            f"Subgroups by {columns} were scored, each with its gap to all other rows on the same draws; "
-            f"those of fewer than {held.fewest_units} {units(scores.unit)}, or of a class they show, were not."
+            f"Subgroups by {columns} were scored, each with its gap to all other rows on the same draws, "
+            f"but for those of fewer than {held.fewest_units} {units(scores.unit)}, or of a class."
         )
     if bad := dangerous(scores.classes):
         told.append(f"Of the classes, the diagnosis map of panderm calls {quoted(bad, 'and')} malignant.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from panderm.report import findings
 from panderm.report.cautions import cautions, voiding
 from panderm.report.entry import Entry
-from panderm.report.frequencies import hundred, plainly
+from panderm.report.frequencies import hundred, plainly, quoted
 from panderm.report.words import HEADLINES, score_words
 from panderm.scores import Score
 
@@ -47,7 +47,7 @@ def _of_one(entry: Entry) -> list[str]:
 def _of_several(entries: Sequence[Entry]) -> list[str]:
     first = entries[0]
     letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(entries))]
-    void = {}
+    void: dict[str, list[str]] = {}
     for letter, entry in zip(letters, entries, strict=True):
         for sentence in voiding(entry):
             void.setdefault(sentence, []).append(letter)
@@ -130,5 +130,5 @@ def _thresholds(entries: Sequence[Entry], letters: Sequence[str]) -> list[str]:
     )
     aim = points[0].target.words
     each = f"Each at its own threshold ({aim}; chosen on {where})"
-    positive = findings.quoted(first.positive)
+    positive = quoted(first.positive)
     return [f"{each}, of 100 {positive} and of 100 others: {'; '.join(told)}."]

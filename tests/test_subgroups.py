@@ -249,7 +249,11 @@ def test_a_score_that_no_draw_moves_has_no_interval(predictions: panderm.Predict
     codes = (np.arange(80) >= 30).astype(np.int64)
     (column,) = score_subgroups(given, {"x": Levels(("a", "b"), codes, None)}, draws=100, seed=0)
     one, other = column.levels
-    assert one.scores["accuracy"] == Score(1.0, None, None, "no interval: it is the same in every draw")
+    exact = one.scores["accuracy"]
+    assert (exact.value, exact.high) == (1, 1)
+    assert exact.low == pytest.approx(0.025 ** (1 / 30))  # 30 of 30: Clopper and Pearson
+    assert exact.method == "exact (Clopper and Pearson)"
+    assert one.scores["auroc"] == Score(1.0, None, None, "no interval: it is the same in every draw")
     assert one.gaps["accuracy"].value == pytest.approx(1 - other.scores["accuracy"].value)
     assert one.gaps["accuracy"].low is None
     assert one.gaps["accuracy"].reason == "no interval: of this group, it is the same in every draw"

@@ -107,7 +107,7 @@ def show_scores(scores: Scores) -> None:
     console.print(lines)
     console.print(
         f"{plural(scores.n, scores.row)} of {scores.split}; {plural(scores.clusters, scores.unit)} "
-        f"resampled, {scores.draws:,} draws, seed {scores.seed}",
+        f"resampled, {scores.draws:,} draws, seed {scores.seed}; intervals: {scores.intervals_in_words}",
         markup=False,
     )
 
@@ -162,4 +162,5 @@ def _cells(score: Score) -> tuple[str, str]:
         return "–", f"not computable: {score.reason}"
     if score.low is None:
         return f"{score.value:.3f}", str(score.reason)
-    return f"{score.value:.3f}", f"{score.low:.3f}–{score.high:.3f}"
+    how = f"  {score.method}" if score.method else ""
+    return f"{score.value:.3f}", f"{score.low:.3f}–{score.high:.3f}{how}"

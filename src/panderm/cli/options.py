@@ -270,6 +270,17 @@ PriorShares = Annotated[
 ScoresOnly = Annotated[
     bool, Option("--scores-only", help="No operating points, calibration, prediction sets.")
 ]
+IntervalBy = Annotated[
+    Literal["percentile", "bca", "analytic"],
+    Option(
+        "--interval",
+        help="How intervals are made: percentiles of the draws; these corrected for bias and skew; or "
+        "Wilson's and DeLong's where there is a formula.",
+    ),
+]
+Stratified = Annotated[
+    bool, Option("--stratified", help="Draw patients within the classes that they show: no draw loses one.")
+]
 By = Annotated[
     list[str] | None,
     Option(

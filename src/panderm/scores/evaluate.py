@@ -18,12 +18,11 @@ from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.operating import Target, score_operating
 from panderm.scores.prediction_sets import SetColumns, score_prediction_sets
 from panderm.scores.record import Scores
-from panderm.scores.resampled import Resampling
-from panderm.scores.scoring import DRAWS, score_rows
+from panderm.scores.score import Interval
+from panderm.scores.scoring import DRAWS, resampling_of, score_rows
 from panderm.scores.selective import score_selective
 from panderm.scores.subgroups import FEWEST_UNITS
 from panderm.scores.top_k import score_top_k
-from panderm.statistics.resampling import cluster_codes
 
 COVERAGE = 0.9
 
@@ -45,6 +44,8 @@ def evaluate(
     image_column: str | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
     scores_only: bool = False,
+    interval: Interval = "percentile",
+    stratified: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = True,
@@ -68,6 +69,8 @@ def evaluate(
     image_column: str | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
     scores_only: bool = False,
+    interval: Interval = "percentile",
+    stratified: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = True,
@@ -90,6 +93,8 @@ def evaluate(
     image_column: str | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
     scores_only: bool = False,
+    interval: Interval = "percentile",
+    stratified: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = True,
@@ -123,6 +128,12 @@ def evaluate(
         bands: by column, where to cut its numbers, ascending: ``{"age": [30, 50, 70]}``. By default up to 12
             different numbers stand as they are, ages are cut into decades, others at their quartiles.
         scores_only: leave out operating points, calibration, prediction sets and selective prediction.
+        interval: how intervals are made. ``percentile``: the middle 95 % of the draws; ``bca``: these,
+            corrected for bias and skew; ``analytic``: Wilson's for shares and DeLong's for the AUROC of two
+            classes, both by whole patients, and percentiles for all other scores. Each score tells where it
+            differs.
+        stratified: draw patients within the rarest class that they show, so that no draw of two classes
+            loses one: takes the mix of classes as given.
         draws: bootstrap draws; 1,000 or more for numbers to publish.
         seed: of the bootstrap; the same seed gives the same intervals.
         progress: show progress on standard error.
@@ -154,16 +165,25 @@ def evaluate(
             "prior": prior,
         }
         _refuse_of_labels(given, asked_of_one)
-        return evaluate_labels(given, draws=draws, seed=seed, progress=progress)
+        return evaluate_labels(
+            given, interval=interval, stratified=stratified, draws=draws, seed=seed, progress=progress
+        )
     asked = None
     if by:
         asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)
-    scored = score_rows(given, by=asked, draws=draws, seed=seed, progress=progress)
+    scored = score_rows(
+        given,
+        by=asked,
+        interval=interval,
+        stratified=stratified,
+        draws=draws,
+        seed=seed,
+        progress=progress,
+    )
     if scores_only:
         return scored
     held = validation_rows(given, validation)
-    clusters, unit = cluster_codes(given.patient, given.group, len(given))
-    resampling = Resampling(clusters, unit, draws, seed)
+    resampling = resampling_of(given, interval=interval, stratified=stratified, draws=draws, seed=seed)
     targets = [_target(one) for one in at or ()]
     _require_positive(given, positive, {"at": at, "prevalence": prevalence, "diagnosis": diagnosis})
     cells = None

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from panderm.errors import UsageError
 from panderm.predictions.masks import MaskPredictions, read_masks
 from panderm.scores.record import read_scores
 from panderm.scores.resampled import Resampling
 from panderm.scores.score import LEVEL, METHOD, Score, as_plain
 from panderm.scores.scoring import DRAWS
 from panderm.statistics.masks import DISTANCES, OVERLAPS, POOLED, THRESHOLD, mask_scores, overlaps
-from panderm.statistics.resampling import cluster_codes
 from panderm.storage import write_json
 
 _REASONS = {
@@ -108,11 +106,8 @@ def evaluate_masks(masks: MaskPredictions | Path | str, *, draws: int = DRAWS, s
         >>> panderm.evaluate_masks(masks).pooled["pooled_dice"]  # doctest: +SKIP
         Score(value=0.88, low=0.85, high=0.9, reason=None)
     """
-    if draws < 1 or seed < 0:
-        raise UsageError("--draws must be at least 1 and --seed not negative.", f"found {draws} and {seed}")
     given = masks if isinstance(masks, MaskPredictions) else read_masks(masks)
-    clusters, unit = cluster_codes(given.patient, given.group, len(given))
-    resampling = Resampling(clusters, unit, draws, seed)
+    resampling = Resampling.of(given, draws=draws, seed=seed)
 
     def statistic(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
         return mask_scores(given.counts, given.distances, weights)
@@ -131,7 +126,7 @@ def evaluate_masks(masks: MaskPredictions | Path | str, *, draws: int = DRAWS, s
         left_out=given.left_out,
         threshold=THRESHOLD,
         clusters=resampling.units,
-        unit=unit,
+        unit=resampling.unit,
         draws=draws,
         seed=seed,
         predictions=given.identity,

@@ -6,23 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from panderm.errors import DataError, UsageError
+from panderm.errors import DataError
 from panderm.predictions import MultiLabelPredictions
 from panderm.progress import Progress
 from panderm.scores.record import read_scores
-from panderm.scores.score import LEVEL, METHOD, Score
+from panderm.scores.resampled import Resampling
+from panderm.scores.score import LEVEL, Interval, Score, intervals_in_words
 from panderm.statistics.multi_label import (
     LABEL_SCORES,
     THRESHOLD,
     WHOLE_SCORES,
-    multi_label_scores,
+    multi_label_scorer,
     not_computable,
 )
-from panderm.statistics.resampling import bootstrap, cluster_codes, percentile_interval
 from panderm.storage import write_json
 
 
@@ -65,6 +63,8 @@ class MultiLabelScores:
         seed: of the bootstrap.
         split: which split was scored.
         predictions: hex identity of the predictions.
+        interval: how intervals were made, as of :class:`panderm.Scores`.
+        stratified: whether units were drawn within the rarest label that they have.
 
     Example:
         >>> scores = panderm.MultiLabelScores.open("scores.json")  # doctest: +SKIP
@@ -83,6 +83,13 @@ class MultiLabelScores:
     seed: int
     split: str
     predictions: str
+    interval: Interval = "percentile"
+    stratified: bool = False
+
+    @property
+    def intervals_in_words(self) -> str:
+        """How intervals were made, as ``BCa bootstrap, drawn within classes``."""
+        return intervals_in_words(self.interval, stratified=self.stratified)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -98,7 +105,9 @@ class MultiLabelScores:
             **{name: getattr(self, name) for name in ("threshold", "n", "complete", "clusters", "unit")},
             **{name: getattr(self, name) for name in ("draws", "seed")},
             "level": LEVEL,
-            "method": METHOD,
+            "method": self.intervals_in_words,
+            "interval": self.interval,
+            "stratified": self.stratified,
             "split": self.split,
             "predictions": self.predictions,
         }
@@ -140,10 +149,18 @@ class _ScoresFile(BaseModel):
     method: str
     split: str
     predictions: str
+    interval: Interval = "percentile"
+    stratified: bool = False
 
 
 def evaluate_labels(
-    given: MultiLabelPredictions, *, draws: int, seed: int, progress: bool = True
+    given: MultiLabelPredictions,
+    *,
+    interval: Interval = "percentile",
+    stratified: bool = False,
+    draws: int,
+    seed: int,
+    progress: bool = True,
 ) -> MultiLabelScores:
     """Score predictions of several labels; see :func:`panderm.evaluate`.
 
@@ -152,62 +169,54 @@ def evaluate_labels(
 
     Args:
         given: predictions.
+        interval: how intervals are made.
+        stratified: draw units within the rarest label that they have.
         draws: bootstrap draws.
         seed: of the bootstrap.
         progress: show progress on standard error.
 
     Raises:
         DataError: nothing to score.
-        UsageError: no draws, or a negative seed.
+        UsageError: no draws, a negative seed, or an unknown interval.
     """
-    if draws < 1 or seed < 0:
-        raise UsageError("--draws must be at least 1 and --seed not negative.", f"found {draws} and {seed}")
     if not len(given):
         raise DataError("predictions must have rows to be scored.", "found none")
     truth, names = given.truth, given.classes
-    codes, unit = cluster_codes(given.patient, given.group, len(given))
-    clusters = int(codes.max()) + 1
-    values = multi_label_scores(truth, given.probabilities)
+    within = truth == 1 if stratified else None
+    engine = Resampling.of(given, draws=draws, seed=seed, interval=interval, within=within)
     of_labels, of_whole = not_computable(truth, names, given.trained)
-    with Progress(draws, "scoring", "draw", shown=progress) as bar:
+    with Progress(engine.steps, "scoring", "draw", shown=progress) as bar:
+        drawn = engine.drawn(multi_label_scorer(truth, given.probabilities), bar.advance)
 
-        def statistic(weights: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[np.float64]]:
-            found = multi_label_scores(truth, given.probabilities, weights)
-            bar.advance(len(weights))
-            return found
+    def score(name: str, reason: str | None, column: int | None = None) -> Score:
+        return Score(None, None, None, reason) if reason else drawn.score(name, reason, column)
 
-        resampled = bootstrap(statistic, codes, draws, seed)
-
-    def score(value: float, drawn: npt.NDArray[np.float64], reason: str | None) -> Score:
-        if reason is not None:
-            return Score(None, None, None, reason)
-        interval = percentile_interval(drawn, LEVEL)
-        if interval[0] == interval[1]:
-            return Score(value, None, None, "no interval: it is the same in every draw")
-        return Score.of(value, interval, draws=draws, reason=None, clusters=clusters)
-
+    called, known, present = given.probabilities >= THRESHOLD, truth >= 0, truth == 1
     per_label = {}
     for k, label in enumerate(names):
-        scores = {
-            name: score(float(values[name][0, k]), resampled[name][:, k], of_labels[label].get(name))
-            for name in LABEL_SCORES
-        }
-        known = truth[:, k] >= 0
-        per_label[label] = LabelScores(
-            int(known.sum()), int((truth[:, k] == 1).sum()), int((~known).sum()), scores
-        )
+        scores = {name: score(name, of_labels[label].get(name), k) for name in LABEL_SCORES}
+        has, lacks, of = present[:, k], truth[:, k] == 0, known[:, k]
+        scores["auroc"] = engine.area(scores["auroc"], has, given.probabilities[:, k], of)
+        scores["sensitivity"] = engine.share(scores["sensitivity"], called[:, k], has)
+        scores["specificity"] = engine.share(scores["specificity"], ~called[:, k], lacks)
+        scores["prevalence"] = engine.share(scores["prevalence"], has, of)
+        per_label[label] = LabelScores(int(of.sum()), int(has.sum()), int((~of).sum()), scores)
+    whole = {name: score(name, of_whole.get(name)) for name in WHOLE_SCORES}
+    complete = known.min(axis=1)
+    right = (called == present).min(axis=1)
+    whole["subset_accuracy"] = engine.share(whole["subset_accuracy"], right, complete)
     return MultiLabelScores(
-        scores={
-            name: score(float(values[name][0]), resampled[name], of_whole.get(name)) for name in WHOLE_SCORES
-        },
+        scores=whole,
         per_label=per_label,
         threshold=THRESHOLD,
         n=len(given),
-        complete=int((truth >= 0).all(axis=1).sum()),
-        clusters=clusters,
-        unit=unit,
+        complete=int(complete.sum()),
+        clusters=engine.units,
+        unit=engine.unit,
         draws=draws,
         seed=seed,
         split=given.card.split,
         predictions=given.card.identity,
+        interval=interval,
+        stratified=stratified,
     )

@@ -17,7 +17,7 @@ from panderm.scores.folds import Folds
 from panderm.scores.hierarchy import Hierarchy
 from panderm.scores.operating import Operating
 from panderm.scores.prediction_sets import PredictionSets
-from panderm.scores.score import LEVEL, METHOD, Score, as_plain
+from panderm.scores.score import LEVEL, Interval, Score, as_plain, intervals_in_words
 from panderm.scores.selective import Selective
 from panderm.storage import write_json
 
@@ -127,6 +127,9 @@ class Scores:
         selective: what is left of the errors where the least sure rows are left to a person.
         hierarchy: scores of each level of the diagnosis hierarchy.
         top_k: how often the true class is among the 2, 3 and 5 most probable, where there are more classes.
+        interval: how intervals were made: percentile, bca or analytic. Where one was made otherwise, its
+            score says how.
+        stratified: whether units were drawn within the classes that they show.
 
     Example:
         >>> scores = panderm.Scores.open("scores.json")  # doctest: +SKIP
@@ -154,6 +157,13 @@ class Scores:
     selective: Selective | None = None
     hierarchy: Hierarchy | None = None
     top_k: dict[str, Score] | None = None
+    interval: Interval = "percentile"
+    stratified: bool = False
+
+    @property
+    def intervals_in_words(self) -> str:
+        """How intervals were made, as ``BCa bootstrap, drawn within classes``."""
+        return intervals_in_words(self.interval, stratified=self.stratified)
 
     @property
     def of_units(self) -> str:
@@ -182,7 +192,9 @@ class Scores:
             "draws": self.draws,
             "seed": self.seed,
             "level": LEVEL,
-            "method": METHOD,
+            "method": self.intervals_in_words,
+            "interval": self.interval,
+            "stratified": self.stratified,
             "split": self.split,
             "predictions": self.predictions,
         }
@@ -218,6 +230,8 @@ class Scores:
             subgroups=held.subgroups,
             folds=held.folds,
             row=held.row,
+            interval=held.interval,
+            stratified=held.stratified,
             **{name: getattr(held, name) for name in _SECTIONS},
         )
 
@@ -249,6 +263,8 @@ class _ScoresFile(BaseModel):
     selective: Selective | None = None
     hierarchy: Hierarchy | None = None
     top_k: dict[str, Score] | None = None
+    interval: Interval = "percentile"
+    stratified: bool = False
 
 
 _SECTIONS = ("operating", "calibration", "prediction_sets", "selective", "hierarchy", "top_k")

@@ -5,23 +5,60 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from panderm.errors import UsageError
+
 LEVEL = 0.95
-METHOD = "percentile bootstrap"
 TOO_FEW = "too few to say"
+SAME = "no interval: it is the same in every draw"
+Interval = Literal["percentile", "bca", "analytic"]
+METHOD = "percentile bootstrap"
+WILSON = "Wilson"
+DELONG = "DeLong"
+EXACT = "exact (Clopper and Pearson)"
+_METHODS: dict[str, str] = {
+    "percentile": METHOD,
+    "bca": "BCa bootstrap",
+    "analytic": f"{WILSON} for shares and {DELONG} for AUROC, else {METHOD}",
+}
 
 
-@dataclass(frozen=True)
+def intervals_in_words(interval: Interval, *, stratified: bool) -> str:
+    """Return how intervals were made, as ``BCa bootstrap, drawn within classes``."""
+    return f"{_METHODS[interval]}{', drawn within classes' if stratified else ''}"
+
+
+def require_interval(interval: str) -> None:
+    """Raise :class:`UsageError` where there is no such way to make intervals."""
+    if interval not in get_args(Interval):
+        raise UsageError("--interval must be percentile, bca or analytic.", f"found {interval!r}")
+
+
+@dataclass(frozen=True, repr=False)
 class Score:
-    """A value in its natural range with a 95 % interval; all None, and a reason, where not computable."""
+    """A value in its natural range with a 95 % interval; all None, and a reason, where not computable.
+
+    Attributes:
+        value: on the rows as they are.
+        low: lower end of the interval.
+        high: upper end.
+        reason: why there is no value or no interval.
+        method: how its interval was made, where that is not as most of the same record.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     reason: str | None = None
+    method: str | None = None
+
+    def __repr__(self) -> str:
+        told = {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason}
+        told |= {} if self.method is None else {"method": self.method}
+        return f"Score({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     @property
     def too_few(self) -> bool:
@@ -29,9 +66,10 @@ class Score:
         return self.value is None and TOO_FEW in (self.reason or "")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return value, low and high, and the reason where there is one."""
+        """Return value, low and high, and the reason and the method where there is one."""
         kept = {"value": self.value, "low": self.low, "high": self.high}
-        return kept if self.reason is None else {**kept, "reason": self.reason}
+        further = {"reason": self.reason, "method": self.method}
+        return kept | {name: told for name, told in further.items() if told is not None}
 
     @classmethod
     def of(

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from panderm.errors import DataError, ParentsError, UsageError, plural, some
+from panderm.errors import DataError, ParentsError, plural, some
 from panderm.predictions import Predictions, require_one_class
+from panderm.progress import Progress
 from panderm.scores.by_columns import ByColumns
 from panderm.scores.folds import fold_codes, score_folds
 from panderm.scores.record import ClassScores, Scores, Subgroups
-from panderm.scores.resampled import Resampling
-from panderm.scores.score import LEVEL, Score
-from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
+from panderm.scores.resampled import Drawn, Resampling
+from panderm.scores.score import Interval, Score
+from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups_of
 from panderm.statistics.classification import (
-    classification_scores,
+    classification_scorer,
     confusion_matrix,
     not_computable,
     not_computable_per_class,
-    per_class_scores,
+    score_names,
 )
-from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
 
 DRAWS = 2000
 _PER_CLASS = ("sensitivity", "specificity")
@@ -33,6 +32,8 @@ def score_rows(
     given: Predictions,
     *,
     by: ByColumns | None = None,
+    interval: Interval = "percentile",
+    stratified: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
     progress: bool = True,
@@ -42,34 +43,31 @@ def score_rows(
     Args:
         given: the rows scored.
         by: columns whose levels are scored as subgroups too.
+        interval: how intervals are made, as of :func:`panderm.evaluate`.
+        stratified: draw units within the classes that they show.
         draws: bootstrap draws.
         seed: of the bootstrap.
         progress: show progress on standard error.
 
     Raises:
         DataError: nothing to score.
-        UsageError: no draws, or a negative seed.
+        UsageError: no draws, a negative seed, or an unknown interval.
     """
-    drawn = _draw(given, draws, seed)
-    values, resampled, units = drawn.values, drawn.resampled, drawn.clusters
+    engine = resampling_of(given, interval=interval, stratified=stratified, draws=draws, seed=seed)
     truth, predicted = given.truth_codes(), given.predicted_codes()
     classes, K = given.classes, len(given.classes)
+    with Progress(engine.steps, "scoring", "draw", shown=progress) as bar:
+        drawn, reasons = _drawn(given, engine, bar.advance)
     class_reasons = not_computable_per_class(truth, K, classes)
-    scores = {
-        name: _score(float(values[name][0]), resampled[name], drawn.reasons.get(name), units)
-        for name in values
-        if name not in _PER_CLASS
-    }
+    scores = {name: drawn.score(name, reasons.get(name)) for name in score_names(K)}
+    every = np.ones(len(given), dtype=np.bool_)
+    scores["accuracy"] = engine.share(scores["accuracy"], predicted == truth, every)
+    if "auroc" in scores and given.fold is None:
+        scores["auroc"] = engine.area(scores["auroc"], truth == 1, given.probabilities[:, 1], every)
     per_class = {}
-    engine = Resampling(*cluster_codes(given.patient, given.group, len(given)), draws, seed)
     for k, name in enumerate(classes):
         own, called = truth == k, predicted == k
-        both = {
-            side: _score(
-                float(values[side][0, k]), resampled[side][:, k], class_reasons[side].get(name), units
-            )
-            for side in _PER_CLASS
-        }
+        both = {side: drawn.score(side, class_reasons[side].get(name), k) for side in _PER_CLASS}
         both["sensitivity"] = engine.share(both["sensitivity"], called, own)
         both["specificity"] = engine.share(both["specificity"], ~called, ~own)
         per_class[name] = ClassScores(n=int(own.sum()), **both)
@@ -79,20 +77,56 @@ def score_rows(
         confusion=confusion_matrix(truth, predicted, K),
         classes=classes,
         n=len(given),
-        clusters=units,
-        unit=drawn.unit,
+        clusters=engine.units,
+        unit=engine.unit,
         draws=draws,
         seed=seed,
         split=given.card.split,
         predictions=given.card.identity,
-        subgroups=None if by is None else _subgroups(given, by, draws, seed, progress=progress),
+        subgroups=None if by is None else _subgroups(given, by, engine, progress=progress),
         folds=score_folds(given),
         row=str(given.card.method.get("unit", "image")),
+        interval=interval,
+        stratified=stratified,
     )
 
 
-def _subgroups(given: Predictions, asked: ByColumns, draws: int, seed: int, *, progress: bool) -> Subgroups:
-    scored = score_subgroups(given, asked.levels, draws=draws, seed=seed, progress=progress)
+def resampling_of(
+    given: Predictions, *, interval: Interval, stratified: bool, draws: int, seed: int
+) -> Resampling:
+    """Return how the units of predictions are drawn, and their intervals made.
+
+    Args:
+        given: of one class an image.
+        interval: as of :func:`panderm.evaluate`.
+        stratified: draw units within the rarest class that they show.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: no rows.
+        UsageError: no draws, a negative seed, or an unknown interval.
+    """
+    if not len(given):
+        raise DataError("predictions must have rows to be scored.", "found none")
+    shown = given.truth_codes()[:, None] == np.arange(len(given.classes)) if stratified else None
+    return Resampling.of(given, draws=draws, seed=seed, interval=interval, within=shown)
+
+
+def _drawn(
+    given: Predictions, engine: Resampling, advance: Callable[[int], None] | None = None
+) -> tuple[Drawn, dict[str, str]]:
+    """Return every score on the rows as they are and on every draw, and why some cannot be computed."""
+    truth, folds = given.truth_codes(), fold_codes(given)
+    statistic = classification_scorer(truth, given.probabilities, folds=folds, per_class=True)
+    reasons = not_computable(
+        truth, len(given.classes), given.classes, predicted=given.predicted_codes(), folds=folds
+    )
+    return engine.drawn(statistic, advance), reasons
+
+
+def _subgroups(given: Predictions, asked: ByColumns, engine: Resampling, *, progress: bool) -> Subgroups:
+    scored = score_subgroups_of(given, asked.levels, engine, progress=progress)
     return Subgroups(
         columns=tuple(replace(one, error=asked.errors.get(one.column)) for one in scored),
         file=asked.file,
@@ -108,7 +142,7 @@ def differences(
     """Return how far every score of the others lies from that of the first, on the same draws.
 
     Both are scored on every bootstrap draw of the same patients, and the 95 % interval is that of their
-    difference: what makes a draw hard for both cancels.
+    difference, percentiles of the draws: what makes a draw hard for both cancels.
 
     Args:
         predictions: of the same rows, two or more; the first is the one the others are compared with.
@@ -123,11 +157,17 @@ def differences(
         ParentsError: predictions of other rows.
     """
     require_same_rows(predictions)
-    first = _draw(predictions[0], draws, seed)
+    engine = resampling_of(predictions[0], interval="percentile", stratified=False, draws=draws, seed=seed)
+    first, why = _drawn(predictions[0], engine)
     found = []
     for given in predictions[1:]:
-        other = _draw(given, draws, seed)
-        found.append({name: _difference(name, first, other) for name in other.scores})
+        other, why_not = _drawn(given, engine)
+        found.append(
+            {
+                name: other.minus(first, name, why.get(name) or why_not.get(name))
+                for name in score_names(len(given.classes))
+            }
+        )
     return tuple(found)
 
 
@@ -171,56 +211,3 @@ def _rows_differ(ours: Predictions, theirs: Predictions) -> str | None:
             what = "file" if column == "sha256" else column
             return f"they differ in the {what} of row {at[0] + 1:,}: {one[at[0]]} and {two[at[0]]}"
     return None
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Every score of one set of predictions, on its rows as they are and on every draw of them."""
-
-    values: dict[str, npt.NDArray[np.float64]]
-    resampled: dict[str, npt.NDArray[np.float64]]
-    reasons: dict[str, str]
-    clusters: int
-    unit: str
-
-    @property
-    def scores(self) -> list[str]:
-        return [name for name in self.values if name not in _PER_CLASS]
-
-
-def _draw(given: Predictions, draws: int, seed: int) -> _Drawn:
-    if draws < 1 or seed < 0:
-        raise UsageError("--draws must be at least 1 and --seed not negative.", f"found {draws} and {seed}")
-    if not len(given):
-        raise DataError("predictions must have rows to be scored.", "found none")
-    truth, predicted = given.truth_codes(), given.predicted_codes()
-    classes, K = given.classes, len(given.classes)
-    clusters, unit = cluster_codes(given.patient, given.group, len(given))
-    folds = fold_codes(given)
-
-    def all_scores(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
-        return {
-            **classification_scores(truth, given.probabilities, weights, folds=folds),
-            **per_class_scores(truth, predicted, K, weights),
-        }
-
-    return _Drawn(
-        values=all_scores(None),
-        resampled=bootstrap(all_scores, clusters, draws, seed),
-        reasons=not_computable(truth, K, classes, predicted=predicted, folds=folds),
-        clusters=int(clusters.max()) + 1,
-        unit=unit,
-    )
-
-
-def _difference(name: str, first: _Drawn, other: _Drawn) -> Score:
-    value = float(other.values[name][0] - first.values[name][0])
-    one, two = (drawn.resampled[name] for drawn in (first, other))
-    reason = first.reasons.get(name) or other.reasons.get(name)
-    interval = paired_interval(one, two, LEVEL)
-    return Score.of(value, interval, draws=len(one), reason=reason, clusters=first.clusters)
-
-
-def _score(value: float, draws: npt.NDArray[np.float64], reason: str | None, clusters: int) -> Score:
-    interval = percentile_interval(draws, LEVEL)
-    return Score.of(value, interval, draws=len(draws), reason=reason, clusters=clusters)

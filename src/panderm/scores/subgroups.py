@@ -7,9 +7,7 @@ anything, that is said: it never gets a number that looks fair.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,15 +20,14 @@ from panderm.predictions import Predictions
 from panderm.progress import Progress
 from panderm.scores.folds import fold_codes
 from panderm.scores.record import LevelScores, SubgroupColumn, Subgroups
-from panderm.scores.score import LEVEL, TOO_FEW, Score
+from panderm.scores.resampled import Drawn, Resampling, Statistic
+from panderm.scores.score import TOO_FEW, Score
 from panderm.statistics.classification import (
     NEED_NO_CLASS,
-    classification_scores,
+    classification_scorer,
     not_computable,
-    per_class_scores,
     score_names,
 )
-from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
 
 # In simulation the interval of a gap in AUROC holds the truth in 89 to 94 of 100 studies where a group has 10
 # patients of the rarer class; with 5 of them and 60 others, in 83 to 88 (benchmarks/subgroup_intervals.py).
@@ -50,11 +47,7 @@ def subgroup_score_names(n_classes: int) -> tuple[str, ...]:
 def score_subgroups(
     given: Predictions, columns: Mapping[str, Levels], *, draws: int, seed: int, progress: bool = False
 ) -> tuple[SubgroupColumn, ...]:
-    """Score every level of every column, and its gap to the other rows.
-
-    A group of fewer than 10 units (patients, lesion groups or images, whichever are resampled) has no score,
-    nor has it one that needs a class which fewer than 10 of its units show. Draws are those of ``evaluate``
-    with the same seed.
+    """Score every level of every column, and its gap to the other rows, by percentiles of draws.
 
     Args:
         given: predictions, n rows.
@@ -63,12 +56,29 @@ def score_subgroups(
         seed: of the bootstrap.
         progress: show progress on standard error.
     """
-    groups = _Groups(given)
+    return score_subgroups_of(given, columns, Resampling.of(given, draws=draws, seed=seed), progress=progress)
+
+
+def score_subgroups_of(
+    given: Predictions, columns: Mapping[str, Levels], resampling: Resampling, *, progress: bool = False
+) -> tuple[SubgroupColumn, ...]:
+    """Score every level of every column, and its gap to the other rows.
+
+    A group of fewer than 10 units (patients, lesion groups or images, whichever are resampled) has no score,
+    nor has it one that needs a class which fewer than 10 of its units show. Draws are those of the whole.
+
+    Args:
+        given: predictions, n rows.
+        columns: by name, their levels for these n rows.
+        resampling: of the whole.
+        progress: show progress on standard error.
+    """
+    groups = _Groups(given, resampling)
     for levels in columns.values():
         for code in range(len(levels.names)):
             groups.add(levels.codes == code)
             groups.add(levels.codes != code)
-    groups.resample(draws, seed, progress=progress)
+    groups.resample(progress=progress)
     return tuple(
         SubgroupColumn(
             column=name,
@@ -95,51 +105,25 @@ def headline(held: Subgroups) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Some rows: their scores as they are, on every draw, and why some have none."""
+    """Some rows: how many independent units they have, and why some scores there cannot be."""
 
+    key: str
     rows: npt.NDArray[np.int64]
     clusters: int
-    values: dict[str, float]
     reasons: dict[str, str]
-    draws: dict[str, Floats]
-
-    def score(self, name: str) -> Score:
-        if name in self.reasons:
-            return Score(None, None, None, self.reasons[name])
-        found = percentile_interval(self.draws[name], LEVEL)
-        if found[0] == found[1]:
-            return Score(self.values[name], None, None, "no interval: it is the same in every draw")
-        return self._with_interval(self.values[name], found)
-
-    def gap(self, name: str, rest: _Group) -> Score:
-        reason = self.reasons.get(name)
-        if reason is None and name in rest.reasons:
-            reason = f"all other images: {rest.reasons[name]}"
-        if reason is not None:
-            return Score(None, None, None, reason)
-        value = self.values[name] - rest.values[name]
-        if not np.isfinite(value):
-            return Score(None, None, None, "undefined on these rows")
-        for whose, one in (("this group", self.score(name)), ("all other images", rest.score(name))):
-            if one.low is None:
-                why = (one.reason or "").removeprefix("no interval: ")
-                return Score(value, None, None, f"no interval: of {whose}, {why}")
-        return self._with_interval(value, paired_interval(rest.draws[name], self.draws[name], LEVEL))
-
-    def _with_interval(self, value: float, found: tuple[float, float, int]) -> Score:
-        draws = len(next(iter(self.draws.values())))
-        return Score.of(value, found, draws=draws, reason=None, clusters=self.clusters)
 
 
 class _Groups:
     """The groups of some predictions, each computed once: of two levels, one is the other's rest."""
 
-    def __init__(self, given: Predictions) -> None:
+    def __init__(self, given: Predictions, resampling: Resampling) -> None:
         self._given = given
+        self._engine = resampling
         self._truth = given.truth_codes()
         self._folds = fold_codes(given)
-        self._clusters, self._unit = cluster_codes(given.patient, given.group, len(given))
+        self._clusters, self._unit = resampling.clusters, resampling.unit
         self._groups: dict[bytes, _Group] = {}
+        self._drawn = Drawn(resampling, {}, {})
 
     def add(self, mask: npt.NDArray[np.bool_]) -> None:
         """Take up the rows of a mask, bool (n,)."""
@@ -147,33 +131,55 @@ class _Groups:
             return
         rows = np.flatnonzero(mask)
         units = len(np.unique(self._clusters[rows]))
-        values = {}
-        if len(rows):
-            values = {name: float(found[0]) for name, found in self._compute(rows, None).items()}
-        self._groups[mask.tobytes()] = _Group(rows, units, values, self._reasons(rows, units), {})
+        key = f"{len(self._groups)} "
+        self._groups[mask.tobytes()] = _Group(key, rows, units, self._reasons(rows, units))
 
-    def resample(self, draws: int, seed: int, *, progress: bool) -> None:
+    def resample(self, *, progress: bool) -> None:
         """Score every group on every draw; those of which nothing can be said are passed over."""
         names = subgroup_score_names(self._K)
         asked = [group for group in self._groups.values() if len(group.reasons) < len(names)]
         if not asked:
             return
-        threads = min(len(asked), os.cpu_count() or 1)  # the arithmetic leaves the interpreter's lock alone
-        bar = Progress(draws * len(asked), "scoring subgroups", "draw", shown=progress)
-        with bar, ThreadPoolExecutor(threads) as pool:
+        scorers = [self._scorer(group.rows) for group in asked]
 
-            def statistic(weights: npt.NDArray[np.int32]) -> dict[str, Floats]:
-                by_row = np.ascontiguousarray(weights.T)  # a group's rows are then read one after the other
-                scored = pool.map(lambda group: self._compute(group.rows, by_row[group.rows].T), asked)
-                found: dict[str, Floats] = {}
-                for i, scores in enumerate(scored):
-                    found |= {f"{i} {name}": values for name, values in scores.items()}
-                    bar.advance(len(weights))
-                return found
+        def statistic(weights: npt.NDArray[np.int32] | None) -> dict[str, Floats]:
+            found: dict[str, Floats] = {}
+            for group, scorer in zip(asked, scorers, strict=True):
+                own = None if weights is None else np.take(weights.T, group.rows, axis=0).T
+                found |= {group.key + name: values for name, values in scorer(own).items()}
+            return found
 
-            resampled = bootstrap(statistic, self._clusters, draws, seed)
-        for i, group in enumerate(asked):
-            group.draws.update({name: resampled[f"{i} {name}"] for name in names})
+        with Progress(self._engine.steps, "scoring subgroups", "draw", shown=progress) as bar:
+            self._drawn = self._engine.drawn(statistic, bar.advance)
+
+    def _score(self, group: _Group, name: str) -> Score:
+        if name in group.reasons:
+            return Score(None, None, None, group.reasons[name])
+        score, truth, rows = self._drawn.score(group.key + name), self._truth, np.zeros_like(self._right)
+        rows[group.rows] = True
+        if name == "accuracy":
+            return self._engine.share(score, self._right, rows)
+        if name in _SIDES:
+            return self._engine.share(score, self._right, rows & (truth == _SIDES[name]))
+        if name == "auroc" and self._folds is None:
+            return self._engine.area(score, truth == 1, self._given.probabilities[:, 1], rows)
+        return score
+
+    def _gap(self, group: _Group, rest: _Group, name: str) -> Score:
+        reason = group.reasons.get(name)
+        if reason is None and name in rest.reasons:
+            reason = f"all other images: {rest.reasons[name]}"
+        if reason is not None:
+            return Score(None, None, None, reason)
+        gap = self._drawn.minus(self._drawn, rest.key + name, other=group.key + name)
+        if gap.value is None:
+            return gap
+        for whose, one in (("this group", group), ("all other images", rest)):
+            own = self._drawn.score(one.key + name)
+            if own.low is None:
+                why = (own.reason or "").removeprefix("no interval: ")
+                return Score(gap.value, None, None, f"no interval: of {whose}, {why}")
+        return gap
 
     def level(self, name: str, mask: npt.NDArray[np.bool_]) -> LevelScores:
         """Return the scores of a group that was resampled, and its gaps to all other rows."""
@@ -185,8 +191,8 @@ class _Groups:
             n=len(group.rows),
             clusters=group.clusters,
             classes={c: int(n) for c, n in zip(self._given.classes, counts, strict=True)},
-            scores={one: group.score(one) for one in names},
-            gaps={one: group.gap(one, rest) for one in names},
+            scores={one: self._score(group, one) for one in names},
+            gaps={one: self._gap(group, rest, one) for one in names},
         )
 
     @cached_property
@@ -197,15 +203,22 @@ class _Groups:
     def _predicted(self) -> npt.NDArray[np.int64]:
         return self._given.predicted_codes()
 
-    def _compute(
-        self, rows: npt.NDArray[np.int64], weights: npt.NDArray[np.int32] | None
-    ) -> dict[str, Floats]:
-        truth, folds = self._truth[rows], None if self._folds is None else self._folds[rows]
-        found = classification_scores(truth, self._given.probabilities[rows], weights, folds=folds)
-        if self._K == 2:
-            sides = per_class_scores(truth, self._predicted[rows], 2, weights)
-            found |= {side: sides[side][:, 1] for side in _SIDES}
-        return found
+    @cached_property
+    def _right(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self._predicted == self._truth)
+
+    def _scorer(self, rows: npt.NDArray[np.int64]) -> Statistic:
+        folds = None if self._folds is None else self._folds[rows]
+        score = classification_scorer(
+            self._truth[rows], self._given.probabilities[rows], folds=folds, per_class=True
+        )
+        names = subgroup_score_names(self._K)
+
+        def scores(weights: npt.NDArray[np.int32] | None) -> dict[str, Floats]:
+            found = score(weights)
+            return {name: found[name][:, 1] if name in _SIDES else found[name] for name in names}
+
+        return scores
 
     def _reasons(self, rows: npt.NDArray[np.int64], units: int) -> dict[str, str]:
         """Say which scores of some rows there cannot be, and why: a class absent, or too few to say."""

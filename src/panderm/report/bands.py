@@ -30,12 +30,14 @@ class Line:
         at: (m,) where it is known.
         band: (m,) its values.
         colour: position of its colour, from 0; None of one that the others are held against.
+        label: what the legend calls it, if not the same.
     """
 
     title: str
     at: Sequence[float]
     band: Band
     colour: int | None
+    label: str = ""
 
 
 def curves(
@@ -61,7 +63,7 @@ def curves(
             how = _REFERENCE if line.colour is None else pen(line.colour)
             shade = {"color": how["color"], "alpha": _shade(len(lines)), "linewidth": 0}
             axes.fill_between(line.at, low, high, **shade)
-            axes.plot(line.at, value, label=short(line.title, 40), **how)
+            axes.plot(line.at, value, label=short(line.label or line.title, 42), **how)
         axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.set(xlabel=across, ylabel=up)
         if floor is not None:  # below it a curve may run far away, and its band with it
@@ -83,11 +85,11 @@ def curves(
     )
 
 
-def reliability(lines: Sequence[tuple[str, CalibrationOf, int]], *, name: str) -> tuple[str, Points]:
+def reliability(lines: Sequence[tuple[str, str, CalibrationOf, int]], *, name: str) -> tuple[str, Points]:
     """Draw the share observed over the mean probability of each bin, with intervals.
 
     Args:
-        lines: title, what was measured, and position of the colour, from 0.
+        lines: title, what the legend calls it, what was measured, and position of the colour, from 0.
         name: prefix of the ids inside, unique in the page.
     """
 
@@ -95,7 +97,7 @@ def reliability(lines: Sequence[tuple[str, CalibrationOf, int]], *, name: str) -
         figure = Figure(figsize=(_WIDTH, _HEIGHT + 0.18 * len(lines)), layout="constrained")
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
-        for title, one, colour in lines:
+        for _, label, one, colour in lines:
             bins = [b for b in one.bins if b.predicted is not None and b.observed.low is not None]
             ends = [
                 np.array([getattr(b.observed, end) for b in bins], dtype=np.float64)
@@ -105,7 +107,7 @@ def reliability(lines: Sequence[tuple[str, CalibrationOf, int]], *, name: str) -
             how = pen(colour)
             shade = {"color": how["color"], "alpha": _shade(len(lines)), "linewidth": 0}
             axes.fill_between(at, ends[1], ends[2], **shade)
-            axes.plot(at, ends[0], label=short(title, 40), marker="o", markersize=3.5, **how)
+            axes.plot(at, ends[0], label=short(label, 42), marker="o", markersize=3.5, **how)
         axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="mean probability", ylabel="share observed")
         axes.grid(True)
         figure.legend(loc="outside lower left")
@@ -113,10 +115,10 @@ def reliability(lines: Sequence[tuple[str, CalibrationOf, int]], *, name: str) -
 
     rows = tuple(
         (title, b.predicted, b.observed.value, b.observed.low, b.observed.high, b.n)
-        for title, one, _ in lines
+        for title, _, one, _ in lines
         for b in one.bins
     )
-    description = f"Share observed over mean probability: {', '.join(title for title, _, _ in lines)}."
+    description = f"Share observed over mean probability: {', '.join(title for title, *_ in lines)}."
     return to_svg(draw, name=name, title="Reliability diagram", description=description), Points(
         ("probabilities", "mean probability", "share observed", "low", "high", "n"), rows
     )
@@ -189,4 +191,4 @@ _REFERENCE: dict[str, Any] = {"color": MUTED, "linestyle": "-", "linewidth": 1.2
 
 def _shade(lines: int) -> float:
     """Return how dense a band is: of many that lie over each other, each is lighter."""
-    return 0.18 if lines < 3 else 0.1
+    return 0.18 if lines < 3 else 0.09

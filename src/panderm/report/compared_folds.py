@@ -29,9 +29,9 @@ def folds_section(entries: Sequence[Entry]) -> Section | None:
     each = [{score_words(name).title: _by_fold(one, name) for name in shown} for one in folds]
     tables += crossed("Fold by fold", keys, each, first="Fold")
     intro = [
-        "Every image was predicted by a probe of the other folds. The mean weighs each fold alike; its interval "
-        "is Student’s t, with one degree of freedom less than folds. Folds share most of their training rows: "
-        "the interval is not exact, and no test should rest on it."
+        "Every image was predicted by a probe of the other folds. The mean weighs each fold alike; its "
+        "interval is Student’s t, with one degree of freedom less than folds. Folds share most of their "
+        "training rows: the interval is not exact, and no test should rest on it."
     ]
     return Section("folds", "Fold by fold", intro, tables)
 

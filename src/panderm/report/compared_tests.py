@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from panderm.errors import plural
 from panderm.report.keys import Key
@@ -22,17 +23,17 @@ def tests_section(found: Comparison, keys: Sequence[Key]) -> Section:
         keys: of the entries.
     """
     letters = {model.name: key.letter for model, key in zip(found.models, keys, strict=True)}
-    rows = [_row(pair, f"{letters[pair.other]} − {letters[pair.first]}") for pair in found.pairs]
+    rows = [_row(pair, letters[pair.first], letters[pair.other]) for pair in found.pairs]
     scores = list(dict.fromkeys(score_words(pair.score).title for pair in found.pairs))
     whole = units(found.unit)
     worlds = max((pair.worlds for pair in found.pairs), default=0)
     swaps = f"all {worlds:,} swaps there are" if any(p.exact for p in found.pairs) else f"{worlds:,} swaps"
     level = f"{LEVEL:.0%}".replace("%", " %")
     intro = [
-        f"{' and '.join(scores)} are tested, as panderm compare does unless it is asked for others. p is of a "
-        f"permutation test that swaps the two answers for whole {whole} ({swaps}, seed {found.seed}); the "
-        f"second is corrected by Holm for {plural(found.family, 'test')}. Two-sided. A large p does not show "
-        "that two are alike: the interval says how far apart they may be."
+        f"{' and '.join(scores)} are tested, as panderm compare does unless it is asked for others. p is of "
+        f"a permutation test that swaps the two answers for whole {whole} ({swaps}, seed {found.seed}); the "
+        f"second is corrected by Holm for {plural(found.family, 'test')}. Two-sided. A large p does not "
+        "show that two are alike: the interval says how far apart they may be."
     ]
     if not worlds:
         intro = [f"{' and '.join(scores)} were to be tested; on these rows nothing can be said."]
@@ -47,18 +48,24 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _row(pair: ComparedPair, compared: str) -> tuple[str, ...]:
-    others = "; ".join(
-        f"{test.name}: {f'p {p_value(test.p)}, ' if test.p is not None else ''}{test.note}"
-        for test in pair.tests
-    )
+def _row(pair: ComparedPair, first: str, other: str) -> tuple[str, ...]:
     return (
-        f"{score_words(pair.score).title}, {compared}",
+        f"{score_words(pair.score).title}, {other} − {first}",
         _difference(pair.difference),
         p_value(pair.p),
         p_value(pair.p_holm),
-        others.replace(" -", " −") or "–",
+        _others(pair, first, other) or "–",
     )
+
+
+def _others(pair: ComparedPair, first: str, other: str) -> str:
+    """Return other tests in a line, those of the same counts together."""
+    found = []
+    for note, tests in groupby(pair.tests, key=lambda test: test.note):
+        told = note.replace("the first", first).replace("the other", other).replace("-", "−")
+        values = [f"{test.name}: p {p_value(test.p)}" for test in tests if test.p is not None]
+        found.append(", ".join([*values, told]))
+    return "; ".join(found)
 
 
 def _difference(one: Score) -> str:

@@ -20,7 +20,17 @@ _NAMED_COLUMNS = 6
 
 @dataclass(frozen=True)
 class Key:
-    """How one entry is called in the page: a letter, a colour from 1 to 6, its title, and facts in a line."""
+    """How one entry is called in the page.
+
+    Attributes:
+        letter: A, B, ...
+        colour: from 1 to 6.
+        title: no two alike.
+        short: what the head of a column says beside the letter, empty where there are too many for it.
+        facts: in a line.
+        random: whether its weights were drawn at random.
+        own: what of the title the others' do not share.
+    """
 
     letter: str
     colour: int
@@ -28,17 +38,23 @@ class Key:
     short: str
     facts: str
     random: bool
+    own: str = ""
 
     @property
     def name(self) -> str:
-        """Letter and title, as captions, legends and files of points call it."""
+        """Letter and title, as captions and files of points call it."""
         return f"{self.letter} {self.title}"
+
+    @property
+    def label(self) -> str:
+        """Letter and what tells the title from the others, as the legend of a drawing calls it."""
+        return f"{self.letter} {self.own}"
 
 
 def keys_of(entries: Sequence[Entry]) -> list[Key]:
     """Give every entry its letter and colour."""
     keys = []
-    for i, entry in enumerate(entries):
+    for i, (entry, own) in enumerate(zip(entries, _own([one.title for one in entries]), strict=True)):
         card = entry.predictions.card
         encoder = card.embeddings.encoder if card.embeddings else None
         blind = without_image(card.method)
@@ -47,7 +63,8 @@ def keys_of(entries: Sequence[Entry]) -> list[Key]:
                 letter=letter_of(i),
                 colour=i % len(SERIES) + 1,
                 title=entry.title,
-                short=short(entry.title, 30) if len(entries) <= _NAMED_COLUMNS else "",
+                own=own,
+                short=short(own, 32) if len(entries) <= _NAMED_COLUMNS else "",
                 facts=" · ".join(_facts(card, encoder, blind=blind)),
                 random=encoder is not None and encoder.random and not blind,
             )
@@ -80,6 +97,13 @@ def each(keys: Sequence[Key], texts: Sequence[str]) -> list[str]:
     for text, those in groupby(told, key=lambda pair: pair[0]):
         found.append(f"{listed([key.letter for _, key in those])}: {text}")
     return found
+
+
+def _own(titles: Sequence[str]) -> list[str]:
+    """Return the titles without the name that all share: "probe knn" of "encoder (probe knn)"."""
+    parts = [title.partition(" (") for title in titles]
+    shared = len({name for name, _, _ in parts}) == 1 and all(rest.endswith(")") for _, _, rest in parts)
+    return [rest[:-1] for _, _, rest in parts] if shared and len(titles) > 1 else list(titles)
 
 
 def _facts(card: PredictionsCard, encoder: EncoderRecord | None, *, blind: bool) -> list[str]:

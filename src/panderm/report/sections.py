@@ -50,8 +50,8 @@ def operating_section(entries: Sequence[Entry]) -> Section | None:
     keys, held = keys_of(entries), _of(entries, lambda scores: scores.operating)
     if not any(held):
         return None
-    tables = crossed("Operating points", keys, [one and _points(one) for one in held])
-    tables += crossed("At stated prevalences", keys, [one and _stated(one) for one in held])
+    tables = crossed("Operating points", keys, [one and _points(one) for one in held], first="Score")
+    tables += crossed("At stated prevalences", keys, [one and _stated(one) for one in held], first="Point")
     tables += crossed("By diagnosis", keys, [one and _diagnoses(one) for one in held], first="Diagnosis")
     intro = each(keys, [_chosen(one) if one else _NONE for one in held])
     curves = [one.decision if one else None for one in held]
@@ -75,6 +75,7 @@ def calibration_section(entries: Sequence[Entry]) -> Section | None:
             }
             for kinds in by_kind
         ],
+        first="Score",
     )
     intro = each(keys, [_fitted(one) if one else _NONE for one in held])
     intro.append(
@@ -110,9 +111,9 @@ def selective_section(entries: Sequence[Entry]) -> Section | None:
     keys, held = keys_of(entries), _of(entries, lambda scores: scores.selective)
     if not any(held):
         return None
-    tables = crossed("Risk", keys, [one and {"Share wrong": _risks(one)} for one in held])
+    tables = crossed("Risk", keys, [one and {"Share wrong": _risks(one)} for one in held], first="Rows")
     lines = [
-        bands.Line("risk" if len(keys) == 1 else key.name, one.coverage, one.risk, i)
+        bands.Line("risk" if len(keys) == 1 else key.name, one.coverage, one.risk, i, _label(keys, i))
         for i, (key, one) in enumerate(zip(keys, held, strict=True))
         if one
     ]
@@ -132,7 +133,7 @@ def top_k_section(entries: Sequence[Entry]) -> Section | None:
         one and {"Share": {score_words(name).title: score for name, score in one.items()}} for one in held
     ]
     intro = ["How often the true class is among the two, three or five most probable."]
-    return Section("top_k", "Top-k accuracy", intro, crossed("Top-k accuracy", keys, told))
+    return Section("top_k", "Top-k accuracy", intro, crossed("Top-k accuracy", keys, told, first="Score"))
 
 
 def hierarchy_section(entries: Sequence[Entry]) -> Section | None:
@@ -233,7 +234,9 @@ def _diagnoses(held: Operating) -> dict[str, dict[str, Cell]]:
 
 def _decision_curve(keys: Sequence[Key], held: Sequence[DecisionCurve | None]) -> Drawing:
     lines = [
-        bands.Line("by the model" if len(keys) == 1 else key.name, one.thresholds, one.model, i)
+        bands.Line(
+            "by the model" if len(keys) == 1 else key.name, one.thresholds, one.model, i, _label(keys, i)
+        )
         for i, (key, one) in enumerate(zip(keys, held, strict=True))
         if one
     ]
@@ -267,11 +270,11 @@ def _reliability(
         "Bins of so few rows that they have no interval are not drawn."
     )
     if len(keys) == 1:
-        groups = {"": [(name, one, i) for i, (name, one) in enumerate(by_kind[0].items())]}
+        groups = {"": [(name, name, one, i) for i, (name, one) in enumerate(by_kind[0].items())]}
     else:
         groups = {
             kind: [
-                (key.name, kinds[kind], i)
+                (key.name, key.label, kinds[kind], i)
                 for i, (key, kinds) in enumerate(zip(keys, by_kind, strict=True))
                 if kind in kinds
             ]
@@ -324,6 +327,10 @@ def _lines(keys: Sequence[Key], held: Sequence[object]) -> str:
     if len(keys) == 1:
         return ""
     return "; ".join(key.name for key, one in zip(keys, held, strict=True) if one) + ". "
+
+
+def _label(keys: Sequence[Key], position: int) -> str:
+    return keys[position].label if len(keys) > 1 else ""
 
 
 def _pointwise(lines: Sequence[object]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_either, open_predictions, require_one_class
@@ -23,6 +23,7 @@ from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, score_image_free
 from panderm.report.looks import looks_of
 from panderm.report.page import Page, render
+from panderm.report.provenance_chain import provenance_chain
 from panderm.report.saving import Saved
 from panderm.report.side_by_side import differences_said, side_by_side
 from panderm.report.tables import Results, Source, of_scores
@@ -183,7 +184,10 @@ class Report(Saved):
         return [Entry(title, *part, difference, look) for title, part, difference, look in parts]
 
     def _results(self) -> list[Results]:
-        return of_scores.results_of(self._entries(), self.columns_alone)
+        return of_scores.results_of(self._entries(), self.columns_alone, self.comparison)
+
+    def _chains(self) -> dict[str, Any]:
+        return {e.title: [link.as_dict() for link in provenance_chain(e)] for e in self._entries()}
 
     def _sources(self) -> list[Source]:
         return [Source(t, part[0].card, part[1]) for t, part in zip(self.titles, self.parts, strict=True)]

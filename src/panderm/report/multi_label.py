@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from panderm.errors import ParentsError, plural
 from panderm.predictions import MultiLabelPredictions, open_multi_label
@@ -107,6 +108,9 @@ class MultiLabelReport(Saved):
 
     def _results(self) -> list[Results]:
         return label_results(self.predictions.card.model, self.scores)
+
+    def _chains(self) -> dict[str, Any]:
+        return {self.predictions.card.model: self.predictions.card.model_dump(mode="json")}
 
     def _sources(self) -> list[Source]:
         return [Source(self.predictions.card.model, self.predictions.card, self.scores)]

@@ -6,6 +6,7 @@ import abc
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from panderm.report.page import Page
 from panderm.report.tables import Results, Source, write_tables
@@ -22,6 +23,10 @@ class Saved(abc.ABC):
     @abc.abstractmethod
     def _results(self) -> list[Results]:
         """Return its result tables, from scores and not from words."""
+
+    @abc.abstractmethod
+    def _chains(self) -> dict[str, Any]:
+        """Return by model every file that its numbers rest on."""
 
     @abc.abstractmethod
     def _sources(self) -> Sequence[Source]:
@@ -69,6 +74,7 @@ class Saved(abc.ABC):
             page.drawings,
             page.sections,
             self._sources(),
+            self._chains(),
             overwrite=overwrite,
         )
 

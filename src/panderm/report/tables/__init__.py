@@ -7,9 +7,10 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from panderm.errors import ArtifactError, plural, some
 from panderm.predictions import PredictionsCard
@@ -18,14 +19,16 @@ from panderm.report.section import Drawing, Rows, Section
 from panderm.report.tables.printed import Printed, latex, markdown, printed
 from panderm.report.tables.results import Results
 from panderm.report.tables.said import Listed, read_me
-from panderm.scores import LEVEL, METHOD, MultiLabelScores, Score, Scores
+from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 from panderm.storage import new_folder, refuse_existing, sha256_of_file
 
 __all__ = ["Results", "Source", "write_tables"]
 
 _KIND = "report tables"
 # Their tables are written from numbers, not from the page's words.
-_FROM_SCORES = frozenset({"operating", "calibration", "sets", "selective", "hierarchy"})
+_FROM_SCORES = frozenset(
+    {"operating", "calibration", "sets", "selective", "top_k", "hierarchy", "tests", "folds"}
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def write_tables(
     drawings: Sequence[Drawing],
     sections: Sequence[Section],
     sources: Sequence[Source],
+    chains: Mapping[str, Any],
     *,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -63,6 +67,7 @@ def write_tables(
         drawings: of the page, for their points.
         sections: of the page, for tables that it has in words only.
         sources: what the numbers rest on.
+        chains: by model, every file they come from, as ``provenance.json`` holds it.
         overwrite: replace the files that an earlier call wrote there, and keep all others.
 
     Raises:
@@ -72,7 +77,9 @@ def write_tables(
     refuse_existing(folder, overwrite=overwrite)
     texts, listed = _texts(tables, drawings, sections, sources)
     now = Provenance.now()
-    texts["README.md"] = read_me(listed, [source.facts for source in sources], now)
+    texts["provenance.json"] = json.dumps(chains, indent=2, ensure_ascii=False) + "\n"
+    how = " / ".join(dict.fromkeys(source.scores.intervals_in_words for source in sources))
+    texts["README.md"] = read_me(listed, [source.facts for source in sources], how, now)
     ours = _written_before(folder)
     with new_folder(folder, overwrite=overwrite) as temporary:
         if folder.is_dir():
@@ -107,19 +114,18 @@ def _texts(
         listed.append(Listed(name, tuple(kinds), what, tuple(columns), rows))
 
     first = sources[0].scores
-    rests = (
-        f"{LEVEL:.0%} intervals: {METHOD}, {first.draws:,} draws of whole {first.unit}s, seed {first.seed}"
-    ).replace("%", " %")
+    level, how = f"{LEVEL:.0%}".replace("%", " %"), first.intervals_in_words
+    rests = f"{level} intervals: {how}, {first.draws:,} draws of whole {first.unit}s, seed {first.seed}"
     for table in tables:
         head, rows = as_rows(table)
         words = printed(table, rests)
         kinds = {"csv": as_csv(head, rows), "md": markdown(words), "tex": latex(words, table.name)}
         put(table.name, kinds, table.title, head, len(rows))
     for section in sections:
-        for stem, one in _in_words(section):
+        for stem, about, one in _in_words(section):
             words = Printed(one.caption, tuple(one.header), tuple(tuple(row) for row in one.rows))
             kinds = {"csv": as_csv(one.header, one.rows), "md": markdown(words), "tex": latex(words, stem)}
-            what = f"{section.title}: {_about(one)}, in words"
+            what = f"{section.title}: {about}, in words"
             put(stem, kinds, what, one.header, len(one.rows))
         for paste in section.pastes:
             text = f"# {paste.title}\n\n" + "\n\n".join(paste.paragraphs) + "\n"
@@ -133,13 +139,16 @@ def _texts(
     return texts, listed
 
 
-def _in_words(section: Section) -> Iterator[tuple[str, Rows]]:
-    """Yield names and tables that a section has in words only."""
-    own = [] if section.name in _FROM_SCORES else section.tables
-    for one in own:
-        yield slug(section.name if len(own) == 1 else f"{section.name} {_about(one)}"), one
-    for folded in section.folded:
-        yield slug(folded.title), folded.table
+def _in_words(section: Section) -> Iterator[tuple[str, str, Rows]]:
+    """Yield the file's name, a title, and each table that a section has in words only."""
+    if section.name in _FROM_SCORES:
+        return
+    told = [(_about(one), one) for one in section.tables]
+    folded = [(_about(one.table), one) for one in section.folded]
+    alike = len({about for about, _ in folded}) < len(folded)  # as of each entry: its title tells them apart
+    told += [(one.title if alike else about, one.table) for about, one in folded]
+    for about, one in told:
+        yield slug(section.name if len(told) == 1 else f"{section.name} {about}"), about, one
 
 
 def _about(table: Rows) -> str:

@@ -9,21 +9,28 @@ from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores
 from panderm.report.tables.results import Result, Results, Value, numbers, results
 from panderm.scores import Score, Scores
+from panderm.scores.compared import Comparison
 from panderm.scores.operating import OperatingPoint, Target
 from panderm.scores.selective import Selective
 
 
-def results_of(entries: Sequence[Entry], columns_alone: ImageFreeScores | None = None) -> list[Results]:
+def results_of(
+    entries: Sequence[Entry],
+    columns_alone: ImageFreeScores | None = None,
+    comparison: Comparison | None = None,
+) -> list[Results]:
     """Return every result table of a page.
 
     Args:
         entries: one, or several of the same rows; the first is the one the others are compared with.
         columns_alone: the image-free baseline, where one was asked for.
+        comparison: the tests of several.
     """
     held = [(entry.title, entry.scores) for entry in entries]
     return [
         *_whole(held),
         *_differences(entries),
+        *(() if comparison is None else _tests(comparison, [name for name, _ in held])),
         *results("per_class", "Each class against the rest", ("model", "class"), _per_class(held)),
         *_operating(held),
         *_calibration(held),
@@ -48,6 +55,22 @@ def _differences(entries: Sequence[Entry]) -> list[Results]:
     rows = (numbers((e.title,), e.differences, e.scores.n) for e in entries[1:])
     title = f"Difference to {entries[0].title}, on the same draws"
     return results("differences", title, ("model",), chain.from_iterable(rows), across="model", signed=True)
+
+
+def _tests(found: Comparison, titles: Sequence[str]) -> list[Results]:
+    called = {one.name: title for one, title in zip(found.models, titles, strict=True)}
+    rows = []
+    for pair in found.pairs:
+        of = (called[pair.other], called[pair.first], pair.score)
+        rows.append(Result(of, "difference", pair.difference, found.n))
+        rows += numbers(of, {"p": pair.p, "p_holm": pair.p_holm}, found.n)
+        rows += [Result(of, f"p ({test.name})", test.p, found.n) for test in pair.tests]
+    note = (
+        f"p of a permutation test that swaps answers for whole {found.unit}s, seed {found.seed}; p_holm "
+        f"corrected for {found.family} tests"
+    )
+    keys = ("other", "minus", "of")
+    return results("tests", "Tests of the differences", keys, rows, signed=True, note=note)
 
 
 def _per_class(held: _Held) -> Iterator[Result]:
@@ -138,6 +161,15 @@ def _calibration(held: _Held) -> list[Results]:
         r for model, n, one in ones for of, scores in (one.differences or {}).items()
         for r in numbers((model, of), scores, n)
     )  # fmt: skip
+    moved = (
+        r
+        for model, n, one in ones
+        if (p := one.prior) is not None
+        for of, scores in (
+            ("as given", p.given.scores), ("moved", p.moved.scores), ("moved less as given", p.differences)
+        )
+        for r in numbers((model, of), scores, n)
+    )  # fmt: skip
     note = "; ".join(dict.fromkeys(f"fitted on {one.fitted_on}" for *_, one in ones if one.recalibrated))
     keys = ("model", "probabilities")
     return [
@@ -151,19 +183,31 @@ def _calibration(held: _Held) -> list[Results]:
             signed=True,
             note=note,
         ),
+        *results(
+            "calibration_stated_shares",
+            "Calibration at stated shares of the classes",
+            keys,
+            moved,
+            across="probabilities",
+        ),
     ]
 
 
 def _sets(held: _Held) -> list[Results]:
     ones = [(model, one.prediction_sets) for model, one in held if one.prediction_sets is not None]
     by = {"all": "one threshold", "class": "one for each class"}
+    own = ("", "class")
     rows = (
         r
         for model, one in ones
         for kind in one.kinds
         for row in kind.rows
         for r in numbers(
-            (model, by.get(kind.by, kind.by), row.of),
+            (
+                model,
+                by.get(kind.by) or f"one for each level of {kind.column}",
+                row.of if row.column in own else f"{row.column}: {row.of}",
+            ),
             {"coverage": row.coverage, "size": row.size, "single": row.single, "empty": row.empty},
             row.n,
         )

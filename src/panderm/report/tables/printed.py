@@ -49,6 +49,8 @@ _ESCAPES = str.maketrans(_LATEX)
 
 # Of names that only stand in tables.
 _WORDS = {
+    "p": "p",
+    "p_holm": "p, Holm",
     "tp": "TP",
     "fp": "FP",
     "fn": "FN",
@@ -96,11 +98,11 @@ def printed(table: Results, rests: str) -> Printed:
     header = [
         *("Score" if named[i] == "score" else named[i].capitalize() for i in shown),
         *(["n"] if with_n else []),
-        *(_head(table.across, head, across) for head in across),
+        *(_head(table.across, head, across, signed=table.signed) for head in across),
     ]
     rows = []
     for of, held in cells.items():
-        names = [_titled(of[i]) if named[i] == "score" else of[i] for i in shown]
+        names = [_titled(of[i]) if named[i] in ("score", "of") else of[i] for i in shown]
         n = [f"{next(iter(counts[of])):,}" if counts[of] else "—"] if with_n else []
         rows.append((*names, *n, *(_cell(held.get(head), table) for head in across)))
     told = [table.title, *([table.note[0].upper() + table.note[1:]] if table.note else []), rests]
@@ -147,13 +149,15 @@ def escaped(text: str) -> str:
     return f"{{}}{found}" if found.startswith(("[", "*")) else found
 
 
-def _head(across: str, name: str, all_of: Sequence[str]) -> str:
-    if across == "model" and len(all_of) == 1:
+def _head(across: str, name: str, all_of: Sequence[str], *, signed: bool) -> str:
+    if across == "model" and len(all_of) == 1 and not signed:
         return "Value"
     return _titled(name) if across == "score" else name.replace(">=", "≥")
 
 
 def _titled(name: str) -> str:
+    if name.startswith("p ("):
+        return name
     return _WORDS.get(name) or score_words(name).title
 
 
@@ -163,9 +167,9 @@ def _cell(row: Result | None, table: Results) -> str:
     value = row.value
     if isinstance(value, int):
         return f"{value:,}"
-    told = signed if table.signed else number
     if isinstance(value, float):
-        return told(value)
+        return "< 0.001" if table.name == "tests" and value < 0.001 else number(value)
+    told = signed if table.signed else number
     if value.value is None:
         return verdict(value)
     if value.low is None or value.high is None:

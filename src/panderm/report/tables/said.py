@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from panderm.provenance import Provenance
 from panderm.report.tables.printed import Printed, markdown
 from panderm.report.words import moment
-from panderm.scores import LEVEL, METHOD
+from panderm.scores import LEVEL
 
 _SOURCES = ("Model", "Split", "n", "Units resampled", "Draws", "Seed", "Identity of the predictions")
 
@@ -29,8 +29,15 @@ class Listed:
         return ", ".join(f"`{self.name}.{kind}`" for kind in self.kinds)
 
 
-def read_me(listed: Sequence[Listed], sources: Sequence[tuple[str, ...]], made: Provenance) -> str:
-    """Return ``README.md``."""
+def read_me(listed: Sequence[Listed], sources: Sequence[tuple[str, ...]], how: str, made: Provenance) -> str:
+    """Return ``README.md``.
+
+    Args:
+        listed: every table and figure.
+        sources: what the numbers rest on.
+        how: how intervals were made.
+        made: now.
+    """
     level = f"{LEVEL:.0%}".replace("%", " %")
     texts = [(one.files, one.what) for one in listed if "csv" not in one.kinds]
     tables = [(one.files, one.what, f"{one.rows:,}") for one in listed if "tex" in one.kinds]
@@ -43,7 +50,7 @@ def read_me(listed: Sequence[Listed], sources: Sequence[tuple[str, ...]], made: 
         "# Tables and points of a report\n",
         f"Made by panderm {made.panderm}, {moment(made.created)}.\n",
         "## What the numbers rest on\n",
-        markdown(Printed(f"{level} intervals: {METHOD}.", _SOURCES, tuple(sources), keys=len(_SOURCES))),
+        markdown(Printed(f"{level} intervals: {how}.", _SOURCES, tuple(sources), keys=len(_SOURCES))),
         "## Result tables\n",
         "One row a number: `value` with the ends of its interval, `low` and `high`, unrounded; `n` is the "
         "rows it rests on, and `reason` says why there is no value or no interval. The same as "
@@ -55,6 +62,7 @@ def read_me(listed: Sequence[Listed], sources: Sequence[tuple[str, ...]], made: 
         markdown(Printed("", ("File", "Holds", "Columns", "Rows"), tuple(points), keys=3)),
         "## The other files\n",
         *(f"- {files}: {what}." for files, what in texts),
+        "- `provenance.json`: every file that the numbers rest on, with its hash.",
         "- `card.json`: version, command, machine, time, and the SHA-256 of every file here.\n",
     ]
     return "\n".join(parts)

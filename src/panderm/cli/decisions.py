@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _POINT = ("sensitivity", "specificity", "ppv")
 _CALIBRATION = ("ece", "brier", "log_loss")
-_ELSEWHERE = ("ece", "log_loss", "accuracy", "balanced_accuracy")
+_ELSEWHERE = ("ece", "brier", "log_loss", "accuracy", "balanced_accuracy")
 _LEVEL = ("balanced_accuracy", "accuracy")
 
 
@@ -83,13 +83,13 @@ def _calibration(console: Console, held: Calibration) -> None:
             _say(console, f"caution: {one.caution}")
     if (prior := held.prior) is not None:
         rows = [
-            [one.of, *(in_a_cell(one.scores[name]) for name in _ELSEWHERE)]
-            for one in (prior.given, prior.moved)
+            [name, in_a_cell(prior.given.scores[name]), in_a_cell(prior.moved.scores[name])]
+            + [in_a_cell(prior.differences[name], signed=True)]
+            for name in _ELSEWHERE
         ]
-        rows.append(["difference", *(in_a_cell(prior.differences[n], signed=True) for n in _ELSEWHERE)])
         new = ", ".join(f"{name} {share:.3g}" for name, share in prior.new.items())
         old = ", ".join(f"{name} {share:.3g}" for name, share in prior.old.items())
-        _print(console, f"at the shares {new}", _ELSEWHERE, rows)
+        _print(console, f"at the shares {new}", ("as given", "prior shift", "difference"), rows)
         _say(console, f"learnt at {old} (of {prior.old_from}); rows are weighted to the shares stated.")
         _say(console, f"{prior.changed:,} of the rows have another most probable class after the shift.")
 

@@ -14,13 +14,14 @@ from panderm.report import bands
 from panderm.report.crossed import Cell, crossed
 from panderm.report.entry import Entry
 from panderm.report.keys import Key, each, keys_of
+from panderm.report.recalibrated import elsewhere, fitted_in_words, recalibrated
 from panderm.report.section import Drawing, Folded, Rows, Section
 from panderm.report.words import number, score_words
 from panderm.scores import Scores, headline
-from panderm.scores.calibration import Calibration, CalibrationOf
+from panderm.scores.calibration import CalibrationOf
 from panderm.scores.hierarchy import HierarchyLevel
 from panderm.scores.operating import DecisionCurve, Operating, OperatingPoint, Target
-from panderm.scores.prediction_sets import PredictionSets, SetsBy
+from panderm.scores.prediction_sets import CoverageRow, PredictionSets, SetsBy
 from panderm.scores.selective import Selective
 
 _Held = TypeVar("_Held")
@@ -77,7 +78,16 @@ def calibration_section(entries: Sequence[Entry]) -> Section | None:
         ],
         first="Score",
     )
-    intro = each(keys, [_fitted(one) if one else _NONE for one in held])
+    tables += crossed(
+        "Recalibrated, less as given",
+        keys,
+        [recalibrated(one) if one else None for one in held],
+        first="Score",
+    )
+    tables += crossed(
+        "At the shares stated", keys, [elsewhere(one) if one else None for one in held], first="Score"
+    )
+    intro = each(keys, [fitted_in_words(one) if one else _NONE for one in held])
     intro.append(
         "The calibration error is the root mean square over ten bins, less what chance alone adds: 0 says "
         "that it cannot be told from chance, not that there is none."
@@ -92,9 +102,9 @@ def sets_section(entries: Sequence[Entry]) -> Section | None:
     if not any(held):
         return None
     tables = []
-    for by in dict.fromkeys(kind.by for one in held if one for kind in one.kinds):
-        kinds = [next((k for k in one.kinds if k.by == by), None) if one else None for one in held]
-        tables += crossed(_SETS[by], keys, [kind and _covered(kind) for kind in kinds], first="Rows")
+    for by in dict.fromkeys(_kind(kind) for one in held if one for kind in one.kinds):
+        kinds = [next((k for k in one.kinds if _kind(k) == by), None) if one else None for one in held]
+        tables += crossed(by, keys, [kind and _covered(kind) for kind in kinds], first="Rows")
     tables += crossed(
         "Sets by their number of classes", keys, [one and _sizes(one) for one in held], first="Classes"
     )
@@ -208,7 +218,11 @@ def _point(point: OperatingPoint) -> dict[str, Cell]:
         return {"Threshold": f"none: {point.reason}"}
     counts = {side.upper(): f"{getattr(point, side):,}" for side in ("tp", "fp", "fn", "tn")}
     scores = {score_words(name).title: score for name, score in point.scores.items()}
-    return {"Threshold": number(point.threshold), **counts, **scores}
+    chosen = {
+        f"{name.capitalize()} on the rows that chose it": "—" if value is None else number(value)
+        for name, value in point.chosen.items()
+    }
+    return {"Threshold": number(point.threshold), **chosen, **counts, **scores}
 
 
 def _stated(held: Operating) -> dict[str, dict[str, Cell]]:
@@ -255,12 +269,6 @@ def _decision_curve(keys: Sequence[Key], held: Sequence[DecisionCurve | None]) -
     return Drawing("Decision curve", caption, svg, points=points, name="decision_curve")
 
 
-def _fitted(held: Calibration) -> str:
-    if not held.recalibrated:
-        return "Nothing was recalibrated."
-    return f"Recalibrations were fitted on {held.fitted_on}; their own uncertainty is in no interval."
-
-
 def _reliability(
     keys: Sequence[Key], by_kind: Sequence[dict[str, CalibrationOf]], probability: str
 ) -> list[Drawing]:
@@ -293,20 +301,35 @@ def _reliability(
 
 def _asked(held: PredictionSets) -> str:
     asked = f"{held.asked:.0%}".replace("%", " %")
-    return f"Sets asked to hold the truth of {asked} of rows, fitted on {held.fitted_on} ({held.n:,})."
+    told = [f"Sets asked to hold the truth of {asked} of rows, fitted on {held.fitted_on} ({held.n:,})."]
+    for column, reason in held.left_out.items():
+        what = "There are no sets" if column == "all" else f"No thresholds by the levels of {column}"
+        told.append(f"{what}: {reason}.")
+    for kind in held.kinds:
+        own = [row for row in kind.rows if row.caution]
+        told += [f"{row.column}, {row.of}: {row.caution}." for row in own]
+    return " ".join(told)
 
 
 def _covered(kind: SetsBy) -> dict[str, dict[str, Cell]]:
     sides = {"Coverage": "coverage", "Mean size": "size", "Of one class": "single", "Empty": "empty"}
     return {
-        title: {f"{row.of} ({row.n:,})": getattr(row, side) for row in kind.rows}
-        for title, side in sides.items()
+        title: {_covered_rows(row): getattr(row, side) for row in kind.rows} for title, side in sides.items()
     }
+
+
+def _covered_rows(row: CoverageRow) -> str:
+    name = row.of if row.column in ("", "class") else f"{row.column}: {row.of}"
+    return f"{name} ({row.n:,}, by {plural(row.calibrated, 'validation row')})"
+
+
+def _kind(kind: SetsBy) -> str:
+    return _SETS.get(kind.by, f"A threshold for each level of {kind.column}")
 
 
 def _sizes(held: PredictionSets) -> dict[str, dict[str, Cell]]:
     return {
-        _SETS[kind.by]: {str(size): f"{n:,}" for size, n in sorted(kind.sizes.items())} for kind in held.kinds
+        _kind(kind): {str(size): f"{n:,}" for size, n in sorted(kind.sizes.items())} for kind in held.kinds
     }
 
 

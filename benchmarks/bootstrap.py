@@ -1,9 +1,12 @@
 """Our bootstrap of all classification scores against a plain loop over scikit-learn, on the same draws.
 
-    python benchmarks/bootstrap.py [--rows 10000] [--classes 7] [--draws 2000] [--loop-draws 12] [--seed 0]
+    python benchmarks/bootstrap.py [--rows 10000 100000] [--classes 2 7] [--draws 2000] [--loop-draws 6]
 
-Both run in one process, taking turns on the same resampled rows; their values must agree to 1e-9. Prints the
-seconds per draw of each, their ratio, and the seconds that all draws take us.
+For each number of rows and classes both run in one process, taking turns on the same resampled rows; their
+values must agree to 1e-9. Prints the seconds per draw of each and their ratio, ours in one thread and
+without the drawing; what all draws of the loop would take at that pace, extrapolated; and what all draws took
+us, from drawing patients to the intervals, with as many threads as there are processors, and with one. BCa
+adds leaving out each patient, or each of 1,000 groups of them.
 """
 
 from __future__ import annotations
@@ -14,34 +17,78 @@ import time
 import numpy as np
 from sklearn import metrics
 
-from panderm.statistics.classification import classification_scores
-from panderm.statistics.resampling import bootstrap, cluster_bootstrap
+from panderm.scores.resampled import Resampling
+from panderm.scores.score import Interval
+from panderm.statistics.classification import classification_scorer
+from panderm.statistics.resampling import bootstrap, cluster_bootstrap, percentile_interval
 
 AGREEMENT = 1e-9
+_A_TURN = 32
 
 
 def main() -> None:
     """Parse the options and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--classes", type=int, default=7)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 7])
     parser.add_argument("--draws", type=int, default=2_000, help="of our bootstrap")
-    parser.add_argument("--loop-draws", type=int, default=12, help="of the loop over scikit-learn")
+    parser.add_argument("--loop-draws", type=int, default=6, help="of the loop over scikit-learn")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-
-    patient, truth, probabilities = problem(options.rows, options.classes, options.seed)
+    draws, seed = options.draws, options.seed
     print(
-        f"{options.rows:,} rows of {len(np.unique(patient)):,} patients, {options.classes} classes, "
-        f"seed {options.seed}; rows per class {np.bincount(truth).tolist()}"
+        f"| rows | classes | scikit-learn, a draw | panderm, a draw | ratio | {draws:,} draws of the loop "
+        f"(extrapolated) | {draws:,} draws, panderm | in one thread | BCa |"
     )
-    ours, loop, largest = side_by_side(patient, truth, probabilities, options.loop_draws, options.seed)
-    print(f"per draw: loop over scikit-learn {1e3 * loop:.1f} ms, panderm {1e3 * ours:.3f} ms")
-    print(f"ratio: {loop / ours:.0f} (largest difference of a score: {largest:.1e})")
+    print("|---|---|---|---|---|---|---|---|---|")
+    largest = 0.0
+    for rows in options.rows:
+        for classes in options.classes:
+            patient, truth, probabilities = problem(rows, classes, seed)
+            ours, loop, apart = side_by_side(patient, truth, probabilities, options.loop_draws, seed)
+            largest = max(largest, apart)
+            every, one = (whole(patient, truth, probabilities, draws, seed, threads=n) for n in (None, 1))
+            bca = engine(patient, truth, probabilities, draws, seed, "bca")
+            print(
+                f"| {rows:,} of {len(np.unique(patient)):,} patients | {classes} | {1e3 * loop:.1f} ms "
+                f"| {1e3 * ours:.2f} ms | {loop / ours:.0f} | {loop * draws:,.0f} s | {every:.1f} s "
+                f"| {one:.1f} s | {bca:.1f} s |",
+                flush=True,
+            )
+    print(f"largest difference of a score: {largest:.1e}")
 
+
+def whole(
+    patient: np.ndarray,
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    draws: int,
+    seed: int,
+    *,
+    threads: int | None,
+) -> float:
+    """Return the seconds from rows to percentile intervals."""
     started = time.perf_counter()
-    bootstrap(lambda w: classification_scores(truth, probabilities, w), patient, options.draws, options.seed)
-    print(f"panderm, {options.draws:,} draws of all scores: {time.perf_counter() - started:.2f} s")
+    statistic = classification_scorer(truth, probabilities)
+    for drawn in bootstrap(statistic, patient, draws, seed, threads=threads).values():
+        percentile_interval(drawn)
+    return time.perf_counter() - started
+
+
+def engine(
+    patient: np.ndarray,
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    draws: int,
+    seed: int,
+    interval: Interval,
+) -> float:
+    """Return the seconds from rows to intervals of one kind, with all threads."""
+    started = time.perf_counter()
+    clusters = np.unique(patient, return_inverse=True)[1]
+    resampling = Resampling(clusters, "patient", draws, seed, interval)
+    resampling.scores(classification_scorer(truth, probabilities))
+    return time.perf_counter() - started
 
 
 def problem(n: int, n_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,13 +106,14 @@ def side_by_side(
 ) -> tuple[float, float, float]:
     """Return our and the loop's seconds per draw, and the largest difference between them.
 
-    Turns: a chunk of 64 draws for us, the first two of them for the loop. Neither time includes the drawing.
+    Turns: a chunk of 32 draws for us, the first two of them for the loop. Neither time includes the drawing.
     """
     turns = max(1, draws // 2)
+    statistic = classification_scorer(truth, probabilities)
     ours = loop = largest = 0.0
-    for weights in cluster_bootstrap(patient, 64 * turns, seed, chunk=64):
+    for weights in cluster_bootstrap(patient, _A_TURN * turns, seed, chunk=_A_TURN):
         started = time.perf_counter()
-        values = classification_scores(truth, probabilities, weights)
+        values = statistic(weights)
         ours += time.perf_counter() - started
         for draw in range(2):
             rows = np.repeat(np.arange(len(truth)), weights[draw])
@@ -77,7 +125,7 @@ def side_by_side(
                 if not difference <= AGREEMENT:
                     raise SystemExit(f"{name} of draw {draw}: {values[name][draw]} is not {value}")
                 largest = max(largest, difference)
-    return ours / (64 * turns), loop / (2 * turns), largest
+    return ours / (_A_TURN * turns), loop / (2 * turns), largest
 
 
 def by_sklearn(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

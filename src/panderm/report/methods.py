@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from panderm.errors import plural, some
 from panderm.predictions import PredictionsCard
 from panderm.report.entry import Entry
 from panderm.report.findings import dangerous, positive_of
-from panderm.report.frequencies import quoted
+from panderm.report.frequencies import letters, quoted
 from panderm.report.words import plain, score_words, units
 from panderm.scores import LEVEL, Scores
-from panderm.scores.score import METHOD
 
 # What begins with it is left to the author.
 AUTHOR = "[AUTHOR: "
@@ -61,12 +60,23 @@ def methods_paragraphs(entries: Sequence[Entry]) -> list[str]:
     first = entries[0]
     return [
         of_data(first),
-        *dict.fromkeys(of_encoder(entry) for entry in entries if entry.predictions.card.embeddings),
-        *dict.fromkeys(of_probe(entry) for entry in entries if entry.predictions.card.embeddings),
+        *_each_once(of_encoder, entries),
+        *_each_once(of_probe, entries),
         *(thresholds for thresholds in (of_thresholds(first.scores),) if thresholds),
         of_scores(entries),
         of_software(entries),
     ]
+
+
+def _each_once(of: Callable[[Entry], str], entries: Sequence[Entry]) -> list[str]:
+    """Return a paragraph an entry, those alike once; where there are several, each says of which it is."""
+    found: dict[str, list[str]] = {}
+    for letter, entry in zip(letters(len(entries)), entries, strict=True):
+        if entry.predictions.card.embeddings is not None:
+            found.setdefault(of(entry), []).append(letter)
+    if len(entries) == 1:
+        return list(found)
+    return [f"{', '.join(who)}: {text}" for text, who in found.items()]
 
 
 def of_data(entry: Entry) -> str:
@@ -228,7 +238,10 @@ def of_thresholds(scores: Scores) -> str | None:
         if held.locked
         else "on the rows scored themselves, so that what they reach is flattered"
     )
-    told = f"{quoted(held.positive, 'and')} counted as positive. Thresholds were chosen {where}: {aims}."
+    added = ", their probabilities added up" if len(held.positive) > 1 else ""
+    told = (
+        f"{quoted(held.positive, 'and')} counted as positive{added}. Thresholds were chosen {where}: {aims}."
+    )
     at = dict.fromkeys(one.prevalence for p in held.points for one in p.at)
     if at:
         told += f" PPV and NPV were restated at {', '.join(f'{x:.3g}' for x in at)} by Bayes’ rule."
@@ -238,7 +251,7 @@ def of_thresholds(scores: Scores) -> str | None:
 def of_scores(entries: Sequence[Entry]) -> str:
     """Say which scores there are, how intervals were made, and what was compared."""
     scores = entries[0].scores
-    names = [score_words(name).title for name in scores.scores]
+    names = [score_words(name).title.replace(", one-vs", " one-vs") for name in scores.scores]
     told = [f"Scores: {', '.join(names)}; sensitivity and specificity of each class."]
     positive = positive_of(scores)
     if positive and not scores.operating:
@@ -249,8 +262,8 @@ def of_scores(entries: Sequence[Entry]) -> str:
     told += _of_sections(scores)
     if len(entries) > 1:
         told.append(
-            f"The others were compared with {entries[0].title}: each score minus its score, on the same "
-            "draws, with the interval of that difference. These are not corrected for being several."
+            f"A is {entries[0].title}. The others were compared with it: each score minus that of A, on the "
+            "same draws, with the interval of that difference. These are not corrected for being several."
         )
     return " ".join(told)
 
@@ -260,7 +273,7 @@ def of_intervals(scores: Scores) -> str:
     level = f"{LEVEL:.0%}".replace("%", " %")
     drawn = units(scores.unit) if scores.unit == "image" else f"whole {units(scores.unit)}"
     return (
-        f"Intervals are {level}, by {METHOD}: {plural(scores.draws, 'draw')} of {drawn} "
+        f"Intervals are {level}, by {scores.intervals_in_words}: {plural(scores.draws, 'draw')} of {drawn} "
         f"({scores.clusters:,} of them), seed {scores.seed}; "
         f"shares that no draw changes have exact ones, every {scores.unit} counting once."
     )

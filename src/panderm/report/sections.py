@@ -305,9 +305,12 @@ def _asked(held: PredictionSets) -> str:
     for column, reason in held.left_out.items():
         what = "There are no sets" if column == "all" else f"No thresholds by the levels of {column}"
         told.append(f"{what}: {reason}.")
+    cautions: dict[str, list[str]] = {}
     for kind in held.kinds:
-        own = [row for row in kind.rows if row.caution]
-        told += [f"{row.column}, {row.of}: {row.caution}." for row in own]
+        for row in kind.rows:
+            if row.caution:
+                cautions.setdefault(row.caution, []).append(row.of)
+    told += [f"{', '.join(groups)}: {caution}." for caution, groups in cautions.items()]
     return " ".join(told)
 
 

@@ -222,17 +222,16 @@ class _Measured:
             if kind == "class" and in_column == "class":
                 fitted = int((self._held == code).sum())
                 if fitted < needed:
-                    rows_of = plural(fitted, "validation row")
                     caution = (
-                        f"{rows_of} of this class, and {needed} are needed to rule it out: it is in every set"
+                        f"fewer than the {needed} validation rows it takes to rule a class out: in every set"
                     )
             elif calibrated is not None and in_column == column:
                 own = calibrated.get(code, 0)
                 fitted = own if own >= needed else everyone
                 if own < needed:
                     caution = (
-                        f"{plural(own, 'validation row')} of this level, and {needed} are needed: its sets "
-                        "are those of all rows, and nothing is promised of it alone"
+                        f"fewer than the {needed} validation rows that thresholds of a level's own take: the "
+                        "sets are those of all rows, and nothing is promised of the level alone"
                     )
             told = dict(zip(of_row, found, strict=True))
             rows.append(CoverageRow(name, in_column, int(mask.sum()), fitted, **told, caution=caution))

@@ -251,12 +251,13 @@ def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
     if left_out:
         beside = f" Left out, for want of images inside or outside the class: {', '.join(left_out)}."
     if len(classes) == 2:
-        of = f"Positive class: {classes[1]}; its {{area}}, without interval, is in the legend."
+        of = f"Positive class: {classes[1]}; its"
     else:
-        of = "Each class against all others; its {area}, without interval, is in the legend."
-    roc = f"{of.format(area='AUROC')} The dotted diagonal is guessing.{beside}"
+        of = "Each class against all others; its"
+    legend = "without interval, is in the legend."
+    roc = f"{of} AUROC, {legend} The dotted diagonal is guessing.{beside}"
     guess = " The dotted line is the share of positives: guessing." if len(classes) == 2 else ""
-    pr = f"{of.format(area='average precision')}{guess}{beside}"
+    pr = f"{of} average precision, {legend}{guess}{beside}"
     confusion = "Rows are the truth, columns the most probable class; shades show the share of each row."
     if len(classes) <= 12:
         confusion += " Each cell holds the count and its share of the row."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from panderm.data.columns import in_order
 from panderm.errors import PandermError, UsageError, plural
 from panderm.predictions import Predictions
 from panderm.scores.by_columns import ByColumns
@@ -93,7 +94,8 @@ class SetColumns:
     Attributes:
         levels: by column, its levels' names.
         codes: by column, (n,) the level of each row scored.
-        held: by column, (m,) that of each validation row, -1 where it is another.
+        held: by column, (m,) that of each validation row, -1 where it is another; without validation rows
+            those of the rows scored, which are each other's where they are out of fold.
         left_out: by column, why there is none of these.
     """
 
@@ -121,7 +123,7 @@ class SetColumns:
         names = {name: levels.names for name, levels in by.levels.items()}
         codes = {name: levels.codes for name, levels in by.levels.items()}
         if validation is None:
-            return cls(names, codes, {}, {})
+            return cls(names, codes, codes, {})
         try:
             return cls(names, codes, by.place(validation, **where), {})
         except PandermError as error:
@@ -140,9 +142,13 @@ def score_prediction_sets(
 ) -> PredictionSets | None:
     """Fit conformal sets on validation rows and measure what they cover on the rows scored.
 
+    Out-of-fold predictions without validation rows have sets that rest on the other folds of each fold
+    (cross-conformal: Vovk, Ann. Math. Artif. Intell. 2015). What is promised is less then: the truth is in
+    the set of 1 - 2·(1 - coverage) of the rows, though in practice of about as many as asked for.
+
     Args:
         given: the rows scored.
-        validation: rows to fit on; without any there are no sets.
+        validation: rows to fit on; without any, and without folds, there are no sets.
         resampling: of the rows scored.
         coverage: share of rows whose set is to hold the truth.
         by: columns whose levels are told too, and have thresholds of their own where validation rows allow.
@@ -153,61 +159,73 @@ def score_prediction_sets(
     """
     if not 0 < coverage < 1:
         raise UsageError("--coverage must be a share between 0 and 1.", f"found {coverage:g}", "0.9 is 90 %")
-    if validation is None or not len(validation):
+    rests = _Rests.on(given, validation)
+    if rests is None:
         return None
     asked = by or SetColumns({}, {}, {}, {})
-    held, p = validation.truth_codes(), given.probabilities
-    made = PredictionSets(coverage, f"the {validation.card.split} rows", len(validation), ())
-    changed = validation.card.recalibration
-    if changed is not None and changed.method == "isotonic":
+    made = PredictionSets(coverage, rests.words, len(rests.truth), ())
+    changed = given.card.recalibration
+    if changed is not None and changed.method == "isotonic" and changed.fitted_on is not None:
         # Steps fitted on these rows pass through them: their scores are no longer like those of other rows.
         why = "isotonic regression was fitted on these validation rows, and sets need rows that nothing was"
         return replace(made, left_out={"all": why})
-    measured = _Measured(given, held, resampling, asked, fewest_units)
-    kinds, needed = [], fewest_rows(coverage)
-    for kind in ("all", "class"):
-        sets = prediction_sets(held, validation.probabilities, p, coverage, by_class=kind == "class")
-        kinds.append(measured.kind(kind, sets, needed=needed))
-    for column, theirs in asked.held.items():
-        sets, rows = sets_by_group(
-            held,
-            validation.probabilities,
-            p,
-            coverage,
-            held_group=theirs,
-            group=asked.codes[column],
-        )
-        kinds.append(measured.kind("level", sets, column=column, calibrated=rows, needed=needed))
+    measured = _Measured(given, rests, resampling, asked, fewest_rows(coverage), fewest_units)
+    kinds = [measured.kind(kind, coverage) for kind in ("all", "class")]
+    kinds += [measured.kind("level", coverage, column=column) for column in asked.held]
     return replace(made, kinds=tuple(kinds), left_out=asked.left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rests:
+    """The rows that sets rest on, and which of them those of some rows scored do: all, or the other folds."""
+
+    truth: Codes
+    probabilities: Floats
+    pieces: tuple[tuple[Flags, Flags], ...]
+    words: str
+
+    @classmethod
+    def on(cls, given: Predictions, validation: Predictions | None) -> _Rests | None:
+        if validation is not None and len(validation):
+            both = np.ones(len(validation), dtype=np.bool_), np.ones(len(given), dtype=np.bool_)
+            words = f"the {validation.card.split} rows"
+            return cls(validation.truth_codes(), validation.probabilities, (both,), words)
+        if given.fold is None:
+            return None
+        own = [np.asarray(given.fold == name, dtype=np.bool_) for name in in_order(set(given.fold.tolist()))]
+        pieces = tuple((~one, one) for one in own)
+        return cls(given.truth_codes(), given.probabilities, pieces, "the other folds of each fold")
+
+    def fewest(self, chosen: Flags | None = None) -> int:
+        """Return how many rows sets rest on, of the chosen ones, in the piece that has fewest."""
+        return min(int((held if chosen is None else held & chosen).sum()) for held, _ in self.pieces)
 
 
 class _Measured:
     """The rows scored: what sets of one kind after the other cover of them."""
 
     def __init__(
-        self, given: Predictions, held: Codes, resampling: Resampling, by: SetColumns, fewest_units: int
+        self,
+        given: Predictions,
+        rests: _Rests,
+        resampling: Resampling,
+        by: SetColumns,
+        needed: int,
+        fewest_units: int,
     ) -> None:
-        self._truth, self._held, self._resampling = given.truth_codes(), held, resampling
+        self._truth, self._p, self._rests = given.truth_codes(), given.probabilities, rests
+        self._resampling, self._needed = resampling, needed
         self._classes, self._by, self._fewest = given.classes, by, fewest_units
 
-    def kind(
-        self,
-        kind: str,
-        sets: Flags,
-        *,
-        column: str | None = None,
-        calibrated: Mapping[int, int] | None = None,
-        needed: int = 0,
-    ) -> SetsBy:
-        """Measure sets of one kind.
+    def kind(self, kind: str, coverage: float, *, column: str | None = None) -> SetsBy:
+        """Make sets of one kind and measure them.
 
         Args:
             kind: all, class or level.
-            sets: bool (n, K).
-            column: whose levels have thresholds of their own.
-            calibrated: by level of that column, its validation rows.
-            needed: of how many a threshold of its own takes.
+            coverage: asked for.
+            column: of level, whose levels have thresholds of their own.
         """
+        sets = self._sets(kind, coverage, column)
         size = sets.sum(axis=1)
         of_row = {
             "coverage": sets[np.arange(len(self._truth)), self._truth],
@@ -215,27 +233,43 @@ class _Measured:
             "single": size == 1,
             "empty": size == 0,
         }
-        everyone, rows, groups = len(self._held), [], self._groups(column)
+        rows, groups = [], self._groups(column)
         scores = self._scores(of_row, groups)
         for (name, in_column, mask, code), found in zip(groups, scores, strict=True):
-            fitted, caution = everyone, None
+            fitted, caution = self._rests.fewest(), None
             if kind == "class" and in_column == "class":
-                fitted = int((self._held == code).sum())
-                if fitted < needed:
+                fitted = self._rests.fewest(self._rests.truth == code)
+                if fitted < self._needed:
                     caution = (
-                        f"fewer than the {needed} validation rows it takes to rule a class out: in every set"
+                        f"fewer than the {self._needed} validation rows it takes to rule a class out: in "
+                        "every set"
                     )
-            elif calibrated is not None and in_column == column:
-                own = calibrated.get(code, 0)
-                fitted = own if own >= needed else everyone
-                if own < needed:
+            elif column is not None and in_column == column:
+                own = self._rests.fewest(self._by.held[column] == code)
+                fitted = own if own >= self._needed else fitted
+                if own < self._needed:
                     caution = (
-                        f"fewer than the {needed} validation rows that thresholds of a level's own take: the "
-                        "sets are those of all rows, and nothing is promised of the level alone"
+                        f"fewer than the {self._needed} validation rows that thresholds of a level's own "
+                        "take: the sets are those of all rows, and nothing is promised of the level alone"
                     )
             told = dict(zip(of_row, found, strict=True))
             rows.append(CoverageRow(name, in_column, int(mask.sum()), fitted, **told, caution=caution))
         return SetsBy(kind, tuple(rows), {int(n): int((size == n).sum()) for n in np.unique(size)}, column)
+
+    def _sets(self, kind: str, coverage: float, column: str | None) -> Flags:
+        made, truth, held = (
+            np.zeros(self._p.shape, dtype=np.bool_),
+            self._rests.truth,
+            self._rests.probabilities,
+        )
+        for fit, rows in self._rests.pieces:
+            given = truth[fit], held[fit], self._p[rows], coverage
+            if column is None:
+                made[rows] = prediction_sets(*given, by_class=kind == "class")
+            else:
+                theirs, own = self._by.held[column][fit], self._by.codes[column][rows]
+                made[rows] = sets_by_group(*given, held_group=theirs, group=own)
+        return made
 
     def _groups(self, column: str | None) -> list[tuple[str, str, Flags, int]]:
         """Return name, column, rows and position of all rows, each class, and each level that is told."""

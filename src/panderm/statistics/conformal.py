@@ -69,7 +69,7 @@ def sets_by_group(
     *,
     held_group: ArrayLike,
     group: ArrayLike,
-) -> tuple[Flags, dict[int, int]]:
+) -> Flags:
     """Return sets that rest on held-out rows of the row's own group, so that each group is covered.
 
     A group of too few held-out rows (:func:`fewest_rows`) has the sets of all of them, with no promise of its
@@ -84,19 +84,16 @@ def sets_by_group(
         group: (n,) group of each row to predict.
 
     Returns:
-        bool (n, K), and by group of the rows to predict how many held-out rows it has.
+        bool (n, K).
     """
     codes, own, p = np.asarray(held_truth), np.asarray(held), np.asarray(probabilities)
     theirs, mine = np.asarray(held_group), np.asarray(group)
     found = prediction_sets(codes, own, p, coverage, by_class=False)
-    rows = {}
     for one in np.unique(mine).tolist():
-        chosen = theirs == one
-        rows[one] = int(chosen.sum())
-        if rows[one] >= fewest_rows(coverage):
-            at = mine == one
+        chosen, at = theirs == one, mine == one
+        if chosen.sum() >= fewest_rows(coverage):
             found[at] = prediction_sets(codes[chosen], own[chosen], p[at], coverage, by_class=False)
-    return found, rows
+    return found
 
 
 def _within(fitted: object, strange: NDArray[np.float64], coverage: float) -> Flags:

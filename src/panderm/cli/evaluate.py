@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,23 +204,26 @@ def show_subgroups(scores: Scores) -> None:
 
 
 def _table(scores: Scores, column: SubgroupColumn, name: str) -> Table:
-    two = len(scores.classes) == 2
+    positive: Sequence[str] = scores.operating.positive if scores.operating else ()
+    if len(scores.classes) == 2:
+        positive = positive or scores.classes[1:]
     lines = Table(box=None, pad_edge=False)
     title = column.column if column.cut is None else f"{column.column}, {column.cut}"
     lines.add_column(Text(title), overflow="fold", min_width=12)
     lines.add_column("images", justify="right")
     if scores.unit != "image":
         lines.add_column(f"{scores.unit}s", justify="right")
-    if two:
-        lines.add_column(Text(scores.classes[1]), justify="right", overflow="fold")
+    if positive:
+        header = positive[0] if len(positive) == 1 else "positive"
+        lines.add_column(Text(header), justify="right", overflow="fold")
     lines.add_column(name)
     lines.add_column("gap")
     for level in column.levels:
         counts = [f"{level.n:,}"]
         if scores.unit != "image":
             counts.append(f"{level.clusters:,}")
-        if two:
-            counts.append(f"{level.classes[scores.classes[1]]:,}")
+        if positive:
+            counts.append(f"{sum(level.classes[one] for one in positive):,}")
         one, gap = level.scores[name], level.gaps[name]
         lines.add_row(Text(level.level), *counts, _in_words(one), _in_words(gap, signed=True))
     return lines

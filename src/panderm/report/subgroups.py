@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,11 +80,14 @@ def subgroup_section(scores: Scores) -> SubgroupSection | None:
     if held is None:
         return None
     name = headline(held)
-    counted = list(scores.classes) if len(scores.classes) <= _COUNTED_CLASSES else []
+    counted = {one: [one] for one in scores.classes}
+    if len(counted) > _COUNTED_CLASSES:
+        positive = scores.operating.positive if scores.operating else ()
+        counted = {"positive": list(positive)} if positive else {}
     return SubgroupSection(
         score=score_words(name).title,
         meaning=score_words(name).meaning,
-        counted=counted,
+        counted=list(counted),
         whole=_cell(scores.scores[name]),
         tables=[_table(column, name, counted) for column in held.columns],
         details=[_all_scores(column, level) for column in held.columns for level in column.levels],
@@ -135,13 +138,13 @@ def beneath(scores: Sequence[Scores], name: str) -> list[str]:
     return found
 
 
-def _table(column: SubgroupColumn, name: str, counted: list[str]) -> ColumnTable:
+def _table(column: SubgroupColumn, name: str, counted: Mapping[str, Sequence[str]]) -> ColumnTable:
     rows = [
         LevelRow(
             name=level.level,
             n=level.n,
             units=level.clusters,
-            classes=[level.classes[one] for one in counted],
+            classes=[sum(level.classes[one] for one in ones) for ones in counted.values()],
             score=_cell(level.scores[name]),
             gap=_gap_cell(level, name),
         )

@@ -107,7 +107,7 @@ def _of_models(entries: Sequence[Entry]) -> dict[str, Answer]:
         f"{e.name}: {e.architecture}, {e.dim} numbers an image of {e.image_size} pixels" for e in encoders
     )
     weights = _each(f"{e.name} {methods.of_weights(e)}" for e in encoders)
-    probes = _each(methods.of_probe(entry).rstrip(".") for entry in entries)
+    probes = _each((methods.of_probe(entry) or "").rstrip(".") for entry in entries)
     chosen = _each(methods.chosen(card) or "nothing was chosen from data" for card in cards)
     software = methods.of_software(entries)
     columns = next((list(map(str, c.method["columns"])) for c in cards if c.method.get("columns")), [])

@@ -92,9 +92,9 @@ def render_comparison(
     return pour(
         "comparison.html",
         keys=keys,
-        findings=summary_sentences(entries),
+        findings=summary_sentences(entries, comparison),
         patterns=pattern_sections(entries),
-        documents=document_sections(entries),
+        documents=document_sections(entries, comparison),
         noun=_noun(entries),
         dataset=_scored(entries).card.dataset,
         where=scored_where(_scored(entries)),

@@ -11,29 +11,34 @@ from panderm.report.model_card import model_card_section
 from panderm.report.provenance_chain import provenance_section
 from panderm.report.references import references
 from panderm.report.section import Paste, Section
+from panderm.scores.compared import Comparison
 
 
-def document_sections(entries: Sequence[Entry]) -> list[Section]:
+def document_sections(entries: Sequence[Entry], comparison: Comparison | None = None) -> list[Section]:
     """Return what an author takes from the page.
 
     Args:
         entries: one, or several of the same rows.
+        comparison: the tests of several.
     """
     if not entries:
         return []
     return [
-        methods_section(entries),
+        methods_section(entries, comparison),
         checklist_section(entries),
         model_card_section(entries),
         provenance_section(entries),
     ]
 
 
-def methods_section(entries: Sequence[Entry]) -> Section:
+def methods_section(entries: Sequence[Entry], comparison: Comparison | None = None) -> Section:
     """Return the methods and the works to cite, each to be selected with one click."""
     intro = [
         "To be pasted into a manuscript: one click selects a box. What only the author knows stands in "
         "brackets that begin with [AUTHOR."
     ]
-    pastes = [Paste("Methods", methods_paragraphs(entries)), Paste("References", references(entries))]
+    pastes = [
+        Paste("Methods", methods_paragraphs(entries, comparison)),
+        Paste("References", references(entries, comparison)),
+    ]
     return Section("methods", "Methods, ready to paste", intro, pastes=pastes)

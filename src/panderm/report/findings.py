@@ -87,13 +87,17 @@ def at_the_threshold(scores: Scores) -> str | None:
         f"At the threshold {aimed(held, point)}: of 100 {positive} {row}s it finds {found or '?'}, "
         f"and of 100 others it calls {alarms or '?'} positive."
     )
-    bad = dangerous(scores.classes)
-    if bad and not set(held.positive) & set(bad):
-        told += (
-            f" Mind that {positive} counts as positive here; to count what is malignant: "
-            f"--positive {bad[0] if len(bad) == 1 else 'malignant'}."
-        )
-    return told
+    mind = mind_the_positive(scores)
+    return f"{told} {mind}" if mind else told
+
+
+def mind_the_positive(scores: Scores) -> str | None:
+    """Say that what counts as positive is nothing malignant, where another class is."""
+    bad, positive = dangerous(scores.classes), positive_of(scores)
+    if not bad or not positive or set(positive) & set(bad):
+        return None
+    named = bad[0] if len(bad) == 1 else "malignant"
+    return f"Mind that {quoted(positive)} counts as positive; to count what is malignant: --positive {named}."
 
 
 def when_called(scores: Scores) -> str | None:

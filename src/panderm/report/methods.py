@@ -12,9 +12,11 @@ from panderm.errors import plural, some
 from panderm.predictions import PredictionsCard
 from panderm.report.entry import Entry
 from panderm.report.findings import dangerous, positive_of
-from panderm.report.frequencies import letters, quoted
-from panderm.report.words import plain, score_words, units
+from panderm.report.frequencies import quoted
+from panderm.report.keys import letter_of
+from panderm.report.words import pairs, plain, score_words, units
 from panderm.scores import LEVEL, Scores
+from panderm.scores.compared import Comparison
 
 # What begins with it is left to the author.
 AUTHOR = "[AUTHOR: "
@@ -52,7 +54,7 @@ _PACKAGES = {
 }
 
 
-def methods_paragraphs(entries: Sequence[Entry]) -> list[str]:
+def methods_paragraphs(entries: Sequence[Entry], comparison: Comparison | None = None) -> list[str]:
     """Return the methods of one evaluation, or of several of the same rows, one paragraph a subject.
 
     What is not known here stands in brackets that begin with ``[AUTHOR:``.
@@ -62,18 +64,20 @@ def methods_paragraphs(entries: Sequence[Entry]) -> list[str]:
         of_data(first),
         *_each_once(of_encoder, entries),
         *_each_once(of_probe, entries),
+        *_each_once(of_recalibration, entries),
         *(thresholds for thresholds in (of_thresholds(first.scores),) if thresholds),
-        of_scores(entries),
+        of_scores(entries, comparison),
         of_software(entries),
     ]
 
 
-def _each_once(of: Callable[[Entry], str], entries: Sequence[Entry]) -> list[str]:
+def _each_once(of: Callable[[Entry], str | None], entries: Sequence[Entry]) -> list[str]:
     """Return a paragraph an entry, those alike once; where there are several, each says of which it is."""
     found: dict[str, list[str]] = {}
-    for letter, entry in zip(letters(len(entries)), entries, strict=True):
-        if entry.predictions.card.embeddings is not None:
-            found.setdefault(of(entry), []).append(letter)
+    for i, entry in enumerate(entries):
+        text = of(entry)
+        if text is not None:
+            found.setdefault(text, []).append(letter_of(i))
     if len(entries) == 1:
         return list(found)
     return [f"{', '.join(who)}: {text}" for text, who in found.items()]
@@ -147,9 +151,11 @@ def of_split(table: TableCard) -> str:
     return f"They were split into {told} images; {apart}{locked}."
 
 
-def of_encoder(entry: Entry) -> str:
-    """Say what an image becomes, by which network, with which weights."""
-    card = entry.predictions.card.made_of("A report")
+def of_encoder(entry: Entry) -> str | None:
+    """Say what an image becomes, by which network, with which weights; None where that is not known."""
+    card = entry.predictions.card.embeddings
+    if card is None:
+        return None
     encoder = card.encoder
     return (
         f"{of_preprocessing(encoder)} Embeddings are {plural(encoder.dim, 'number')} an image "
@@ -162,7 +168,7 @@ def of_preprocessing(encoder: EncoderRecord) -> str:
     """Say how pixels were made of a file."""
     made = encoder.preprocess
     if not {"resize", "crop", "interpolation", "mean", "std"} <= set(made):
-        return f"Images were prepared as: {plain(made)}."
+        return f"Images were prepared as: {', '.join(f'{k} {v}' for k, v in pairs(made))}."
     resize, crop = made["resize"], made["crop"]
     sized = f"shorter side {resize}" if isinstance(resize, int) else " × ".join(map(str, resize))
     return (
@@ -179,9 +185,25 @@ def of_weights(encoder: EncoderRecord) -> str:
     return f"with pretrained weights ({file}, SHA-256 {encoder.weights_sha256[:_HASH]})"
 
 
-def of_probe(entry: Entry) -> str:
-    """Say what was fitted on the embeddings, on which rows, and how its settings were chosen."""
+def of_recalibration(entry: Entry) -> str | None:
+    """Say how probabilities were changed after they were given; None where they were not."""
+    made = entry.predictions.card.recalibration
+    if made is None:
+        return None
+    told = []
+    if made.method != "none":
+        told.append(f"recalibrated by {made.method} on {made.rows or 'rows that are not told'}")
+    if made.new is not None:
+        shares = ", ".join(f"{name} {share:.3g}" for name, share in made.new.items())
+        told.append(f"moved to other shares of the classes ({shares}) by Bayes’ rule")
+    return f"Probabilities were {' and '.join(told)} before they were scored." if told else None
+
+
+def of_probe(entry: Entry) -> str | None:
+    """Say what was fitted on the embeddings, on which rows, and how; None where that is not known."""
     card = entry.predictions.card
+    if card.embeddings is None:
+        return None
     method = card.method
     told = f"{card.task[0].upper()}{card.task[1:]}"
     if (recipe := method.get("recipe")) in _PENALTY:
@@ -248,7 +270,7 @@ def of_thresholds(scores: Scores) -> str | None:
     return told
 
 
-def of_scores(entries: Sequence[Entry]) -> str:
+def of_scores(entries: Sequence[Entry], comparison: Comparison | None = None) -> str:
     """Say which scores there are, how intervals were made, and what was compared."""
     scores = entries[0].scores
     names = [score_words(name).title.replace(", one-vs", " one-vs") for name in scores.scores]
@@ -263,9 +285,25 @@ def of_scores(entries: Sequence[Entry]) -> str:
     if len(entries) > 1:
         told.append(
             f"A is {entries[0].title}. The others were compared with it: each score minus that of A, on the "
-            "same draws, with the interval of that difference. These are not corrected for being several."
+            "same draws, with the interval of that difference; intervals are not corrected for being several."
         )
+    if comparison is not None and comparison.pairs:
+        told.append(of_tests(comparison))
     return " ".join(told)
+
+
+def of_tests(found: Comparison) -> str:
+    """Say which tests there are of the differences of several."""
+    tested = dict.fromkeys(score_words(pair.score).title for pair in found.pairs)
+    swaps = max(pair.worlds for pair in found.pairs)
+    exact = "all" if any(pair.exact for pair in found.pairs) else "drawn"
+    beside = list(dict.fromkeys(test.name for pair in found.pairs for test in pair.tests))
+    more = f" Beside it: {', '.join(beside)}." if beside else ""
+    return (
+        f"{' and '.join(tested)} were tested two-sided by paired permutation, answers swapped for whole "
+        f"{units(found.unit)} ({swaps:,} swaps, {exact}; seed {found.seed}), and corrected by Holm for "
+        f"{plural(found.family, 'test')}.{more}"
+    )
 
 
 def of_intervals(scores: Scores) -> str:

@@ -11,15 +11,17 @@ from panderm.report.cautions import cautions, voiding
 from panderm.report.entry import Entry
 from panderm.report.frequencies import quoted
 from panderm.report.section import Folded, Rows, Section, told
-from panderm.report.words import duration, plain, score_words
-from panderm.scores import headline
+from panderm.report.words import duration, plain, score_words, verdict
+from panderm.scores import Score, headline
 
 _AUTHOR = "Author must write: "
 
 
 def model_card_section(entries: Sequence[Entry]) -> Section:
     """Return one card for each entry: open where there is one, folded where there are several."""
-    cards = [Rows(f"Model card: {entry.title}", ("", "What is known"), card_rows(entry)) for entry in entries]
+    cards = [
+        Rows(f"Model card: {entry.title}", ("Part", "What is known"), card_rows(entry)) for entry in entries
+    ]
     folded = [
         Folded("The whole card" if len(entries) == 1 else entry.title, card, "card-rows")
         for entry, card in zip(entries, cards, strict=True)
@@ -92,7 +94,7 @@ def _training(entry: Entry) -> str:
     own = f"The probe: {methods.fitted_rows(card)}."
     if card.embeddings.encoder.random:
         return f"{own} The encoder: none, its weights are drawn at random."
-    return f"{own} The encoder: see {card.embeddings.encoder.citation or card.embeddings.encoder.source}."
+    return f"{own} The encoder: {card.embeddings.encoder.citation or card.embeddings.encoder.source}."
 
 
 def _operating(entry: Entry) -> list[list[str]]:
@@ -113,9 +115,13 @@ def _further_groups(entry: Entry) -> list[list[str]]:
     name = headline(held)
     rows = []
     for column in held.columns:
-        levels = [f"{level.level} ({level.n:,}) {told(level.scores[name])}" for level in column.levels]
+        levels = [f"{level.level} ({level.n:,}) {_briefly(level.scores[name])}" for level in column.levels]
         rows.append([f"{score_words(name).title} by {column.column}", f"{some(levels, 20)}."])
     return rows
+
+
+def _briefly(score: Score) -> str:
+    return told(score) if score.value is not None else verdict(score)
 
 
 def _licence(entry: Entry) -> str:

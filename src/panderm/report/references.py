@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from panderm.report.entry import Entry
 from panderm.report.methods import AUTHOR
 from panderm.scores import Scores
+from panderm.scores.compared import Comparison
 
 PANDERM = "Yan S. et al. Nature Medicine 31, 2691–2702 (2025). doi:10.1038/s41591-025-03747-y"
 WORKS = {
     "bootstrap": "Efron B., Tibshirani R. An Introduction to the Bootstrap (1993). doi:10.1201/9780429246593",
+    "bca": "Efron B. J. Am. Stat. Assoc. 82, 171–185 (1987). doi:10.1080/01621459.1987.10478410",
+    "wilson": "Wilson E. B. J. Am. Stat. Assoc. 22, 209–212 (1927). doi:10.1080/01621459.1927.10502953",
+    "delong": "DeLong E. R. et al. Biometrics 44, 837–845 (1988). doi:10.2307/2531595",
+    "mcnemar": "McNemar Q. Psychometrika 12, 153–157 (1947). doi:10.1007/BF02295996",
+    "holm": "Holm S. Scandinavian Journal of Statistics 6, 65–70 (1979).",
     "clusters": "Field C. A., Welsh A. H. J. R. Stat. Soc. B 69, 369–390 (2007). "
     "doi:10.1111/j.1467-9868.2007.00593.x",
     "auroc": "Hanley J. A., McNeil B. J. Radiology 143, 29–36 (1982). doi:10.1148/radiology.143.1.7063747",
@@ -33,7 +39,7 @@ WORKS = {
 }
 
 
-def references(entries: Sequence[Entry]) -> list[str]:
+def references(entries: Sequence[Entry], comparison: Comparison | None = None) -> list[str]:
     """Return the works to cite, each once: the toolkit, the encoders, the statistics that were used."""
     found = [f"The toolkit, and PanDerm where it was used: {PANDERM}"]
     for entry in entries:
@@ -48,12 +54,18 @@ def references(entries: Sequence[Entry]) -> list[str]:
         if "dinov2" in encoder.architecture.lower():
             told = f"{WORKS['dinov2']} ({encoder.citation or encoder.name})"
         found.append(f"{encoder.name}: {told}")
-    return list(dict.fromkeys([*found, *(WORKS[key] for key in _used(entries[0].scores))]))
+    return list(dict.fromkeys([*found, *(WORKS[key] for key in _used(entries[0].scores, comparison))]))
 
 
-def _used(scores: Scores) -> list[str]:
+def _used(scores: Scores, comparison: Comparison | None) -> list[str]:
+    tests = {t.name.partition(",")[0] for p in (comparison.pairs if comparison else ()) for t in p.tests}
     has = {
         "bootstrap": True,
+        "bca": scores.interval == "bca",
+        "wilson": scores.interval == "analytic",
+        "delong": scores.interval == "analytic" or "DeLong" in tests,
+        "mcnemar": "McNemar" in tests,
+        "holm": comparison is not None,
         "clusters": scores.unit != "image",
         "auroc": any(name.startswith("auroc") for name in scores.scores),
         "ovo": "auroc_ovo" in scores.scores,

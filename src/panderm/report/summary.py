@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from panderm.errors import plural
 from panderm.report import findings
 from panderm.report.cautions import cautions, voiding
+from panderm.report.compared_tests import p_value
 from panderm.report.entry import Entry
 from panderm.report.frequencies import hundred, plainly, quoted
+from panderm.report.keys import letter_of
 from panderm.report.words import HEADLINES, score_words
-from panderm.scores import Score
+from panderm.scores import LEVEL, Score
+from panderm.scores.compared import ComparedPair, Comparison
 
 # Of more entries than this, sentences name those that lie apart only.
 _NAMED = 6
 
 
-def summary_sentences(entries: Sequence[Entry]) -> list[str]:
+def summary_sentences(entries: Sequence[Entry], comparison: Comparison | None = None) -> list[str]:
     """Return the findings of a page, the most important first.
 
     Shares are told as natural frequencies, each with its interval; nothing is called good or bad. What takes
@@ -23,10 +27,11 @@ def summary_sentences(entries: Sequence[Entry]) -> list[str]:
 
     Args:
         entries: one, or several of the same rows; the first is the one the others are compared with.
+        comparison: tests of several, in the entries' order; without them, intervals alone tell entries apart.
     """
     if not entries:
         return []
-    return _of_one(entries[0]) if len(entries) == 1 else _of_several(entries)
+    return _of_one(entries[0]) if len(entries) == 1 else _of_several(entries, comparison)
 
 
 def _of_one(entry: Entry) -> list[str]:
@@ -44,11 +49,11 @@ def _of_one(entry: Entry) -> list[str]:
     return [*found, f"What these numbers are not. {' '.join(cautions(entry))}"]
 
 
-def _of_several(entries: Sequence[Entry]) -> list[str]:
+def _of_several(entries: Sequence[Entry], comparison: Comparison | None) -> list[str]:
     first = entries[0]
-    letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(entries))]
+    known_as = [letter_of(i) for i in range(len(entries))]
     void: dict[str, list[str]] = {}
-    for letter, entry in zip(letters, entries, strict=True):
+    for letter, entry in zip(known_as, entries, strict=True):
         for sentence in voiding(entry):
             void.setdefault(sentence, []).append(letter)
     found = [f"{', '.join(who)}: {sentence}" for sentence, who in void.items()]
@@ -56,17 +61,19 @@ def _of_several(entries: Sequence[Entry]) -> list[str]:
     name = next((n for n in HEADLINES if n in first.scores.scores), None)
     if name is None:
         return found
-    found.append(_beside(entries, letters, name))
-    found.append(_apart(entries, letters, name))
-    found += _thresholds(entries, letters)
+    found.append(_beside(entries, known_as, name))
+    tested = None if comparison is None else _apart_by_test(comparison, known_as, name)
+    found.append(tested or _apart(entries, known_as, name))
+    found += _thresholds(entries, known_as)
+    found += [mind] if (mind := findings.mind_the_positive(first.scores)) else []
     every = dict.fromkeys(sentence for entry in entries for sentence in cautions(entry))
     return [*found, f"What these numbers are not. {' '.join(every)}"]
 
 
-def _beside(entries: Sequence[Entry], letters: Sequence[str], name: str) -> str:
+def _beside(entries: Sequence[Entry], known_as: Sequence[str], name: str) -> str:
     title = score_words(name).title
     told = []
-    for letter, entry in zip(letters, entries, strict=True):
+    for letter, entry in zip(known_as, entries, strict=True):
         score = entry.scores.scores[name]
         told.append(f"{letter} {_value(score, name)}")
     if name.startswith("auroc"):
@@ -80,9 +87,9 @@ def _value(score: Score, name: str) -> str:
     return told or f"cannot be told ({score.reason})"
 
 
-def _apart(entries: Sequence[Entry], letters: Sequence[str], name: str) -> str:
+def _apart(entries: Sequence[Entry], known_as: Sequence[str], name: str) -> str:
     """Say whose difference to the first leaves out 0, in the score to read first, and in any other."""
-    title, others = score_words(name).title, list(zip(letters, entries, strict=True))[1:]
+    title, others = score_words(name).title, list(zip(known_as, entries, strict=True))[1:]
     apart, held = [], 0
     for letter, entry in others:
         one = entry.differences.get(name)
@@ -90,13 +97,13 @@ def _apart(entries: Sequence[Entry], letters: Sequence[str], name: str) -> str:
             continue
         held += 1
         if not one.low <= 0 <= one.high:
-            apart.append(f"{letter} − {letters[0]} {plainly(one, 3)}")
+            apart.append(f"{letter} − {known_as[0]} {plainly(one, 3)}")
     if not held:
         return f"Differences in {title} have no interval: none can be told from A."
-    against = f"the difference to {letters[0]}" if held == 1 else f"{held} differences to {letters[0]}"
+    against = f"the difference to {known_as[0]}" if held == 1 else f"{held} differences to {known_as[0]}"
     if not apart:
         told = [
-            f"{letter} − {letters[0]} {plainly(entry.differences.get(name), 3)}" for letter, entry in others
+            f"{letter} − {known_as[0]} {plainly(entry.differences.get(name), 3)}" for letter, entry in others
         ]
         shown = f" ({'; '.join(told)})" if len(told) <= _NAMED else ""
         verb = "holds" if held == 1 else "all hold"
@@ -110,14 +117,32 @@ def _apart(entries: Sequence[Entry], letters: Sequence[str], name: str) -> str:
     return f"Apart in {title}, the interval leaving out 0: {'; '.join(apart)}.{more}"
 
 
-def _thresholds(entries: Sequence[Entry], letters: Sequence[str]) -> list[str]:
+def _apart_by_test(comparison: Comparison, known_as: Sequence[str], name: str) -> str | None:
+    """Say whose difference to the first is there after Holm's correction; None where this was not tested."""
+    letters = {model.name: letter for model, letter in zip(comparison.models, known_as, strict=True)}
+    pairs = [p for p in comparison.pairs if p.score == name and p.first == comparison.models[0].name]
+    pairs = [p for p in pairs if p.p_holm is not None and p.difference.low is not None]
+    if not pairs:
+        return None
+    apart = [p for p in pairs if p.p_holm is not None and p.p_holm < 1 - LEVEL]
+    shown = apart or pairs[:_NAMED]
+    told = [f"{letters[p.other]} − {known_as[0]} {plainly(p.difference, 3)}, {_p(p)}" for p in shown]
+    title = score_words(name).title
+    corrected = f"p corrected by Holm for {plural(comparison.family, 'test')}"
+    if apart:
+        return f"Apart from {known_as[0]} in {title} ({corrected}): {'; '.join(told)}."
+    none = f"None can be told from {known_as[0]} in {title} ({corrected}): {'; '.join(told)}"
+    return f"{none}. That does not show that they are equal."
+
+
+def _thresholds(entries: Sequence[Entry], known_as: Sequence[str]) -> list[str]:
     """Say what each finds and calls at its first operating point, where that is of one target for all."""
     held = [entry.scores.operating for entry in entries]
     points = [None if one is None else findings.first_point(one) for one in held]
     first, told = held[0], []
     if first is None or any(p is None or points[0] is None or p.target != points[0].target for p in points):
         return []
-    for letter, point in zip(letters, points, strict=True):
+    for letter, point in zip(known_as, points, strict=True):
         assert point is not None
         found = hundred(point.scores.get("sensitivity"))
         alarms = hundred(point.scores.get("specificity"), others=True)
@@ -132,3 +157,8 @@ def _thresholds(entries: Sequence[Entry], letters: Sequence[str]) -> list[str]:
     each = f"Each at its own threshold ({aim}; chosen on {where})"
     positive = quoted(first.positive)
     return [f"{each}, of 100 {positive} and of 100 others: {'; '.join(told)}."]
+
+
+def _p(pair: ComparedPair) -> str:
+    told = p_value(pair.p_holm)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"

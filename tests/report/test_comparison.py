@@ -51,8 +51,11 @@ def with_card(predictions, **changes):
     return replace(predictions, card=predictions.card.model_copy(update=changes))
 
 
-def report(predictions):
-    return Report(predictions, [evaluate(given, draws=DRAWS) for given in predictions])
+def report(predictions, **how):
+    """Return a report on scores of few draws; without thresholds and curves, which take most of the time."""
+    how = {"scores_only": True} | how
+    scores = [evaluate(given, draws=DRAWS, progress=False, **how) for given in predictions]
+    return Report(predictions, scores, progress=False)
 
 
 def read(predictions):
@@ -127,9 +130,10 @@ def test_not_computable_is_said_once_with_its_reason():
     predictions = several(2, classes=("a", "b", "ghost"), n=90)
     truth = np.where(predictions[0].truth == "ghost", "a", predictions[0].truth)
     page = read([replace(given, truth=truth) for given in predictions])
-    assert page.text.count("class 'ghost' has no row among those scored") == 1
-    assert "not computable" in page.text
-    assert "None" not in page.text
+    scores = page.text.partition("All scores on the test split")[2].partition("Differences to A")[0]
+    assert scores.count("class 'ghost' has no row among those scored") == 1
+    assert "not computable" in scores
+    assert "None" not in scores
     assert "Left out, for want of images inside or outside the class: ghost." in page.text
 
 
@@ -206,12 +210,13 @@ def test_images_that_all_or_only_one_get_wrong(tmp_path):
             row = list(names).index(m.image)
             assert m.taken[0][0] == predictions[i].classes[predictions[i].predicted_codes()[row]] != m.truth
             assert m.taken[0][1][0][1] == predictions[i].probabilities[row].max()
-    page = read(predictions)
+    html = report(predictions).html()
+    page = Reader(html.partition('id="mistakes"')[2].partition("<section")[0])
     alone = [int((own & (wrong.sum(axis=0) == 1)).sum()) for own in wrong]
     assert len(page.all("img")) == min(24, len(everyone)) + sum(min(12, m) for m in alone)
     between = int((wrong.sum(axis=0) == 2).sum())
     right = int((wrong.sum(axis=0) == 0).sum())
-    counts = [row[1] for row in rows_of_grid(report(predictions).html())]
+    counts = [row[1] for row in rows_of_grid(html)]
     assert counts == [str(m) for m in (right, *alone, between, wrong.all(axis=0).sum())]
 
 
@@ -352,23 +357,38 @@ def test_other_rows_are_refused_and_both_are_named(tmp_path):
     turned = np.arange(len(first))[::-1]
     columns = ("image", "path", "sha256", "patient", "group", "truth", "probabilities")
     mixed = replace(second, **{name: getattr(second, name)[turned] for name in columns})
-    error = refused([first, mixed])
-    assert isinstance(error, ParentsError)
-    assert NAMES[0] in str(error)
-    assert NAMES[1] in str(error)
-    assert "they differ in the image of row 1: image_0000.jpg and image_0059.jpg" in str(error)
+    made = Report([first, mixed], progress=False)
+    np.testing.assert_array_equal(made.parts[1][0].probabilities, second.probabilities)
+    assert made.differences == Report([first, second], progress=False).differences
     short = replace(second, **{name: getattr(second, name)[:-1] for name in columns})
-    assert "number of rows" in str(refused([first, short]))
+    error = refused([first, short])
+    assert isinstance(error, ParentsError)
+    assert f"{NAMES[0]}: 60 images, 1 not in all: image_0059.jpg" in str(error)
+    assert f"{NAMES[1]}: 59 images, all shared" in str(error)
+    assert "--common" not in str(error), "a report has no such option"
     for name, told in (("truth", "truth"), ("patient", "patient"), ("sha256", "file")):
         column = getattr(second, name).copy()
         column[3] = "melanoma" if name == "truth" else "other"
-        assert f"they differ in the {told} of row 4" in str(
-            refused([first, replace(second, **{name: column})])
-        )
-    names = [given.save(tmp_path / f"{i}.pred") for i, given in enumerate((first, mixed))]
-    assert all(f"{name}: 60 rows of test" in str(refused(names)) for name in names)
+        if name == "sha256":
+            first = replace(first, sha256=np.full(60, "5e" * 32, dtype=object))
+            column = np.where(np.arange(60) == 3, "other", first.sha256)
+        error = str(refused([first, replace(second, **{name: column})]))
+        assert f"must agree in the {told} of every image" in error
+        assert "image_0003.jpg: " in error
+    names = [given.save(tmp_path / f"{i}.pred") for i, given in enumerate((first, short))]
+    assert all(f"{name}: " in str(refused(names)) for name in names)
     swapped = with_card(second, classes=second.classes[::-1])
-    assert "their classes differ" in str(refused([first, swapped]))
+    assert "of the same classes, in one order" in str(refused([first, swapped]))
+
+
+def test_scores_of_rows_in_another_order_are_refused():
+    first, second = several(2)
+    turned = np.arange(len(first))[::-1]
+    mixed = second.select(turned, second.card)
+    scores = [evaluate(given, draws=DRAWS, progress=False, scores_only=True) for given in (first, mixed)]
+    error = refused([first, mixed], scores)
+    assert "must rest on the same draws of the same units" in str(error)
+    assert f"in another order than {NAMES[0]}, or without its patients: {NAMES[1]}" in str(error)
 
 
 def test_the_same_predictions_twice_are_refused():

@@ -95,15 +95,18 @@ def report(
     if pdf is not None:
         find_browser()  # before the work, not after
     plain = not (by or columns or image_column or bands or image_free or image_free_columns)
-    if len(predictions) == 1 and len(scores or ()) < 2 and plain and _several(predictions[0]):
-        from panderm.report.multi_label import MultiLabelReport
-
-        of_labels = MultiLabelReport(predictions[0], scores[0] if scores else None, progress=not quiet)
-        return _saved(of_labels, out, tables, pdf, overwrite=overwrite, as_json=as_json)
     opened = of.opened(
         predictions,
         of.columns_of(truth=truth, proba=proba, patient=patient, group=group, image=image, classes=classes),
     )
+    only = opened[0]
+    of_labels = isinstance(only, MultiLabelPredictions) or (isinstance(only, Path) and _several(only))
+    if len(opened) == 1 and len(scores or ()) < 2 and plain and of_labels:
+        from panderm.report.multi_label import MultiLabelReport
+
+        given = cast(Path | MultiLabelPredictions, only)
+        page = MultiLabelReport(given, scores[0] if scores else None, progress=not quiet)
+        return _saved(page, out, tables, pdf, overwrite=overwrite, as_json=as_json)
     require_one_class(next((one for one in opened if isinstance(one, MultiLabelPredictions)), None))
     made = Report(
         cast(list[Path | Predictions], opened),

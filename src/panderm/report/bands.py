@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from panderm.report.figures import pen
@@ -17,7 +18,8 @@ from panderm.scores import Score
 from panderm.scores.calibration import CalibrationOf
 from panderm.scores.resampled import Band
 
-_WIDTH, _HEIGHT = 3.9, 3.3  # inches
+# Inches: the plot, what is left of it and beneath it, right and above; a row of the legend.
+_WIDE, _TALL, _LEFT, _BELOW, _EDGE, _ROW = 3.2, 2.75, 0.6, 0.47, 0.12, 0.18
 _LANE = 0.17  # inches between the lines of one group in a forest of several
 
 
@@ -54,8 +56,7 @@ def curves(
     """
 
     def draw() -> Figure:
-        figure = Figure(figsize=(_WIDTH, _HEIGHT + 0.18 * len(lines)), layout="constrained")
-        axes = figure.add_subplot()
+        figure, axes = _axes(len(lines))
         for line in lines:
             value, low, high = (
                 np.array(part, dtype=np.float64) for part in (line.band.value, line.band.low, line.band.high)
@@ -71,7 +72,7 @@ def curves(
             shown = [v for line in lines for v in line.band.value if v is not None]
             axes.set_ylim(floor, min(max(tops, default=1), 1.5 * max(shown, default=1)) * 1.05 or 1)
         axes.grid(True)
-        figure.legend(loc="outside lower left")
+        _legend(figure)
         return figure
 
     rows = tuple(
@@ -94,8 +95,7 @@ def reliability(lines: Sequence[tuple[str, str, CalibrationOf, int]], *, name: s
     """
 
     def draw() -> Figure:
-        figure = Figure(figsize=(_WIDTH, _HEIGHT + 0.18 * len(lines)), layout="constrained")
-        axes = figure.add_subplot()
+        figure, axes = _axes(len(lines))
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
         for _, label, one, colour in lines:
             bins = [b for b in one.bins if b.predicted is not None and b.observed.low is not None]
@@ -110,7 +110,7 @@ def reliability(lines: Sequence[tuple[str, str, CalibrationOf, int]], *, name: s
             axes.plot(at, ends[0], label=short(label, 42), marker="o", markersize=3.5, **how)
         axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="mean probability", ylabel="share observed")
         axes.grid(True)
-        figure.legend(loc="outside lower left")
+        _legend(figure)
         return figure
 
     rows = tuple(
@@ -184,6 +184,24 @@ def forest(
     )
     svg = to_svg(draw, name=name, title=f"{across} by group", description=f"{across}: {known}.")
     return svg, Points(("model", "group", across, "low", "high"), points)
+
+
+def _axes(lines: int) -> tuple[Figure, Axes]:
+    """Return axes with room for a legend of so many lines beneath; a layout of its own would draw twice."""
+    below = _BELOW + _ROW * (lines + 0.4)
+    width, height = _LEFT + _WIDE + _EDGE, below + _TALL + _EDGE
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_axes((_LEFT / width, below / height, _WIDE / width, _TALL / height))
+
+
+def _legend(figure: Figure) -> None:
+    figure.legend(
+        loc="lower left",
+        bbox_to_anchor=((_LEFT - 0.08) / figure.get_figwidth(), 0),
+        borderaxespad=0.2,
+        borderpad=0,
+        labelspacing=_ROW * 72 / 8.5 - 0.98,
+    )
 
 
 _REFERENCE: dict[str, Any] = {"color": MUTED, "linestyle": "-", "linewidth": 1.2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -100,10 +101,14 @@ def each(keys: Sequence[Key], texts: Sequence[str]) -> list[str]:
 
 
 def _own(titles: Sequence[str]) -> list[str]:
-    """Return the titles without the name that all share: "probe knn" of "encoder (probe knn)"."""
+    """Return titles without a name that others have too, as "probe knn" of "encoder (probe knn)"."""
     parts = [title.partition(" (") for title in titles]
-    shared = len({name for name, _, _ in parts}) == 1 and all(rest.endswith(")") for _, _, rest in parts)
-    return [rest[:-1] for _, _, rest in parts] if shared and len(titles) > 1 else list(titles)
+    often = Counter(name for name, _, rest in parts if rest.endswith(")"))
+    own = [
+        rest[:-1] if often[name] > 1 and rest.endswith(")") else title
+        for title, (name, _, rest) in zip(titles, parts, strict=True)
+    ]
+    return own if len(set(own)) == len(own) else list(titles)
 
 
 def _facts(card: PredictionsCard, encoder: EncoderRecord | None, *, blind: bool) -> list[str]:

@@ -21,6 +21,7 @@ from panderm.report.saving import Saved
 from panderm.report.section import Drawing
 from panderm.report.tables import Results, Source
 from panderm.report.tables.of_labels import label_results
+from panderm.report.validation import scored_where
 from panderm.report.words import moment
 from panderm.scores import DRAWS, LEVEL, MultiLabelScores
 from panderm.scores.multi_label import evaluate_labels
@@ -47,7 +48,8 @@ class MultiLabelReport(Saved):
     """The evaluation of several labels as a page that needs no network, no script, no other file.
 
     Args:
-        predictions: a :class:`panderm.MultiLabelPredictions`, or the folder ``X.pred``.
+        predictions: a :class:`panderm.MultiLabelPredictions`, or the folder ``X.pred``; those of any model are
+            read from a CSV with ``panderm.predictions.read_predictions``.
         scores: made from these predictions, or their file; by default they are scored now.
         progress: show progress on standard error.
 
@@ -90,8 +92,7 @@ class MultiLabelReport(Saved):
         return pour(
             "multi_label.html",
             card=card,
-            table=card.made_of("A report").table,
-            encoder=card.made_of("A report").encoder,
+            where=scored_where(self.predictions),
             scores=scores,
             units=plural(scores.clusters, scores.unit),
             level=f"{LEVEL:.0%}".replace("%", " %"),
@@ -101,7 +102,7 @@ class MultiLabelReport(Saved):
             label_rows=_label_rows(scores),
             drawings=_drawings(self.predictions),
             record=run_record(self.predictions),
-            weights=weights_rows(card.made_of("A report")),
+            weights=weights_rows(card.embeddings) if card.embeddings else [],
             created=moment(now.created),
             version=now.panderm,
         )

@@ -125,6 +125,11 @@ def _read_from(file: PredictionsFile, predictions: Predictions | MultiLabelPredi
     counts = []
     if isinstance(predictions, Predictions):
         counts = [(name, f"{sum(true == name for true in predictions.truth):,}") for name in card.classes]
+    else:
+        counts = [
+            (name, f"{n:,}")
+            for name, n in zip(card.classes, (predictions.truth == 1).sum(axis=0), strict=True)
+        ]
     return RunRecord(
         runs=[_run("Predictions read from a file", card.provenance)],
         versions=Grid(("package", "version"), list(versions.items())),
@@ -132,7 +137,7 @@ def _read_from(file: PredictionsFile, predictions: Predictions | MultiLabelPredi
         method=[("task", card.task), *pairs(card.method)],
         outcome=pairs(card.outcome),
         preprocessing=[],
-        counts=Grid(("class", card.split), [*counts, ("all classes", f"{card.rows:,}")]),
+        counts=Grid(("class", card.split), [*counts, ("all rows", f"{card.rows:,}")]),
         roles=[
             *((role, f"column “{name}”") for role, name in file.columns.items()),
             *((f"probability of {name}", f"column “{its}”") for name, its in file.probabilities.items()),

@@ -47,10 +47,10 @@ class FoldSection:
     beneath: tuple[str, ...]
 
 
-def scored_where(predictions: Predictions) -> str:
+def scored_where(predictions: Predictions | MultiLabelPredictions) -> str:
     """Return which rows were scored, as ``"on the test split"``."""
     card = predictions.card
-    if predictions.fold is not None:
+    if isinstance(predictions, Predictions) and predictions.fold is not None:
         return f"out of fold, in {card.split}"
     if card.file is not None and "split" not in card.file.columns:
         return "on all rows of the file"

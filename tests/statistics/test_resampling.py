@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panderm.statistics.classification import classification_scores
-from panderm.statistics.resampling import bootstrap, cluster_bootstrap, cluster_codes, percentile_interval
+from panderm.statistics.classification import classification_scorer, classification_scores
+from panderm.statistics.resampling import (
+    bootstrap,
+    class_strata,
+    cluster_bootstrap,
+    cluster_codes,
+    percentile_interval,
+)
 
 unhurried = settings(deadline=None)  # a busy machine is not a broken law
 
@@ -188,3 +194,69 @@ def test_a_level_is_between_nought_and_one(level) -> None:
 def test_percentiles_are_of_one_score() -> None:
     with pytest.raises(ValueError, match=r"draws must be \(B,\), not \(2, 2\)"):
         percentile_interval(np.zeros((2, 2)))
+
+
+def test_the_threads_change_no_number() -> None:
+    rng = np.random.default_rng(4)
+    truth, scores, clusters = rng.integers(0, 3, 90), rng.dirichlet(np.ones(3), 90), np.arange(90) // 2
+    scorer = classification_scorer(truth, scores)
+    done: list[int] = []
+    one = bootstrap(scorer, clusters, 50, 1, chunk=4, threads=1)
+    many = bootstrap(scorer, clusters, 50, 1, chunk=4, threads=5, advance=done.append)
+    assert done == [4] * 12 + [2]
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, many[name], err_msg=name)
+
+
+# Strata
+
+SHOWN = np.array(  # seven rows of five clusters, three classes
+    [[1, 0, 0], [0, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=bool
+)
+OF = np.array([0, 0, 1, 2, 2, 3, 4])
+
+
+def test_a_stratum_is_the_rarest_class_shown() -> None:
+    # Class 0 is shown by three clusters, class 1 by two, class 2 by one; cluster 4 shows none.
+    assert class_strata(OF, SHOWN).tolist() == [1, 1, 0, 2, 2, 1, 3]
+
+
+def test_draws_within_strata_keep_their_clusters() -> None:
+    strata = class_strata(OF, SHOWN)
+    weights = np.concatenate(list(cluster_bootstrap(OF, 300, 0, strata=strata)))
+    first = np.array([0, 2, 3, 5, 6])  # a row of each cluster
+    for stratum, size in enumerate([1, 2, 1, 1]):
+        assert (weights[:, first[strata[first] == stratum]].sum(axis=1) == size).all()
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert set(weights[:, 0]) == {0, 1, 2}
+    assert (weights[:, [2, 3, 6]] == 1).all()
+    for chunk in (1, 7, 300):
+        again = np.concatenate(list(cluster_bootstrap(OF, 300, 0, chunk, strata=strata)))
+        np.testing.assert_array_equal(weights, again)
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=30), st.integers(0, 99))
+def test_no_draw_within_strata_loses_one_of_two_classes(rows, seed) -> None:
+    clusters, positive = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    shown = np.column_stack([~positive, positive])
+    strata = class_strata(clusters, shown)
+    for weights in cluster_bootstrap(clusters, 20, seed, strata=strata):
+        for k in (0, 1):
+            if shown[:, k].any():
+                assert (weights[:, shown[:, k]].sum(axis=1) > 0).all()
+
+
+def test_every_cluster_of_a_stratum_is_drawn_alike_often() -> None:
+    strata = np.repeat([7, -2], [3, 30])
+    weights = np.concatenate(list(cluster_bootstrap(np.arange(33), 4_000, 3, strata=strata)))
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.08)  # five standard errors
+
+
+def test_strata_that_part_a_cluster_are_refused() -> None:
+    with pytest.raises(ValueError, match="every cluster must lie in one stratum"):
+        cluster_bootstrap(np.array([0, 0, 1]), 2, 0, strata=np.array([0, 1, 1]))
+    with pytest.raises(ValueError, match=r"strata must be \(3,\) integers"):
+        cluster_bootstrap(np.array([0, 0, 1]), 2, 0, strata=np.array([0.5, 1, 1]))
+    with pytest.raises(ValueError, match=r"shown \(n, K\)"):
+        class_strata(np.array([0, 0, 1]), np.array([True, False, True]))

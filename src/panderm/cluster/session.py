@@ -69,6 +69,8 @@ def session(address: str | None, *, cpus: int | None = None) -> Iterator[Any]:
         _QUIET | ({} if address or started else {**_ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(32)})
     ):
         ray = require_ray()
+        if not started:
+            _read_environment_again()
         with warnings.catch_warnings(), _hushed():
             # Ray's complaints about itself are not for our users.
             warnings.filterwarnings("ignore", module=r"ray\b")
@@ -173,6 +175,18 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
     finally:
         for name in mine:
             os.environ.pop(name, None)
+
+
+def _read_environment_again() -> None:
+    """Have Ray's core forget the token and mode of an earlier run in this process, which it keeps for good.
+
+    Without it a second run could not start: its own processes would ask for the new token.
+    """
+    with contextlib.suppress(ImportError, AttributeError):  # older versions know no token
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager

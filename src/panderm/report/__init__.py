@@ -251,6 +251,10 @@ def _require_different(predictions: Sequence[Predictions], names: Sequence[str |
 
 def _require_same_draws(scores: Sequence[Scores], called: Sequence[str]) -> None:
     for one, name in list(zip(scores, called, strict=True))[1:]:
+        if one.intervals_in_words != scores[0].intervals_in_words:
+            told = [f"{called[0]}: {scores[0].intervals_in_words}", f"{name}: {one.intervals_in_words}"]
+            hint = "evaluate all with the same --interval, or leave the scores out: they are made now"
+            raise ParentsError("scores side by side must have intervals of one kind.", told, hint)
         if (one.draws, one.seed) != (scores[0].draws, scores[0].seed):
             told = [f"{called[0]}: {plural(scores[0].draws, 'draw')}, seed {scores[0].seed}"]
             raise ParentsError(

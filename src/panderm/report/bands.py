@@ -148,14 +148,14 @@ def forest(
             colour, dot = (pen(k)["color"], 4) if several else (SERIES[0], 5)
             line = colour if several else INK
             if whole.value is not None:
-                style = {"color": colour if several else MUTED, "linewidth": 0.9, "linestyle": (0, (2, 2))}
-                axes.axvline(whole.value, **style)
+                dotted = colour if several else MUTED
+                axes.axvline(whole.value, color=dotted, linewidth=0.9, linestyle=(0, (2, 2)))
             for i, score in enumerate(scores):
                 at = i + 0.82 * places[k]
                 if score.value is None:
                     middle = axes.get_yaxis_transform()
-                    told = {"color": MUTED, "va": "center", "fontsize": 8 if not several else 6.5}
-                    axes.text(0.02, at, "no value", transform=middle, **told)
+                    size = 6.5 if several else 8
+                    axes.text(0.02, at, "no value", transform=middle, color=MUTED, va="center", fontsize=size)
                     continue
                 if score.low is not None and score.high is not None:
                     axes.plot([score.low, score.high], [at, at], color=line, linewidth=1.2)

@@ -36,7 +36,7 @@ from panderm.report.with_columns import leaks_in_words
 from panderm.report.words import moment, plain, score_words, units
 from panderm.scores import LEVEL
 from panderm.scores.compared import Comparison
-from panderm.scores.resampled import EXACT
+from panderm.scores.score import EXACT
 
 
 @dataclass(frozen=True)
@@ -372,9 +372,9 @@ def _reasons(entries: Sequence[Entry]) -> list[str]:
     every = [score for entry in entries for score in entry.scores.scores.values()]
     every += [s for e in entries for c in e.scores.per_class.values() for s in (c.sensitivity, c.specificity)]
     every += [d for entry in entries for d in entry.differences.values()]
-    known = [score.reason for score in every if score.reason and score.reason != EXACT]
-    exact = ["Where all or none of a share’s rows count, its interval is exact, by whole units."]
-    return [*dict.fromkeys(known), *(exact if any(score.reason == EXACT for score in every) else [])]
+    exact = ["Where no draw changes a share, its interval is exact (Clopper and Pearson), by whole units."]
+    known = dict.fromkeys(score.reason for score in every if score.reason)
+    return [*known, *(exact if any(score.method == EXACT for score in every) else [])]
 
 
 def _by_table(entries: Sequence[Entry], ran: Sequence[Ran]) -> list[tuple[list[Key], RunRecord]]:

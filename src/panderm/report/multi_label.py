@@ -48,8 +48,8 @@ class MultiLabelReport(Saved):
     """The evaluation of several labels as a page that needs no network, no script, no other file.
 
     Args:
-        predictions: a :class:`panderm.MultiLabelPredictions`, or the folder ``X.pred``; those of any model are
-            read from a CSV with ``panderm.predictions.read_predictions``.
+        predictions: a :class:`panderm.MultiLabelPredictions`, or the folder ``X.pred``; those of any model
+            come from a CSV by :func:`panderm.predictions.read_predictions`.
         scores: made from these predictions, or their file; by default they are scored now.
         progress: show progress on standard error.
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from panderm.errors import plural
 from panderm.report import bands
-from panderm.report.crossed import Cell, crossed
+from panderm.report.crossed import Cell, Columns, crossed
 from panderm.report.entry import Entry
 from panderm.report.keys import Key, each, keys_of
 from panderm.report.recalibrated import elsewhere, fitted_in_words, recalibrated
@@ -51,9 +51,9 @@ def operating_section(entries: Sequence[Entry]) -> Section | None:
     keys, held = keys_of(entries), _of(entries, lambda scores: scores.operating)
     if not any(held):
         return None
-    tables = crossed("Operating points", keys, [one and _points(one) for one in held], first="Score")
-    tables += crossed("At stated prevalences", keys, [one and _stated(one) for one in held], first="Point")
-    tables += crossed("By diagnosis", keys, [one and _diagnoses(one) for one in held], first="Diagnosis")
+    tables = crossed("Operating points", keys, _if(held, _points), first="Score")
+    tables += crossed("At stated prevalences", keys, _if(held, _stated), first="Point")
+    tables += crossed("By diagnosis", keys, _if(held, _diagnoses), first="Diagnosis")
     intro = each(keys, [_chosen(one) if one else _NONE for one in held])
     curves = [one.decision if one else None for one in held]
     drawings = [_decision_curve(keys, curves)] if any(curves) else []
@@ -81,12 +81,10 @@ def calibration_section(entries: Sequence[Entry]) -> Section | None:
     tables += crossed(
         "Recalibrated, less as given",
         keys,
-        [recalibrated(one) if one else None for one in held],
+        _if(held, recalibrated),
         first="Score",
     )
-    tables += crossed(
-        "At the shares stated", keys, [elsewhere(one) if one else None for one in held], first="Score"
-    )
+    tables += crossed("At the shares stated", keys, _if(held, elsewhere), first="Score")
     intro = each(keys, [fitted_in_words(one) if one else _NONE for one in held])
     intro.append(
         "The calibration error is the root mean square over ten bins, less what chance alone adds: 0 says "
@@ -104,10 +102,8 @@ def sets_section(entries: Sequence[Entry]) -> Section | None:
     tables = []
     for by in dict.fromkeys(_kind(kind) for one in held if one for kind in one.kinds):
         kinds = [next((k for k in one.kinds if _kind(k) == by), None) if one else None for one in held]
-        tables += crossed(by, keys, [kind and _covered(kind) for kind in kinds], first="Rows")
-    tables += crossed(
-        "Sets by their number of classes", keys, [one and _sizes(one) for one in held], first="Classes"
-    )
+        tables += crossed(by, keys, _if(kinds, _covered), first="Rows")
+    tables += crossed("Sets by their number of classes", keys, _if(held, _sizes), first="Classes")
     intro = each(keys, [_asked(one) if one else _NONE for one in held])
     # Few ask for these of several entries, whose every column is a table.
     aside = [table for table in tables if table.caption.endswith(_ASIDE)]
@@ -121,7 +117,7 @@ def selective_section(entries: Sequence[Entry]) -> Section | None:
     keys, held = keys_of(entries), _of(entries, lambda scores: scores.selective)
     if not any(held):
         return None
-    tables = crossed("Risk", keys, [one and {"Share wrong": _risks(one)} for one in held], first="Rows")
+    tables = crossed("Risk", keys, _if(held, lambda one: {"Share wrong": _risks(one)}), first="Rows")
     lines = [
         bands.Line("risk" if len(keys) == 1 else key.name, one.coverage, one.risk, i, _label(keys, i))
         for i, (key, one) in enumerate(zip(keys, held, strict=True))
@@ -139,9 +135,7 @@ def top_k_section(entries: Sequence[Entry]) -> Section | None:
     keys, held = keys_of(entries), _of(entries, lambda scores: scores.top_k)
     if not any(held):
         return None
-    told = [
-        one and {"Share": {score_words(name).title: score for name, score in one.items()}} for one in held
-    ]
+    told = _if(held, lambda one: {"Share": {score_words(name).title: score for name, score in one.items()}})
     intro = ["How often the true class is among the two, three or five most probable."]
     return Section("top_k", "Top-k accuracy", intro, crossed("Top-k accuracy", keys, told, first="Score"))
 
@@ -156,7 +150,7 @@ def hierarchy_section(entries: Sequence[Entry]) -> Section | None:
         levels = [next((v for v in one.levels if v.level == name), None) if one else None for one in held]
         first = next(level for level in levels if level)
         left = f"; left out: {', '.join(first.left_out)}" if first.left_out else ""
-        columns = [level and {"Value": _level(level)} for level in levels]
+        columns = _if(levels, lambda level: {"Value": _level(level)})
         tables += crossed(f"{name}: {first.n:,} rows{left}", keys, columns, first="Score")
     texts = [
         f"Probabilities of a group’s classes are added up. Groups: {one.source}." if one else _NONE
@@ -193,6 +187,11 @@ def subgroup_forest(entries: Sequence[Entry]) -> Drawing | None:
 
 
 _NONE = "none of this was scored."
+
+
+def _if(held: Sequence[_Held | None], made: Callable[[_Held], Columns]) -> list[Columns | None]:
+    """Return what is made of each entry's section, None of one that has none."""
+    return [None if one is None else made(one) for one in held]
 
 
 def _of(entries: Sequence[Entry], held: Callable[[Scores], _Held | None]) -> list[_Held | None]:

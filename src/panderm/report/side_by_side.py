@@ -14,7 +14,6 @@ from panderm.scores import Score, differences
 from panderm.scores.compare import too_few
 from panderm.scores.same_cases import same_cases
 
-_TOLD = ("path", "sha256")
 _HINT = "name the column with the images' names, or score the same split of one table with each"
 
 
@@ -38,7 +37,8 @@ def side_by_side(
         DataError: an image twice.
     """
     same = same_cases(predictions, names, common=False, hint=_HINT)
-    known = {name: _known([getattr(one, name) for one in same.predictions]) for name in _TOLD}
+    path = _known([one.path for one in same.predictions])
+    sha256 = _known([one.sha256 for one in same.predictions])
     found, moved = [], []
     for name, given, aligned in zip(names, predictions, same.predictions, strict=True):
         assert isinstance(aligned, Predictions)
@@ -47,7 +47,7 @@ def side_by_side(
             for column in ("image", "patient", "group")
         ):
             moved.append(name)
-        found.append(replace(aligned, **known, card=given.card, validation=given.validation))
+        found.append(replace(aligned, path=path, sha256=sha256, card=given.card, validation=given.validation))
     if moved and scored:
         raise ParentsError(
             "scores side by side must rest on the same draws of the same units.",

@@ -55,6 +55,60 @@ def test_no_error_is_seen_where_there_is_none_and_a_true_one_is() -> None:
     assert np.mean(off) == pytest.approx(0.03, abs=0.004)
 
 
+def test_rows_of_a_patient_do_not_pass_for_strangers() -> None:
+    """Honest probabilities, outcomes that patients share: as strangers' rows they would look wrong."""
+    rng = np.random.default_rng(4)
+    of_rows, of_patients = [], []
+    for _ in range(150):
+        p, clusters = np.repeat(rng.random(125), 4), np.repeat(np.arange(125), 4)
+        shared = np.where(rng.random(500) < 0.7, np.repeat(rng.random(125), 4), rng.random(500))
+        y = shared < p
+        of_rows.append(calibration_error(y, p)[0] ** 2)
+        of_patients.append(calibration_error(y, p, clusters=clusters)[0] ** 2)
+    # What is left is that nothing falls below 0: the same as of as many strangers.
+    assert np.mean(of_patients) < 0.5 * np.mean(of_rows)
+    assert np.mean(of_patients) < 0.0025
+    # Of rows that stand alone it is the formula for rows, in draws too: s(1 - s)/(n - 1), twice taken off.
+    codes = bin_codes(P)
+    for weights, times in ((None, 1), (W, 2)):
+        counts = np.ones((1, 400)) if weights is None else weights
+        wanted = []
+        for w in counts:
+            rows = np.bincount(codes, w, 10)
+            share, mean = np.bincount(codes, w * Y, 10) / rows, np.bincount(codes, w * P, 10) / rows
+            gaps = np.where(rows > 1, (share - mean) ** 2 - times * share * (1 - share) / (rows - 1), 0)
+            wanted.append(max(0, (rows * gaps).sum() / rows[rows > 1].sum()) ** 0.5)
+        assert calibration_error(Y, P, weights) == pytest.approx(wanted)
+        assert calibration_error(Y, P, weights, clusters=np.arange(400)) == pytest.approx(wanted)
+
+
+def test_rows_weighted_to_other_shares_stand_for_another_place() -> None:
+    rng, n = np.random.default_rng(5), 40_000
+    truth = (rng.random(n) < 0.4).astype(int)
+    x = rng.normal(size=n) + 1.5 * truth
+    # At a share of 40 % here, of 5 % there: the same images of each class.
+    odds = np.exp(1.5 * x - 1.125)
+    here, there = (odds * share / (1 - share) for share in (0.4, 0.05))
+    p, q = (np.column_stack([1 / (1 + one), one / (1 + one)]) for one in (here, there))
+    strata = (truth, np.array([0.95, 0.05]))
+    assert shift_prior(p, [0.6, 0.4], strata[1]) == pytest.approx(q)
+    weights = np.where(truth == 1, 0.05 / truth.mean(), 0.95 / (1 - truth.mean()))
+    for one in (p, q):
+        found = proper_scores(truth, one, strata=strata)
+        assert found["log_loss"][0] == pytest.approx(log_loss(truth, one, sample_weight=weights))
+        assert found["brier"][0] == pytest.approx(brier_score_loss(truth, one[:, 1], sample_weight=weights))
+    assert calibration_error(truth, q[:, 1], strata=strata)[0] < 0.006
+    assert calibration_error(truth, p[:, 1], strata=strata)[0] > 0.15
+    told = slope_and_intercept(truth, q[:, 1], strata=strata)
+    assert told["calibration_slope"][0] == pytest.approx(1, abs=0.05)
+    assert told["calibration_intercept"][0] == pytest.approx(0, abs=0.05)
+    # In every draw anew; one that lacks a class says nothing.
+    draws = np.stack([np.ones(n, dtype=int), 3 * (truth == 1) + (truth == 0), (truth == 1).astype(int)])
+    losses = proper_scores(truth, q, draws, strata=strata)["log_loss"]
+    assert losses[1] == pytest.approx(losses[0])
+    assert np.isnan(losses[2])
+
+
 def test_a_prior_moved_there_and_back_is_as_it_was() -> None:
     p = np.random.default_rng(2).dirichlet(np.ones(3), 20)
     old, new = [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]

@@ -58,7 +58,7 @@ def fewest_rows(coverage: float) -> int:
 
     A class is ruled out where (1 + rows at least as strange) / (1 + m) falls below 1 - coverage.
     """
-    return max(1, math.ceil(1 / (1 - coverage) - 1 - 1e-9))
+    return max(1, math.floor(1 / (1 - coverage) + 1e-9))
 
 
 def sets_by_group(

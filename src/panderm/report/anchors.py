@@ -35,17 +35,22 @@ def anchors(entries: Sequence[Entry]) -> dict[str, str]:
         if all(one == groups[0] for one in groups):
             found["subgroups"] = "Subgroups"
     if len(entries) > 1:
-        return found | {"differences": "Differences"}
-    scores = first.scores
+        found |= {"differences": "Differences", "tests": "Tests of the differences"}
+    elif first.scores.folds is not None:
+        found["folds"] = "Fold by fold"
     sections = {
-        "folds": ("Fold by fold", scores.folds),
-        "operating": ("Operating points", scores.operating),
-        "calibration": ("Calibration", scores.calibration),
-        "sets": ("Prediction sets", scores.prediction_sets),
-        "selective": ("Selective prediction", scores.selective),
-        "hierarchy": ("Diagnosis hierarchy", scores.hierarchy),
+        "operating": ("Operating points", "operating"),
+        "calibration": ("Calibration", "calibration"),
+        "sets": ("Prediction sets", "prediction_sets"),
+        "selective": ("Selective prediction", "selective"),
+        "hierarchy": ("Diagnosis hierarchy", "hierarchy"),
     }
-    return found | {name: title for name, (title, held) in sections.items() if held is not None}
+    every = [entry.scores for entry in entries]
+    return found | {
+        name: title
+        for name, (title, held) in sections.items()
+        if all(getattr(scores, held) is not None for scores in every)
+    }
 
 
 def linked(text: str, wanted: Sequence[str], there: dict[str, str]) -> str:

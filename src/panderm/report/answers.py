@@ -176,7 +176,7 @@ def _of_results(entries: Sequence[Entry]) -> dict[str, Answer]:
     ranked = " ".join(filter(None, (findings.ranking(entry.scores) for entry in entries)))
     found = {
         "metrics": Answer(methods.of_scores(entries), ("scores", "calibration", "operating"), "in part"),
-        "uncertainty": Answer(methods.of_intervals(scores), ("scores", "differences", "methods")),
+        "uncertainty": Answer(methods.of_intervals(scores), ("scores", "differences", "tests", "methods")),
         "accuracy": Answer(ranked or "All scores have intervals.", ("scores", "classes", "operating")),
         "crosstab": Answer(crosstab, ("figures", "operating")),
         "failures": Answer(

@@ -10,6 +10,7 @@ from panderm.scores import Scores
 
 # Fewer units than this, or rows of a class that counts, and one more or less changes what is said.
 FEW, FEW_ROWS = 10, 20
+_NAMED = 6
 
 
 def voiding(entry: Entry) -> list[str]:
@@ -74,6 +75,11 @@ def _of_size(scores: Scores) -> list[str]:
     few = {name: one.n for name, one in scores.per_class.items() if one.n < FEW_ROWS}
     if few:
         told = [f"{plural(n, scores.row)} of “{name}”" for name, n in few.items()]
-        rest = told if len(told) < 5 else [*told[:4], f"{len(told) - 4} more classes are as rare"]
-        found.append(f"There {'is' if next(iter(few.values())) == 1 else 'are'} only {', '.join(rest)}")
+        rest = (
+            f" and of {plural(len(told) - _NAMED, 'class', 'classes')} more as few"
+            if len(told) > _NAMED
+            else ""
+        )
+        verb = "is" if next(iter(few.values())) == 1 else "are"
+        found.append(f"There {verb} only {', '.join(told[:_NAMED])}{rest}")
     return found

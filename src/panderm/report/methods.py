@@ -298,10 +298,10 @@ def of_tests(found: Comparison) -> str:
     swaps = max(pair.worlds for pair in found.pairs)
     exact = "all" if any(pair.exact for pair in found.pairs) else "drawn"
     beside = list(dict.fromkeys(test.name for pair in found.pairs for test in pair.tests))
-    more = f" Beside it: {', '.join(beside)}." if beside else ""
+    more = f" Beside it stand {'; '.join(beside)}." if beside else ""
     return (
-        f"{' and '.join(tested)} were tested two-sided by paired permutation, answers swapped for whole "
-        f"{units(found.unit)} ({swaps:,} swaps, {exact}; seed {found.seed}), and corrected by Holm for "
+        f"{' and '.join(tested)} were tested two-sided by paired permutation, answers swapped for "
+        f"{_drawn(found.unit)} ({swaps:,} swaps, {exact}; seed {found.seed}), and corrected by Holm for "
         f"{plural(found.family, 'test')}.{more}"
     )
 
@@ -309,12 +309,16 @@ def of_tests(found: Comparison) -> str:
 def of_intervals(scores: Scores) -> str:
     """Say how intervals were made."""
     level = f"{LEVEL:.0%}".replace("%", " %")
-    drawn = units(scores.unit) if scores.unit == "image" else f"whole {units(scores.unit)}"
+    draws = f"{plural(scores.draws, 'draw')} of {_drawn(scores.unit)}"
     return (
-        f"Intervals are {level}, by {scores.intervals_in_words}: {plural(scores.draws, 'draw')} of {drawn} "
+        f"Intervals are {level}, by {scores.intervals_in_words}: {draws} "
         f"({scores.clusters:,} of them), seed {scores.seed}; "
         f"shares that no draw changes have exact ones, every {scores.unit} counting once."
     )
+
+
+def _drawn(unit: str) -> str:
+    return units(unit) if unit == "image" else f"whole {units(unit)}"
 
 
 def _of_sections(scores: Scores) -> list[str]:

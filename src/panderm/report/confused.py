@@ -15,7 +15,7 @@ from panderm.report.entry import Entry
 from panderm.report.mistakes import wrong_rows
 from panderm.report.pictures import SMALL, Sheet, Shown, predicted_picture, with_files
 from panderm.report.section import Rows, Section, told
-from panderm.report.words import number
+from panderm.report.words import number, units
 from panderm.scores.resampled import Resampling
 from panderm.scores.score import Score
 from panderm.statistics.resampling import cluster_codes
@@ -157,7 +157,11 @@ def _intro(entries: Sequence[Entry], pairs: Sequence[Pair], words: Sequence[str]
     told_of = "Each true class and what it was taken for, the share of the true class's images beside it."
     if len(entries) > 1:
         told_of += " For each evaluation: images, share with interval."
-    said = [told_of]
+    scores = entries[0].scores
+    said = [
+        f"{told_of} Intervals are of 95 %, by percentile bootstrap of whole {units(scores.unit)}, "
+        f"{scores.draws:,} draws, seed {scores.seed}."
+    ]
     if danger:
         sums = [sum(pair.counts[i] for pair in danger) for i in range(len(entries))]
         each = plural(sums[0], "image")
@@ -193,16 +197,11 @@ def _table(entries: Sequence[Entry], pairs: Sequence[Pair]) -> Rows:
             rows.append([name, mark, *cells])
     header = ["Truth → taken for", "By the map"]
     header += (
-        ["Images", "Share of the true class (95 % interval)", "Mean probability"]
+        ["Images", "Share of the true class", "Mean probability"]
         if single
         else [f"{letter(i)}: images · share" for i in range(len(entries))]
     )
-    scores = entries[0].scores
-    caption = (
-        f"Confused pairs; percentile bootstrap of whole {plural(2, scores.unit).partition(' ')[2]}, "
-        f"{scores.draws:,} draws, seed {scores.seed}"
-    )
-    return Rows(caption, header, rows)
+    return Rows("Pairs of classes that were confused", header, rows)
 
 
 def _sheet(entries: Sequence[Entry], pair: Pair) -> Sheet:

@@ -24,6 +24,7 @@ from panderm.statistics.regions import kmeans_regions, region_errors, share_test
 from panderm.statistics.resampling import cluster_codes
 
 IMAGES_A_REGION = 30
+ERRORS_A_REGION = 8
 MOST_REGIONS = 16
 MISTAKES_A_GROUP = 10
 MOST_GROUPS = 6
@@ -61,8 +62,9 @@ class Region:
 def regions_of(entry: Entry, space: Space) -> list[Region]:
     """Return the regions of an embedding and their error rates, the highest above the rest first.
 
-    One region for every 30 scored images, from 2 to 16, by k-means on the vectors alone; no error is looked
-    at before they stand. A region of fewer than 10 independent units has no rate.
+    As many regions as would each hold 30 scored images and 8 mistakes if they were spread evenly, from 2 to
+    16, by k-means on the vectors alone: where the mistakes are is not looked at before the regions stand. A
+    region of fewer than 10 independent units has no rate.
 
     Args:
         entry: the evaluation.
@@ -72,7 +74,8 @@ def regions_of(entry: Entry, space: Space) -> list[Region]:
     wrong, truth = wrong_of(entry), given.truth_codes()
     clusters, unit = cluster_codes(given.patient, given.group, len(given))
     engine = Resampling(clusters, unit, scores.draws, scores.seed)
-    k = int(np.clip(len(given) // IMAGES_A_REGION, 2, MOST_REGIONS))
+    rarer = min(int(wrong.sum()), int((~wrong).sum()))
+    k = int(np.clip(min(len(given) // IMAGES_A_REGION, rarer // ERRORS_A_REGION), 2, MOST_REGIONS))
     region, distance = kmeans_regions(space.scored.vectors, space.rows, k, seed=SEED)
     count = int(region.max()) + 1
     made = engine.scores(region_errors(wrong, region))
@@ -126,9 +129,9 @@ def together_sections(entries: Sequence[Entry]) -> list[Section]:
         groups = groups_of_mistakes(entry, space)[: 2 if several else MOST_GROUPS]
         sheets += [_group_sheet(entry, rows, n + 1, who) for n, rows in enumerate(groups)]
         if not groups:
-            notes.append(f"{who}fewer than {FEWEST_MISTAKES} mistakes are too few to be grouped.")
+            notes.append(f"{who}Fewer than {FEWEST_MISTAKES} mistakes are too few to be grouped.")
         if len(entry.predictions) < FEWEST_ROWS or not wrong_of(entry).any():
-            notes.append(f"{who}no regions: {FEWEST_ROWS} images and a mistake are needed.")
+            notes.append(f"{who}There are no regions: {FEWEST_ROWS} images and a mistake are needed.")
             continue
         regions = regions_of(entry, space)
         tables.append(_table(entry, regions, who))
@@ -136,17 +139,23 @@ def together_sections(entries: Sequence[Entry]) -> list[Section]:
         sheets += [_region_sheet(entry, one, who) for one in worst[: 1 if several else 3]]
     if not tables and not sheets:
         return []
-    return [
-        Section("together", "Where mistakes lie together", [*_INTRO, *notes], tables=tables, sheets=sheets)
-    ]
+    scores = entries[0].scores
+    how = (
+        f"Intervals are of 95 %, by percentile bootstrap of whole {units(scores.unit)}, {scores.draws:,} "
+        f"draws, seed {scores.seed}. p is that of the difference from all other images, by a score test with "
+        f"{units(scores.unit)} as clusters, corrected by Holm over the regions of one table."
+    )
+    intro = [*_INTRO, *([how] if tables else []), *notes]
+    return [Section("together", "Where mistakes lie together", intro, tables=tables, sheets=sheets)]
 
 
 _INTRO = (
     "Images that lie together in the embedding look alike to the encoder. Groups of mistakes are k-means of "
     f"the mistakes alone (one group for every {MISTAKES_A_GROUP}, 2 to {MOST_GROUPS}), of which the images "
-    "nearest to the middle are shown. A region is a cell of k-means of all scored images (one for every "
-    f"{IMAGES_A_REGION}, 2 to {MOST_REGIONS}); vectors are centred and scaled to length 1, and no label or "
-    "error is looked at before the regions stand.",
+    "nearest to the middle are shown. A region is a cell of k-means of all scored images: as many regions as "
+    f"would each hold {IMAGES_A_REGION} images and {ERRORS_A_REGION} mistakes if they were spread evenly, 2 "
+    f"to {MOST_REGIONS}. Vectors are centred and scaled to length 1; which images went wrong is not looked "
+    "at before the regions stand.",
     "These are hypotheses, not findings: regions depend on k and on this sample, the worst ones are shown "
     "because they came out worst, and a region may go wrong for the classes in it alone (see “expected of "
     "its classes”). Look at the pictures for what they share, and test that on other images.",
@@ -154,7 +163,7 @@ _INTRO = (
 
 
 def _table(entry: Entry, regions: Sequence[Region], who: str) -> Rows:
-    given, scores = entry.predictions, entry.scores
+    given = entry.predictions
     rows = []
     for one in regions:
         gap = told(one.gap)
@@ -174,12 +183,7 @@ def _table(entry: Entry, regions: Sequence[Region], who: str) -> Rows:
                 _classes(given.truth[one.rows]),
             ]
         )
-    caption = (
-        f"{who}Error rate of each region; intervals of 95 %, percentile bootstrap of whole "
-        f"{units(scores.unit)}, {scores.draws:,} draws, seed {scores.seed}; p of the difference from all "
-        f"other images, score test with {units(scores.unit)} as clusters, corrected by Holm over "
-        f"{plural(len(regions), 'region')}"
-    )
+    caption = f"{who}Error rate of each region, the highest above the rest first"
     header = (
         "Region",
         "Images",

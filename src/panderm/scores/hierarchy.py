@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from panderm.predictions import Predictions
 from panderm.scores.folds import fold_codes
 from panderm.scores.resampled import Floats, Resampling, Weights
 from panderm.scores.score import Score
-from panderm.statistics.classification import classification_scores, per_class_scores
+from panderm.statistics.classification import classification_scorer, score_names
 
 Groups = dict[str, str]  # a class to its group
 
@@ -144,16 +144,24 @@ def _level(
     folds = fold_codes(given)
     folds = None if folds is None else folds[rows]
 
-    def everything(weights: Weights | None) -> dict[str, Floats]:
-        sensitivity = per_class_scores(truth, predicted, len(names), weights)["sensitivity"]
-        by_group = {f"{_GROUP}{name}": sensitivity[:, k] for k, name in enumerate(names)}
-        return classification_scores(truth, added, weights, folds=folds) | by_group
+    scorer = classification_scorer(truth, added, folds=folds, per_class=True)
 
-    _, clusters = np.unique(resampling.clusters[rows], return_inverse=True)
-    among = replace(resampling, clusters=clusters.astype(np.int64))
+    def everything(weights: Weights | None) -> dict[str, Floats]:
+        found = scorer(weights)
+        sensitivity = found["sensitivity"]
+        by_group = {f"{_GROUP}{name}": sensitivity[:, k] for k, name in enumerate(names)}
+        return {name: found[name] for name in score_names(len(names))} | by_group
+
+    among = resampling.among(rows)
     missing = {f"{_GROUP}{name}": "no rows of it" for name, n in counts.items() if not n}
     scores = among.scores(everything, missing)
-    per_group = {name: scores.pop(f"{_GROUP}{name}") for name in names}
+    right = predicted == truth
+    scores["accuracy"] = among.share(scores["accuracy"], right, np.ones_like(right))
+    per_group = {
+        name: among.share(scores.pop(f"{_GROUP}{name}"), right, truth == k) for k, name in enumerate(names)
+    }
+    if "auroc" in scores and folds is None:
+        scores["auroc"] = among.area(scores["auroc"], truth == 1, added[:, 1], np.ones_like(right))
     return HierarchyLevel(level, groups, left_out, len(rows), scores, per_group, counts)
 
 

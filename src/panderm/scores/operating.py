@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -320,8 +320,7 @@ def _by_diagnosis(
     for name in sorted(set(names)):
         rows = np.flatnonzero(names == name)
         kinds = set(truth[rows].tolist())
-        units, own = np.unique(resampling.clusters[rows], return_inverse=True)
-        among = replace(resampling, clusters=own.astype(np.int64))
+        among = resampling.among(rows)
         called = []
         for point in points:
             if point.threshold is None:
@@ -331,7 +330,7 @@ def _by_diagnosis(
             share = among.scores(partial(_share, above.astype(np.float64)))["share"]
             called.append(among.share(share, above, np.ones_like(above)))
         positive = kinds.pop() if len(kinds) == 1 else None
-        found.append(DiagnosisRow(name, len(rows), len(units), positive, tuple(called)))
+        found.append(DiagnosisRow(name, len(rows), among.units, positive, tuple(called)))
     return tuple(found)
 
 

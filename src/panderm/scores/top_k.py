@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from panderm.predictions import Predictions
 from panderm.scores.resampled import Floats, Resampling, Weights
 from panderm.scores.score import Score
-from panderm.statistics.top_k import top_k_accuracy
+from panderm.statistics.top_k import top_k_hits
 
 K = (2, 3, 5)
 
@@ -21,10 +23,16 @@ def score_top_k(given: Predictions, resampling: Resampling) -> dict[str, Score] 
         ``top_2_accuracy`` and so on; None of two classes, where it is always 1.
     """
     asked = [k for k in K if k < len(given.classes)]
-    truth = given.truth_codes()
+    if not asked:
+        return None
+    found = top_k_hits(given.truth_codes(), given.probabilities, asked)
+    hits = {f"top_{k}_accuracy": hit for k, hit in found.items()}
+    every = np.ones(len(given), dtype=np.bool_)
 
     def shares(weights: Weights | None) -> dict[str, Floats]:
-        found = top_k_accuracy(truth, given.probabilities, asked, weights)
-        return {f"top_{k}_accuracy": values for k, values in found.items()}
+        counts = np.ones((1, len(given))) if weights is None else weights
+        total = counts.sum(axis=1)
+        return {name: counts @ hit / total for name, hit in hits.items()}
 
-    return resampling.scores(shares) if asked else None
+    scores = resampling.scores(shares)
+    return {name: resampling.share(score, hits[name], every) for name, score in scores.items()}

@@ -33,6 +33,23 @@ def top_k_accuracy(
         ValueError: shapes that do not match, probabilities that are not finite, or a k that is no number of
             classes.
     """
+    hits = top_k_hits(truth, probabilities, k)
+    counts = multiplicities(weights, len(np.asarray(truth))).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return {one: counts @ hit / counts.sum(axis=1) for one, hit in hits.items()}
+
+
+def top_k_hits(truth: ArrayLike, probabilities: ArrayLike, k: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
+    """Return, for every k, (n,) whether each row's true class is among the k most probable.
+
+    Args:
+        truth: as of `top_k_accuracy`.
+        probabilities: likewise.
+        k: likewise.
+
+    Raises:
+        ValueError: as there.
+    """
     true, scores = np.asarray(truth, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 2 or true.shape != scores.shape[:1]:
         raise ValueError(f"probabilities must be (n, K) and truth (n,), not {scores.shape} and {true.shape}")
@@ -44,6 +61,4 @@ def top_k_accuracy(
     own = scores[np.arange(len(true)), true][:, None]
     before = np.arange(n_classes) < true[:, None]
     ahead = ((scores > own) | ((scores == own) & before)).sum(axis=1)
-    counts = multiplicities(weights, len(true)).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return {one: counts @ (ahead < one) / counts.sum(axis=1) for one in k}
+    return {one: np.asarray(ahead < one) for one in k}

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from test_report import EVIL, Reader, make_predictions, texts
 from panderm.data.table import Skipped
 from panderm.errors import ArtifactError, ParentsError, UsageError
 from panderm.report import Report, comparison, figures, overlays
-from panderm.report.entry import Entry
+from panderm.report.compared_tests import p_value
 from panderm.report.mistakes import mistakes_of_all, mistakes_of_one, wrong_rows
+from panderm.report.sections import decision_sections
 from panderm.report.titles import titles
 from panderm.report.words import signed
 from panderm.scores import Score, evaluate
+from panderm.scores.compare import compare
 
 NAMES = (
     "timm:vit_small_patch14_dinov2",
@@ -148,6 +151,85 @@ def test_sensitivities_stand_side_by_side():
             assert [cell[:5] for cell in row[1:]] == [f"{one.value:.3f}" for one in ones]
 
 
+# --- tests ---
+
+
+def test_tests_and_differences_are_those_of_compare():
+    predictions = several(3, n=120, sharp=(1.6, 0.8, 1.5))
+    made = report(predictions)
+    found = compare(predictions, draws=DRAWS, seed=0, progress=False)
+    assert made.comparison == found
+    for pair in found.pairs:
+        at = [model.name for model in found.models].index(pair.other)
+        assert made.differences[at - 1][pair.score] == pair.difference
+    rows = body_of(made.html(), "Differences with their 95 % intervals")
+    letters = dict(zip((model.name for model in found.models), "ABC", strict=True))
+    assert len(rows) == len(found.pairs) == 4
+    for row, pair in zip(rows, found.pairs, strict=True):
+        d = pair.difference
+        assert row[0].endswith(f", {letters[pair.other]} − A")
+        assert row[1] == f"{signed(d.value)} ({signed(d.low)} to {signed(d.high)})", "the effect stands first"
+        assert row[2:4] == [p_value(pair.p), p_value(pair.p_holm)]
+        assert all(p_value(test.p) in row[4] for test in pair.tests)
+        assert ("DeLong" in row[4]) == (pair.score == "auroc")
+        assert ("McNemar" in row[4]) == (pair.score == "accuracy")
+
+
+def body_of(html, caption):
+    """Return every cell of a table's body as unescaped text."""
+    table = next(t for t in re.findall(r"<table.*?</table>", html, re.S) if f"<caption>{caption}" in t)
+    rows = re.findall(r"<tr.*?</tr>", table.partition("<tbody")[2], re.S)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in rows]
+    return [[unescape(" ".join(re.sub(r"<[^>]+>", " ", cell).split())) for cell in row] for row in cells]
+
+
+def test_where_too_few_could_show_a_difference_none_is_told():
+    predictions = several(2, n=16)  # eight patients
+    made = report(predictions)
+    assert {d.value for d in made.differences[0].values()} == {None}
+    assert all(d.too_few for d in made.differences[0].values())
+    html = made.html()
+    assert all(row[1] == "too few to say" for row in rows_of(html, "Each score minus that of A"))
+    for row in body_of(html, "Differences with their 95 % intervals"):
+        assert row[1:] == ["too few to say: 8 patients, and 10 are needed", "–", "–", "–"]
+    # Five patients of one class say nothing of what needs it, and something of accuracy.
+    first, second = several(2, n=60)
+    truth = np.where(np.arange(60) < 10, "melanoma", "benign").astype(object)
+    told = report([replace(given, truth=truth) for given in (first, second)]).differences[0]
+    assert told["auroc"].too_few
+    assert told["accuracy"].low is not None
+
+
+# --- whatever a page of one shows ---
+
+
+def test_a_page_of_several_says_every_number_of_each():
+    predictions = several(3, n=120)
+    made = report(predictions, scores_only=False, prevalence=[0.02])
+    html = made.html()
+    entries = made._entries()
+    for section in decision_sections(entries):
+        assert f'id="{section.name}"' in html
+        assert f'href="#{section.name}"' in html
+        for table in [*section.tables, *(part.table for part in section.folded)]:
+            rows = body_of(html, table.caption)
+            told = [[cell.replace(" (", " ").removesuffix(")") for cell in row] for row in table.rows]
+            assert [[cell.removesuffix(")").replace(" (", " ") for cell in row] for row in rows] == told
+    for i, (_, scores) in enumerate(made.parts):
+        point = scores.operating.points[0]
+        row = next(r for r in body_of(html, "Operating points: sensitivity ≥ 0.95") if r[0] == "PPV")
+        assert row[1 + i].startswith(f"{point.scores['ppv'].value:.3f} ")
+        row = body_of(html, "At stated prevalences: PPV")[0]
+        assert row[1 + i].startswith(f"{point.at[0].ppv.value:.3f} ")
+    drawings = [d for section in decision_sections(entries) for d in section.drawings]
+    drawings += comparison.curves(entries, comparison.keys_of(entries))
+    for drawing in drawings:
+        named = {row[0] for row in drawing.points.rows}
+        for letter, title in zip("ABC", made.titles, strict=True):
+            assert f"{letter} {title}" in drawing.caption
+            assert f"{letter} {title}" in named
+
+
 # --- curves ---
 
 
@@ -175,18 +257,13 @@ def test_the_mean_curves_have_the_mean_area(seed):
 def test_legends_hold_what_the_score_table_holds(classes):
     predictions = several(2, classes=classes, n=200)
     made = report(predictions)
-    drawn = comparison.curves(entries := entries_of(made), comparison.keys_of(entries))
+    drawn = comparison.curves(entries := made._entries(), comparison.keys_of(entries))
     for drawing, name in zip(
         drawn, ("auroc" if len(classes) == 2 else "auroc_ovr", "average_precision"), strict=True
     ):
         written = texts(drawing.svg)
         for letter, title, (_, scores) in zip("AB", made.titles, made.parts, strict=True):
             assert f"{scores.scores[name].value:.3f}  {letter} {title}" in written
-
-
-def entries_of(made):
-    told = zip(made.titles, made.parts, ({}, *made.differences), strict=True)
-    return [Entry(title, *part, difference) for title, part, difference in told]
 
 
 # --- mistakes ---

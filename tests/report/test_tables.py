@@ -31,7 +31,7 @@ DRAWS = 40
 AWFUL = ("benign | a_b & 50 %", "melanoma {x}$^2$\\\n#~")
 
 
-def scored(given, folder: Path, **more):
+def scored(given, folder: Path):
     """Score with everything that a page can show."""
     held = make_predictions(classes=given.classes, n=60, seed=9, card={"split": "val"})
     held = replace(held, image=np.array([f"val {name}" for name in held.image], dtype=object))
@@ -41,9 +41,9 @@ def scored(given, folder: Path, **more):
     groups = "class,malignant\n" + as_csv(["a", "b"], [(c, i) for i, c in enumerate(given.classes)])[4:]
     (folder / "groups.csv").write_text(groups, encoding="utf-8")
     return evaluate(
-        given, validation=held, prevalence=[0.02], at=["youden", "cost=20", "sensitivity=0.9"],
+        given, validation=held, positive=[given.classes[-1]], prevalence=[0.02], at=["youden", "cost=20", "sensitivity=0.9"],
         hierarchy=folder / "groups.csv", by=["sex"], columns=folder / "columns.csv", image_column="image",
-        diagnosis="finding", draws=DRAWS, progress=False, **more,
+        diagnosis="finding", draws=DRAWS, progress=False,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ import panderm
 from panderm.cli import app
 from panderm.data.artefacts.accuracy import read_accuracy
 from panderm.data.drawn import DrawnWorld
-from panderm.data.levels import Levels, cut_into_levels
+from panderm.data.levels import Levels, cross, cut_into_levels
 from panderm.errors import PandermError, TableError, UsageError
 from panderm.scores import Score, Scores, headline
 from panderm.scores.subgroups import score_subgroups
@@ -342,6 +342,37 @@ def test_too_many_levels_are_refused() -> None:
         cut_into_levels(cells("1", "nan"), column="age", edges=[3])
 
 
+def test_pairs_of_levels_are_those_that_have_rows_in_order() -> None:
+    sex = cut_into_levels(cells("m", "f", "f", None, "f"), column="sex", whole_table=["x"])
+    age = cut_into_levels(cells("61", "9", "30", "30", "30"), column="age", edges=[18, 60])
+    crossed = cross(sex, age, columns=("sex", "age"))
+    assert crossed.names == ("f:under 18", "f:18–59", "m:60 and over", "(empty):18–59")
+    assert named(crossed) == ["m:60 and over", "f:under 18", "f:18–59", "(empty):18–59", "f:18–59"]
+    assert crossed.cut == "age in bands as asked"
+    assert crossed.unseen == ("f:60 and over", "m:under 18", "m:18–59", "sex x")
+
+
+def test_too_many_pairs_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    one, two = (cut_into_levels(cells(*rng.choice(list("abcdef"), 300)), column=c) for c in "xy")
+    with pytest.raises(TableError) as raised:
+        cross(one, two, columns=("x", "y"), source="ham.csv")
+    assert str(raised.value) == (
+        "a crossing of subgroups must have at most 20 pairs that have rows.\n"
+        "  in these rows of ham.csv, column 'x' has 6 levels and column 'y' has 6 levels: 36 pairs\n"
+        "  hint: cut numbers into fewer bands, as --bands age=40,65, or merge values in a column of their own"
+    )
+
+
+def test_other_cells_find_the_levels_that_were_cut() -> None:
+    age = cut_into_levels(cells("29", "30", "69", None), column="age", edges=[30, 50])
+    assert age.place(cells("12", "49", "50", "99", None, "old")).tolist() == [0, 1, 2, 2, 3, -1]
+    tone = cut_into_levels(cells("1.0", "2"), column="tone")
+    assert tone.place(cells("1", "2.0", "3", None, "dark")).tolist() == [0, 1, -1, -1, -1]
+    decades = cut_into_levels(cells(*map(str, range(20, 60, 2))), column="age")
+    assert decades.place(cells("21", "59", "9")).tolist() == [0, 3, -1]
+
+
 # The verbs
 
 
@@ -398,6 +429,76 @@ def test_evaluate_by_columns_of_another_table(desk: Path, monkeypatch: pytest.Mo
         invoke("evaluate probe.pred --by hair --by blur --columns flagged.csv --draws 60 --json").stdout
     )
     assert again["subgroups"] == told
+
+
+def test_a_crossing_is_a_column_of_pairs(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers are those of a column in which a user wrote the pairs; such a column comes first."""
+    monkeypatch.chdir(desk)
+    flags = pd.read_csv("flagged.csv")
+    half = np.where(flags["blur"] < 10, "under 10", "10 and over")
+    flags.assign(pair=flags["hair"] + ":" + half, site="s" + (flags.index % 2).astype(str)).to_csv(
+        "pairs.csv", index=False
+    )
+    words = "--columns pairs.csv --bands blur=10 --draws 60 --json"
+    told = json.loads(invoke(f"evaluate probe.pred --by hair:blur --by pair {words}").stdout)["subgroups"]
+    crossed, own = ({one["level"]: one for one in column["levels"]} for column in told["columns"])
+    assert told["columns"][0]["column"] == "hair:blur"
+    assert list(crossed) == ["no:under 10", "no:10 and over", "yes:under 10", "yes:10 and over"]
+    assert crossed == own
+    pd.read_csv("pairs.csv").rename(columns={"site": "hair:blur"}).to_csv("named.csv", index=False)
+    words = "--columns named.csv --draws 10 --scores-only --json"
+    told = json.loads(invoke(f"evaluate probe.pred --by hair:blur {words}").stdout)["subgroups"]
+    assert [one["level"] for one in told["columns"][0]["levels"]] == ["s0", "s1"]
+    shown = invoke("evaluate probe.pred --by hair:blur --columns flagged.csv --draws 20").stdout
+    assert "hair:blur, blur at the quartiles of these rows" in " ".join(shown.split())
+
+
+def test_words_of_a_crossing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
+    assert refused("evaluate probe.pred --by hairy:blur --columns flagged.csv") == (
+        "TableError: both columns of the crossing 'hairy:blur' must exist, 'hairy' and 'blur'.\n"
+        "  flagged.csv has no 'hairy'; did you mean 'hair'?; it has: image, hair, blur\n"
+        "  hint: two columns can be crossed, --by sex:age"
+    )
+    assert refused("evaluate probe.pred --by hair:hair --columns flagged.csv") == (
+        "UsageError: --by must cross two different columns.\n  found 'hair:hair'\n  hint: --by hair"
+    )
+
+
+def test_sets_of_a_group_rest_on_its_own_validation_rows(tmp_path: Path) -> None:
+    """Checked by hand: the set of a row holds the classes that its own level's held-out rows leave in."""
+    rng = np.random.default_rng(0)
+    rows = 300
+    truth, tone = rng.integers(0, 2, rows), rng.choice(["dark", "light", "rare"], rows, p=[0.3, 0.68, 0.02])
+    noise = rng.normal(0, np.where(tone == "dark", 2.5, 0.8), rows)
+    p = 1 / (1 + np.exp(-2 * (2 * truth - 1) - noise))
+    part = np.where(np.arange(rows) < 150, "val", "test")
+    frame = pd.DataFrame(
+        {"dx": truth, "p_1": p, "tone": tone, "part": part, "sex": rng.choice(["f", "m"], rows)}
+    )
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    words = "--truth dx --proba p_1 --split-column part --classes 0,1 --draws 30 --json"
+    told = json.loads(invoke(f"evaluate {tmp_path / 'all.csv'} --by tone --by tone:sex {words}").stdout)
+    sets = told["prediction_sets"]
+    kind = next(one for one in sets["kinds"] if one["column"] == "tone")
+    assert [one["by"] for one in sets["kinds"]] == ["all", "class", "level", "level"]
+    by_level = {row["of"]: row for row in kind["rows"] if row["column"] == "tone"}
+    strange = np.where(truth == 1, 1 - p, p)
+    val = part == "val"
+    for name, row in by_level.items():
+        own, theirs = val & (tone == name), ~val & (tone == name)
+        enough = own.sum() >= 10
+        held = strange[own] if enough else strange[val]
+        share = [(1 + (held >= x).sum()) / (1 + len(held)) for x in strange[theirs]]
+        covered = np.mean(np.array(share) >= 0.1 - 1e-12)
+        assert row["calibrated"] == (own.sum() if enough else val.sum())
+        assert (row["caution"] is None) == enough
+        if row["coverage"]["value"] is None:
+            assert row["coverage"]["reason"].startswith("too few to say: ")
+        else:
+            assert row["coverage"]["value"] == pytest.approx(covered)
+    assert by_level["dark"]["caution"] is None
+    assert by_level["rare"]["caution"] is not None
 
 
 def test_columns_of_the_table_that_was_embedded(predictions: panderm.Predictions) -> None:
@@ -655,7 +756,7 @@ def test_flags_come_with_their_errors(
     monkeypatch.chdir(tmp_path)
     predictions.save("probe.pred")
     assert invoke(f"artefacts {world.csv} --images {world.images} --out flagged.csv -q").exit_code == 0
-    by = "--by hair --by tone_ita --by blur_score --by site --columns flagged.csv"
+    by = "--by hair --by tone_ita --by blur_score --by site --by hair:tone_ita --columns flagged.csv"
     done = invoke(f"evaluate probe.pred {by} --draws 20 --out by.json")
     assert done.exit_code == 0
     rate = read_accuracy().flags["hair"].sensitivity
@@ -664,7 +765,8 @@ def test_flags_come_with_their_errors(
     assert told in " ".join(done.stdout.split())
     scores = Scores.open("by.json")
     assert scores.subgroups is not None
-    hair, tone, blur, site = scores.subgroups.columns
+    hair, tone, blur, site, both = scores.subgroups.columns
+    assert both.error == f"made of hair, {hair.error}; and of tone_ita, {tone.error}"
     assert f"sensitivity {rate.value:.2f} (" in (hair.error or "")
     assert "rank correlation with the Fitzpatrick type" in (tone.error or "")
     assert "AUROC" in (blur.error or "")

@@ -313,7 +313,7 @@ OPTIONS = {
     "recalibrate": "predictions out method truth proba predicted patient group image split-column split val "
     "fold classes name validation prior overwrite json quiet",
     "report": "predictions out tables pdf scores truth proba patient group image classes "
-    "by columns image-column bands image-free image-free-columns "
+    "by columns image-column bands image-free image-free-columns embeddings attention weights card "
     "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "

@@ -53,6 +53,8 @@ def kmeans_regions(vectors: VectorsLike, rows: Ints, k: int, *, seed: int = 0) -
     sample = np.asarray(vectors[some], dtype=np.float64)
     middle = sample.mean(axis=0)
     sample = _unit(sample - middle)
+    if not np.ptp(sample, axis=0).any():  # they are all one vector
+        return np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows))
     pca = PCA(min(COMPONENTS, *sample.shape), random_state=seed).fit(sample)
     low = pca.transform(sample)
     distinct = len(np.unique(low.round(9), axis=0))

@@ -167,16 +167,7 @@ class Resampling:
             statistic: from (B, n) weights, or None, to names and (B, m) values.
         """
         drawn = replace(self, interval="percentile").drawn(statistic)
-        found = {}
-        for name, value in drawn.values.items():
-            ends = [percentile_interval(column, LEVEL)[:2] for column in drawn.draws[name].T]
-            found[name] = Band(
-                *(
-                    tuple(float(x) if np.isfinite(x) else None for x in line)
-                    for line in (value[0], [e[0] for e in ends], [e[1] for e in ends])
-                )
-            )
-        return found
+        return {name: drawn.band(name) for name in drawn.values}
 
     def differences(self, first: Statistic, other: Statistic) -> dict[str, Score]:
         """Return every number of the second minus that of the first, on the same draws."""
@@ -252,6 +243,12 @@ class Drawn:
         value, draws, left_out = self._numbers(name, column)
         told = self._told(value, draws, left_out, reason)
         return replace(told, low=None, high=None, reason=SAME, method=None) if _is_fixed(told) else told
+
+    def band(self, name: str) -> Band:
+        """Return one curve, (B, m) values, with its pointwise band."""
+        ends = np.array([percentile_interval(column, LEVEL)[:2] for column in self.draws[name].T])
+        lines = (self.values[name][0], *ends.reshape(-1, 2).T)
+        return Band(*(tuple(float(x) if np.isfinite(x) else None for x in line) for line in lines))
 
     def minus(self, first: Drawn, name: str, reason: str | None = None, *, other: str | None = None) -> Score:
         """Return how far a number lies above another of the same draws, with the interval of that difference.

@@ -43,16 +43,11 @@ def score_selective(given: Predictions, resampling: Resampling) -> Selective | N
     def measured(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
         return risk_coverage(wrong, sure, COVERAGE, weights)
 
-    def numbers(weights: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[np.float64]]:
-        found = measured(weights)
-        at = {f"{share:g}": found["risk"][:, COVERAGE.index(share)] for share in TOLD}
-        return {"area": found["area"], "excess": found["excess"], **at}
-
-    scores = resampling.scores(numbers)
+    drawn = resampling.drawn(measured)
     return Selective(
         coverage=COVERAGE,
-        risk=resampling.bands(lambda weights: {"risk": measured(weights)["risk"]})["risk"],
-        area=scores["area"],
-        excess=scores["excess"],
-        at={f"{share:g}": scores[f"{share:g}"] for share in TOLD},
+        risk=drawn.band("risk"),
+        area=drawn.score("area"),
+        excess=drawn.score("excess"),
+        at={f"{share:g}": drawn.score("risk", column=COVERAGE.index(share)) for share in TOLD},
     )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from panderm.statistics.blocks import multiplicities
+from panderm.statistics.blocks import multiplicities, over_blocks
+from panderm.statistics.ranking import grouping
 
 Floats = NDArray[np.float64]
 
@@ -103,10 +104,11 @@ def threshold_scores(
         that would be infinite is NaN too.
     """
     is_positive, score = _checked(positive, probability)
-    counts = multiplicities(weights, len(score)).astype(np.float64)
-    called = score >= threshold
-    tp, fp = counts[:, is_positive & called].sum(axis=1), counts[:, ~is_positive & called].sum(axis=1)
-    fn, tn = counts[:, is_positive & ~called].sum(axis=1), counts[:, ~is_positive & ~called].sum(axis=1)
+    cells = grouping(2 * is_positive + (score >= threshold), 4)
+    counted = over_blocks(
+        lambda block: {"": (cells @ block).T}, multiplicities(weights, len(score)), len(score)
+    )
+    tn, fp, fn, tp = counted[""].T
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
         found = {
@@ -163,21 +165,18 @@ def net_benefit(
     at = np.asarray(thresholds, dtype=np.float64)
     if at.ndim != 1 or not ((at > 0) & (at < 1)).all() or (np.diff(at) <= 0).any():
         raise ValueError("thresholds must ascend between 0 and 1")
-    counts = multiplicities(weights, len(score)).astype(np.float64)
-    reached = np.searchsorted(at, score, side="right")  # how many thresholds a row reaches
     # Rows by the number of thresholds they reach, summed from the top: those called at each threshold.
-    place = np.zeros((len(score), len(at) + 1))
-    place[np.arange(len(score)), reached] = 1
-
-    def called(rows: NDArray[np.bool_]) -> Floats:
-        by_reach = counts[:, rows] @ place[rows]
-        return np.asarray(by_reach[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:])
-
-    odds, total = at / (1 - at), counts.sum(axis=1, keepdims=True)
+    reached, m = np.searchsorted(at, score, side="right"), len(at)
+    cells = grouping(np.where(is_positive, m + 1, 0) + reached, 2 * (m + 1))
+    counted = over_blocks(
+        lambda block: {"": (cells @ block).T}, multiplicities(weights, len(score)), len(score)
+    )
+    false, true = (side[:, ::-1].cumsum(axis=1)[:, ::-1] for side in np.split(counted[""], 2, axis=1))
+    odds, total = at / (1 - at), true[:, :1] + false[:, :1]
     with np.errstate(invalid="ignore"):
-        share = (counts @ is_positive)[:, None] / total
+        share = true[:, :1] / total
         return {
-            "model": (called(is_positive) - odds * called(~is_positive)) / total,
+            "model": (true[:, 1:] - odds * false[:, 1:]) / total,
             "everyone": share - odds * (1 - share),
         }
 

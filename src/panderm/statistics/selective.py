@@ -26,18 +26,29 @@ def risk_coverage(
     """
     sure, bad, shares = np.asarray(confidence), np.asarray(wrong, dtype=np.float64), np.asarray(coverage)
     order = np.argsort(-sure, kind="stable")
+    ordered = bad[order]
     starts = np.flatnonzero(np.r_[True, np.diff(sure[order]) != 0]) if len(sure) else np.zeros(0, int)
 
     def compute(block: Floats) -> dict[str, Floats]:
-        w, e = (np.add.reduceat(v[order], starts, axis=0) for v in (block, block * bad[:, None]))
-        risk, area, excess = [], [], []
-        for rows, errors in zip(w.T, e.T, strict=True):
-            n, total = rows.sum(), errors.sum()
-            k = np.arange(1, int(n) + 1)
-            upto = np.interp(k, np.r_[0, rows.cumsum()], np.r_[0, errors.cumsum()])
-            risk.append(np.interp(shares * n, np.r_[0, k], np.r_[0, upto]) / (shares * n))
-            area.append((upto / k).mean())
-            excess.append(area[-1] - (np.maximum(k - (n - total), 0) / k).mean())
-        return {"risk": np.array(risk), "area": np.array(area), "excess": np.array(excess)}
+        block = np.take(block, order, axis=0)
+        rows = np.add.reduceat(block, starts, axis=0)
+        errors = np.add.reduceat(block * ordered[:, None], starts, axis=0)
+        n, total = rows.sum(axis=0), errors.sum(axis=0)
+        # Errors rise evenly from the first to the last row of equal confidence, "before" to "upto".
+        upto, done = errors.cumsum(axis=0), rows.cumsum(axis=0)
+        slope = np.divide(errors, rows, out=np.zeros_like(rows), where=rows > 0)
+        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(n.max(initial=0)) + 1))])
+        parts = np.diff(np.take(harmonic, done.astype(np.int64)), axis=0, prepend=0.0)
+        # The sum of the risk over k answers: of slope + (before - slope * rows before) / k.
+        summed = total + ((upto - errors - slope * (done - rows)) * parts).sum(axis=0)
+        right = n - total
+        best = total - right * (harmonic[n.astype(np.int64)] - harmonic[right.astype(np.int64)])
+        zero, risk = np.zeros(1), []
+        for at, held, wrong_upto in zip(
+            n, np.ascontiguousarray(done.T), np.ascontiguousarray(upto.T), strict=True
+        ):
+            asked = shares * at
+            risk.append(np.interp(asked, np.r_[zero, held], np.r_[zero, wrong_upto]) / asked)
+        return {"risk": np.array(risk), "area": summed / n, "excess": (summed - best) / n}
 
-    return over_blocks(compute, multiplicities(weights, len(bad)), 2 * len(bad))
+    return over_blocks(compute, multiplicities(weights, len(bad)), 3 * len(bad))

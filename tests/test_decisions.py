@@ -64,6 +64,7 @@ def test_thresholds_come_from_validation_rows_and_are_counted_on_the_others(tmp_
         rows = scored.finer == row["diagnosis"]
         assert (row["n"], row["called"][0]["value"]) == (rows.sum(), pytest.approx(called[rows].mean()))
     assert {one["of"] for one in told["calibration"]["recalibrated"]} == {"temperature", "isotonic"}
+    assert "does harm" in told["calibration"]["recalibrated"][1]["caution"]
     assert told["prediction_sets"]["kinds"][0]["rows"][0]["calibrated"] == 90
 
 
@@ -71,7 +72,64 @@ def test_without_validation_rows_nothing_is_called_locked(tmp_path: Path) -> Non
     _, told, _ = run(str(write(tmp_path / "test.csv", 0)))
     assert told["operating"]["locked"] is False
     assert told["calibration"]["recalibrated"] == []
+    assert set(told["calibration"]["not_fitted"]) == {"temperature", "isotonic"}
+    assert "needs validation rows" in told["calibration"]["not_fitted"]["isotonic"]
     assert "prediction_sets" not in told
+
+
+def test_a_fit_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    frame = pd.read_csv(write(tmp_path / "val.csv", 1))
+    frame[frame.dx == "nevus"].to_csv(tmp_path / "one.csv", index=False)
+    test = str(write(tmp_path / "test.csv", 0))
+    _, told, _ = run(test, "--validation", str(tmp_path / "one.csv"))
+    why = told["calibration"]["not_fitted"]["isotonic"]
+    assert "and none of melanoma" in why
+    done = CliRunner().invoke(app, ["evaluate", test, "--validation", str(tmp_path / "one.csv"), *OPTIONS])
+    assert "isotonic not fitted: " in done.stdout
+    # What is recorded is shown: thresholds where they were chosen, and what recalibration changed.
+    done = CliRunner().invoke(app, ["evaluate", test, "--validation", str(tmp_path / "val.csv"), *OPTIONS])
+    shown = " ".join(done.stdout.split())
+    assert "the same thresholds on 90 rows of all" in shown
+    assert "temperature, less as given" in shown
+    assert "validation rows coverage" in shown
+
+
+def test_out_of_fold_rows_are_each_others_validation_rows(tmp_path: Path) -> None:
+    """By hand: the set of a row rests on the rows of the other folds; so does its temperature."""
+    frame = pd.read_csv(write(tmp_path / "cv.csv", 3, n=200))
+    frame["fold"] = np.arange(200) // 2 % 4
+    frame.to_csv(tmp_path / "cv.csv", index=False)
+    _, told, _ = run(str(tmp_path / "cv.csv"), "--fold", "fold")
+    strange = np.where(frame.dx == "melanoma", frame.p_nevus, frame.p_melanoma)
+    covered = []
+    for i in range(200):
+        others = strange[frame.fold != frame.fold[i]]
+        covered.append((1 + (others >= strange[i]).sum()) / (1 + len(others)) >= 0.1 - 1e-12)
+    first = told["prediction_sets"]["kinds"][0]["rows"][0]
+    assert (first["calibrated"], first["coverage"]["value"]) == (150, pytest.approx(np.mean(covered)))
+    assert told["prediction_sets"]["fitted_on"] == "the other folds of each fold"
+    by_fold = told["calibration"]["recalibrated"][0]["parameters"]
+    assert list(by_fold) == ["fold 0", "fold 1", "fold 2", "fold 3"]
+    assert told["operating"]["locked"] is False
+
+
+def test_stated_shares_are_measured_on_rows_weighted_to_them(tmp_path: Path) -> None:
+    test, val = write(tmp_path / "test.csv", 0), write(tmp_path / "val.csv", 1)
+    code, told, _ = run(str(test), "--validation", str(val), "--prior", "melanoma=0.1,nevus=0.9")
+    assert code == 0
+    frame, prior = pd.read_csv(test), told["calibration"]["prior"]
+    learnt = float((pd.read_csv(val).dx == "melanoma").mean())
+    assert (prior["old"]["melanoma"], prior["old_from"]) == (pytest.approx(learnt), "the validation rows")
+    odds = frame.p_melanoma / frame.p_nevus * (0.1 / 0.9) / (learnt / (1 - learnt))
+    moved, true = odds / (1 + odds), (frame.dx == "melanoma").to_numpy()
+    weights = np.where(true, 0.1 / true.mean(), 0.9 / (1 - true.mean()))
+    for side, p in (("given", frame.p_melanoma), ("moved", moved)):
+        scores = prior[side]["scores"]
+        right = np.average((p >= 0.5) == true, weights=weights)
+        assert scores["accuracy"]["value"] == pytest.approx(right)
+        brier = np.average((p - true) ** 2, weights=weights)
+        assert scores["brier"]["value"] == pytest.approx(brier)
+    assert prior["changed"] == int(((moved >= 0.5) != (frame.p_melanoma >= 0.5)).sum())
 
 
 def test_malignant_classes_are_added_up(tmp_path: Path) -> None:
@@ -93,6 +151,10 @@ def test_malignant_classes_are_added_up(tmp_path: Path) -> None:
         (["--at", "youden"], "--at must come with --positive"),
         (["--prevalence", "2", "--positive", "melanoma"], "--prevalence must be a share"),
         (["--coverage", "90"], "--coverage must be a share"),
+        (["--prior", "0.02"], "--prior must name the share of every class"),
+        (["--prior", "nevus=.9,melanoma=.2"], "no share of: basal cell carcinoma"),
+        (["--prior", "nevus=.8,melanoma=.1,basal cell carcinoma=.1"], "where the probabilities were learnt"),
+        (["--prior", "much"], "--prior must name each class once"),
         (["--diagnosis", "fine", "--positive", "melanoma"], "did you mean 'finer'?"),
         (["--hierarchy", "ham"], "--hierarchy must be a CSV that is there"),
         (["--validation", "three.csv"], "must not be among the rows scored"),
@@ -115,11 +177,17 @@ def test_scores_are_read_back_as_they_were(tmp_path: Path) -> None:
     given, held = (read_predictions(write(tmp_path / f"{i}.csv", i, classes=THREE), columns) for i in (0, 1))
     assert isinstance(given, Predictions)
     assert isinstance(held, Predictions)
-    made = panderm.evaluate(given, validation=held, positive=["melanoma"], prevalence=[0.02], draws=40)
+    prior = dict(zip(THREE, (0.8, 0.15, 0.05), strict=True))
+    made = panderm.evaluate(
+        given, validation=held, positive=["melanoma"], prevalence=[0.02], prior=prior, draws=40
+    )
+    assert made.calibration is not None
+    assert made.calibration.prior is not None
     assert made.operating is not None
     again = panderm.Scores.open(made.save(tmp_path / "scores.json"))
     assert again.as_dict() == made.as_dict()
     assert again.operating == made.operating
+    assert again.prediction_sets == made.prediction_sets
 
 
 def test_all_found_is_no_certainty(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import panderm
 from panderm.cli import app
 from panderm.errors import PandermError, PandermWarning
 from panderm.predictions import FileColumns, MultiLabelPredictions, Predictions, open_either, read_predictions
+from panderm.published import write_published_csv
 
 DX = FileColumns(truth=["dx"], proba=["p_*"])
 
@@ -54,6 +56,24 @@ def test_the_published_layouts_need_no_options(tmp_path: Path, K: int) -> None:
     np.testing.assert_allclose(read.probabilities, p, atol=1e-12)
     np.testing.assert_array_equal(read.truth_codes(), truth)
     assert read.card.outcome == {}
+
+
+def test_the_published_files_that_are_written_are_read_back(
+    embeddings: panderm.Embeddings, tmp_path: Path
+) -> None:
+    """Without options, with the same scores: the file has no patients, so that intervals may differ."""
+    made = panderm.probe(embeddings)
+    scores = panderm.evaluate(made, scores_only=True, draws=20, progress=False)
+    images, _ = write_published_csv(made, scores, tmp_path / "published")
+    read = read_predictions(images)
+    assert isinstance(read, Predictions)
+    assert read.probabilities == pytest.approx(made.probabilities)
+    assert (read.truth_codes() == made.truth_codes()).all()
+    assert read.card.outcome == {}
+    again = panderm.evaluate(read, scores_only=True, draws=20, progress=False)
+    for name, score in scores.scores.items():
+        assert again.scores[name].value == pytest.approx(score.value), name
+    assert (again.confusion == scores.confusion).all()
 
 
 def test_validation_rows_lie_beside_and_subgroups_come_from_the_file(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_thresholds_come_from_validation_rows_and_are_counted_on_the_others(tmp_
         rows = scored.finer == row["diagnosis"]
         assert (row["n"], row["called"][0]["value"]) == (rows.sum(), pytest.approx(called[rows].mean()))
     assert {one["of"] for one in told["calibration"]["recalibrated"]} == {"temperature", "isotonic"}
-    assert "does harm" in told["calibration"]["recalibrated"][1]["caution"]
+    assert "usually makes the log loss worse" in told["calibration"]["recalibrated"][1]["caution"]
     assert told["prediction_sets"]["kinds"][0]["rows"][0]["calibrated"] == 90
 
 

@@ -72,7 +72,7 @@ def test_what_was_written_is_read_by_every_verb(desk: Path, tmp_path: Path) -> N
     done = CliRunner().invoke(app, ["recalibrate", *words, "--method", "isotonic", "--out", out, "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert "does harm" in told["caution"]
+    assert "usually makes the log loss worse" in told["caution"]
     opened = panderm.open_predictions(out)
     assert opened.card.recalibration is not None
     assert opened.card.recalibration.model_dump(mode="json") == told["recalibration"]

@@ -27,7 +27,7 @@ from panderm.report.subgroups import subgroup_section
 from panderm.report.summary import summary_sentences
 from panderm.report.validation import external_notes, fold_section, scored_where
 from panderm.report.with_columns import leaks_in_words
-from panderm.report.words import HEADLINES, interval, moment, number, score_words, units, verdict
+from panderm.report.words import HEADLINES, interval, moment, number, score_words, short, units, verdict
 from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 
 # Below this many independent units a bootstrap interval is a guess.
@@ -250,10 +250,8 @@ def drawings(predictions: Predictions, scores: Scores) -> list[Drawing]:
     beside = ""
     if left_out:
         beside = f" Left out, for want of images inside or outside the class: {', '.join(left_out)}."
-    if len(classes) == 2:
-        of = f"Positive class: {classes[1]}; its"
-    else:
-        of = "Each class against all others; its"
+    each = "Each class against all others; its"
+    of = f"Positive class: {classes[1]}; its" if len(classes) == 2 else each
     legend = "without interval, is in the legend."
     roc = f"{of} AUROC, {legend} The dotted diagonal is guessing.{beside}"
     guess = " The dotted line is the share of positives: guessing." if len(classes) == 2 else ""
@@ -282,6 +280,12 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
+def css_text(markup: str) -> str:
+    """Return a text as it may stand between quotes in a style sheet: all but letters and digits by number."""
+    text = short(Markup(markup).unescape(), 90)
+    return "".join(c if (c.isascii() and c.isalnum()) or c == " " else f"\\{ord(c):06x}" for c in text)
+
+
 @cache
 def template(name: str) -> Template:
     """Return a template of this package."""
@@ -304,4 +308,5 @@ def template(name: str) -> Template:
     environment.globals["check_css"] = Markup(read("check.css"))
     environment.globals["map_css"] = Markup(read("map.css"))
     environment.filters["drawn"] = Markup
+    environment.filters["css_text"] = css_text
     return environment.get_template(name)

@@ -152,9 +152,13 @@ def forest(
                 axes.axvline(whole.value, color=dotted, linewidth=0.9, linestyle=(0, (2, 2)))
             for i, score in enumerate(scores):
                 at = i + 0.82 * places[k]
+                nothing = all(those[i].value is None for _, _, those in models)
+                if score.value is None and nothing and k:
+                    continue
                 if score.value is None:
+                    at = i if nothing else at
                     middle = axes.get_yaxis_transform()
-                    size = 6.5 if several else 8
+                    size = 6.5 if several and not nothing else 8
                     axes.text(0.02, at, "no value", transform=middle, color=MUTED, va="center", fontsize=size)
                     continue
                 if score.low is not None and score.high is not None:

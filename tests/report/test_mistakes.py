@@ -327,7 +327,7 @@ def test_predictions_of_a_file_have_pairs_and_no_neighbours(tmp_path: Path) -> N
         *(f"{i},{'mel' if i % 2 else 'nv'},{i / 40},{1 - i / 40}" for i in range(40)),
     ]
     (tmp_path / "p.csv").write_text("\n".join(lines))
-    columns = FileColumns(truth="dx", proba="p_*", image="image")
+    columns = FileColumns(truth=["dx"], proba=["p_*"], image="image")
     page = Report(read_predictions(tmp_path / "p.csv", columns), progress=False).html()
     assert "malignant taken for benign" in page
     assert 'class="cases"' not in page

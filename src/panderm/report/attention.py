@@ -62,7 +62,7 @@ class Attention:
 
         self._encoder = load_encoder(
             made_of.name,
-            weights=None if made_of.random else file,
+            weights=weights if made_of.random else file,
             card=encoder_card,
             pool="cls" if made_of.pool == "cls" else "mean" if made_of.pool == "mean" else None,
             image_size=made_of.image_size,

@@ -222,12 +222,12 @@ def main() -> None:
         "--rate", type=float, required=True, help="images a second that one GPU encodes, measured"
     )
     one.add_argument("--gpus", type=int, default=8)
-    one.add_argument("--decode", type=float, default=540.0, help="images a second that one core decodes")
-    one.add_argument("--image-bytes", type=float, default=20_000.0, help="of a file")
-    one.add_argument("--hash", type=float, default=1500.0, help="MB a second of SHA-256, one core")
-    one.add_argument("--store-rows", type=int, default=5_000_000)
+    one.add_argument("--decode", type=float, default=1400.0, help="images a second that one core decodes")
+    one.add_argument("--image-bytes", type=float, default=10_000.0, help="of a file")
+    one.add_argument("--hash", type=float, default=1800.0, help="MB a second of SHA-256, one core")
+    one.add_argument("--store-rows", type=int, default=2_000_000)
     one.add_argument(
-        "--row-bytes", type=float, default=2000.0, help="that the process in charge holds for a row"
+        "--row-bytes", type=float, default=1420.0, help="that the process in charge holds for a row"
     )
     one.add_argument("--json", action="store_true")
     two = ways.add_parser("rows")

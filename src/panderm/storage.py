@@ -18,6 +18,7 @@ from panderm.errors import ArtifactError
 
 # By one of these a folder of ours is known: no other folder is ever replaced.
 _OURS = ("card.json", "world.csv")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters or more: C:/ is a drive
 _IN_THE_WAY = {
     errno.EEXIST: "the folder it is to lie in is a file",
     errno.ENOTDIR: "the folder it is to lie in is a file",
@@ -54,6 +55,16 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_local(path: Path) -> None:
+    """Raise :class:`ArtifactError` where an output is an address: a folder ``s3:`` would be made here."""
+    if _SCHEME.match(str(path)):
+        raise ArtifactError(
+            "an output must be a path on this machine's disks.",
+            f"found {path}",
+            "write it here, and copy it there with that storage's own tool",
+        )
+
+
 @contextlib.contextmanager
 def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; flush and rename it there if the block succeeds.
@@ -61,6 +72,7 @@ def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iter
     What a run that was killed left half-written under this name is removed; not with ``sweep`` off, for that
     lists the folder, which is slow where there are many files.
     """
+    require_local(path)
     refuse_existing(path, overwrite=overwrite)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +91,7 @@ def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iter
 @contextlib.contextmanager
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; rename it there, whole, if the block succeeds."""
+    require_local(path)
     refuse_existing(path, overwrite=overwrite)
     with explain_write_errors(path):
         _require_ours(path)

@@ -646,7 +646,9 @@ def test_a_part_that_is_gone_is_made_again(tmp_path: Path) -> None:
     whole = files_of(out)
     for gone, rows in ((card.parts[1], range(16, 32)), (card.token_parts[6], range(48, 50))):
         (out / gone.name).unlink()
-        with EmbeddingsWriter(out, card_of(table, tokens=True), table) as writer:
+        with pytest.warns(PandermWarning, match=f"lacks {gone.name}: the rows it held are made again"):
+            writer = EmbeddingsWriter(out, card_of(table, tokens=True), table)
+        with writer:
             assert np.flatnonzero(writer.todo).tolist() == list(rows)
             fill(writer, table, tokens=True)
             writer.finish(table=table, seconds=1.0, images_per_second=1.0)

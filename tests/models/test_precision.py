@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import panderm
+from panderm.cli import app
 from panderm.errors import PandermWarning, UsageError
 from panderm.models import encoder as encoders
 from panderm.models import precision
@@ -66,6 +68,24 @@ def test_auto_takes_what_the_hardware_has(monkeypatch: pytest.MonkeyPatch) -> No
     assert precision.choose("auto", torch.device("mps")) == "fp16"
     with pytest.raises(UsageError, match="precision must be auto, fp32, bf16, fp16 or int8"):
         precision.choose("half", cpu)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("has", "told"), [(False, True), (True, False)])
+def test_who_asks_for_what_the_processor_emulates_is_told(
+    has: bool, told: bool, table: panderm.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: has)
+    cpu = torch.device("cpu")
+    assert precision.is_emulated("bf16", cpu) is told
+    assert not precision.is_emulated("fp32", cpu)
+    assert not precision.is_emulated("bf16", torch.device("cuda"))
+    csv = tmp_path / "few.csv"
+    csv.write_text("image\n" + "\n".join(map(str, table.path[:4])) + "\n")
+    words = ["embed", str(csv), "--encoder", "random-tiny", "--device", "cpu", "--precision", "bf16", "-q"]
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "x.emb")])
+    assert result.exit_code == 0, result.output
+    assert ("this processor has no products in bf16" in result.stderr) is told
 
 
 def test_auto_stays_in_fp32_until_it_has_seen_enough_images(

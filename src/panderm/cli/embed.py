@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from typer import Option
 
 from panderm.cli import options as opt
 from panderm.cli.frame import verb
-from panderm.errors import UsageError, in_bytes, plural, some
+from panderm.errors import PandermWarning, UsageError, in_bytes, plural, some
 
 if TYPE_CHECKING:
     from panderm.embeddings import EmbeddingsCard
@@ -127,14 +128,30 @@ def _here(
     ranks = Ranks.join()  # before torch is imported: it says how loud torch is
     ranks.hush()
 
+    from panderm.cluster.addresses import as_address, is_address
     from panderm.data.packed import pack_table, unpack_table
     from panderm.data.table import read_table
     from panderm.embeddings.making.loop import extract
     from panderm.models.load import load_encoder
+    from panderm.models.precision import is_emulated
 
+    for given in (table, roles["images"]):
+        if given is not None and is_address(given):
+            raise UsageError(
+                "table and images must be on this machine's disks.",
+                f"found {as_address(given)}",
+                "--engine ray reads object storage too",
+            )
     with ranks.share():
         eye = load_encoder(**load | {"device": ranks.device(load["device"])})
         ranks.gather(None)
+    if load["engine"] == "torch" and ranks.lead and is_emulated(eye.record.precision, eye.device):
+        warnings.warn(
+            f"this processor has no products in {eye.record.precision}: here it is several times slower than "
+            "fp32; --precision auto takes what is fastest",
+            PandermWarning,
+            stacklevel=2,
+        )
     # Images are decoded once, by the loop; what is missing or unfinished is found here, before any compute.
     read = {"skip_bad": how["skip_bad"], "decode": False, "progress": how["progress"]}
     rows = ranks.agree(lambda: read_table(table, **roles, **read), pack=pack_table, unpack=unpack_table)
@@ -197,7 +214,7 @@ def _in_words(out: Path, card: EmbeddingsCard, told: Told) -> list[str]:
             bound = "the network" if told.waited < 0.5 else "decoding"
             share = f"the network waited for images {told.waited:.0%} of the time"
             waited = f"; {share}{decoded}: {bound} is the bound"
-        lines.append(f"rate: {told.rate:.3g} images/s for {told.seconds:,.0f} s{waited}")
+        lines.append(f"rate: {told.rate:.3g} images/s for {_seconds(told.seconds)}{waited}")
     if len(told.ranks) > 1:
         shares = ", ".join(f"{n:,}" for n in told.ranks)
         lines.append(f"processes: {len(told.ranks)}, of {shares} images")
@@ -216,6 +233,10 @@ def _rows_in_words(rows: int, told: Told) -> str:
         gone = f"{len(told.removed):,} no longer in the table"
         parts.append(f"{gone} ({some(told.removed, 3)}), their vectors kept aside")
     return "; ".join(parts)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def _as_dict(out: Path, card: EmbeddingsCard, told: Told) -> dict[str, Any]:

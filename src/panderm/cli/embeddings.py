@@ -177,8 +177,8 @@ def _tell(told: Described) -> None:
     if told.finished and told.waiting:
         state += f"; a run that is not finished has made {plural(told.waiting, 'row')} more"
     say(f"{told.path}: {plural(card.rows, 'image')} × {eye.dim}, {state}")
-    drawn = ", drawn at random" if eye.random else ""
-    say(f"encoder:   {eye.name}, pool {eye.pool}, by {eye.engine}; weights {eye.weights_sha256[:12]}{drawn}")
+    weights = f"drawn at {eye.weights_sha256}" if eye.random else eye.weights_sha256[:12]
+    say(f"encoder:   {eye.name}, pool {eye.pool}, by {eye.engine}; weights {weights}")
     say(f"pixels:    {_pixels(eye.preprocess, eye.image_size)}; {_decoding(card.decoding)}")
     drift = "" if card.drift is None else f", centred cosine to fp32 {card.drift:.4f} on the first images"
     say(f"precision: {eye.precision}{drift}")

@@ -80,22 +80,31 @@ def map_(
     Example: panderm map ham.emb --color label --out map.html
     """
     from panderm.embeddings import open_embeddings
+    from panderm.embeddings.outputs import require_apart
     from panderm.report.embedding_map import map_embeddings
     from panderm.report.map_picture import require_panels
     from panderm.storage import refuse_existing
 
     picture = png if png is not None else out.with_suffix(".png")
-    outputs = [path for path in (out, picture, csv) if path is not None]
-    if len({path.resolve() for path in outputs}) < len(outputs):
+    outputs = {"--out": out, "--png": picture} | ({} if csv is None else {"--csv": csv})
+    if len({path.resolve() for path in outputs.values()}) < len(outputs):
         raise UsageError(
             "page, PNG and CSV must be different files.",
-            f"found {', '.join(str(path) for path in outputs)}",
+            f"found {', '.join(str(path) for path in outputs.values())}",
             "--out map.html --png map.png --csv map.csv",
         )
-    for path in outputs:
+    if picture.suffix.lower() != ".png":
+        raise UsageError("--png must name a PNG file.", f"found {picture}", "--png map.png")
+    for path in outputs.values():
         refuse_existing(path, overwrite=overwrite)
     require_panels(len(color or ()))
     opened = open_embeddings(embeddings)
+    for option, path in outputs.items():
+        require_apart(path, opened, option=option)
+        if columns is not None and path.resolve() == columns.resolve():
+            raise UsageError(
+                "an output must not be what it is made from.", f"{option} {path} is the file of --columns"
+            )
     if method == "umap" and not quiet:
         told = "numba compiles first, some 10 s; 100,000 images take a minute or two more"
         typer.echo(f"UMAP of {len(opened):,} × {opened.dim:,} numbers: {told}", err=True)

@@ -37,6 +37,7 @@ from panderm.embeddings.tokens import tell_cost, tokens_cost
 from panderm.errors import PandermError, PandermWarning, UsageError
 from panderm.progress import Progress
 from panderm.provenance import CARD_NAME, read_card
+from panderm.storage import require_local
 
 _READ_ALIKE = ("images", "image_column", "label", "split_column", "patient", "group")
 
@@ -88,6 +89,7 @@ def embed_with_ray(
     for name, number in (("the batch size", batch_size), ("the number of actors", actors)):
         if number is not None and number < 1:
             raise UsageError(f"{name} must be at least 1.", f"found {number}")
+    require_local(Path(out))
     asked = dict(table_options or {})
     given = read_given(table, {name: asked.pop(name) for name in _READ_ALIKE if name in asked})  # type: ignore[arg-type]
     run = _Run(given, Path(out), _whole_paths(load), asked, progress=progress)

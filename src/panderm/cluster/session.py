@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -183,10 +184,9 @@ def _read_environment_again() -> None:
     Without it a second run could not start: its own processes would ask for the new token.
     """
     with contextlib.suppress(ImportError, AttributeError):  # older versions know no token
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        core: Any = importlib.import_module("ray._raylet")
+        core.Config.initialize("")
+        core.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager

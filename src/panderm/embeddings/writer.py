@@ -19,6 +19,7 @@ from panderm.embeddings.known import Known
 from panderm.embeddings.lock import LOCK_NAME, Hold
 from panderm.embeddings.made import MADE, next_number, shard_path, write_shard
 from panderm.embeddings.opened import require_same_making, require_same_table
+from panderm.embeddings.outputs import require_only_ours
 from panderm.embeddings.parts import token_layout, vector_layout
 from panderm.errors import ArtifactError, PandermWarning, plural, some
 from panderm.progress import Progress
@@ -179,6 +180,7 @@ class EmbeddingsWriter:
     def _start(self, *, overwrite: bool) -> None:
         old = None
         if overwrite and (self.folder / CARD_NAME).is_file():
+            require_only_ours(self.folder)
             old = Hold(self.folder)  # not under the hands of another
             if os.name != "posix":  # where a folder with an open file cannot be renamed
                 old.release()
@@ -228,6 +230,10 @@ class EmbeddingsWriter:
             self.close()
 
     def _compare(self, before: EmbeddingsCard, table: Table) -> None:
+        parts = (*before.parts, *before.token_parts)
+        if gone := [part.name for part in parts if not (self.folder / part.name).exists()]:
+            told = f"{self.folder} lacks {some(gone, 3)}: the rows it held are made again"
+            warnings.warn(told, PandermWarning, stacklevel=4)
         known = Known(self.folder, before, mend=True)
         self.todo = known.locate(table) < 0
         if self.todo.all() and (len(known) or before.complete):

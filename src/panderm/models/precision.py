@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -59,6 +60,18 @@ def has_bfloat16() -> bool:
     return any(
         getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx512_bf16", "amx_tile")
     )
+
+
+def is_emulated(precision: Precision, device: torch.device) -> bool:
+    """Say whether an x86 CPU has no products of its own at a precision.
+
+    A ViT-S/14 took 9 times as long in bfloat16, and 8 times in float16, as in float32 with AVX2 only.
+    """
+    if device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    if precision == "fp16":
+        return not getattr(torch.cpu, "_is_amx_fp16_supported", lambda: False)()
+    return precision == "bf16" and not has_bfloat16()
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -19,8 +19,8 @@ from panderm.embeddings.commit import write_one
 from panderm.embeddings.derive.own_table import OWN_TABLE, own_table
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.opened import Embeddings, open_embeddings
+from panderm.embeddings.outputs import require_apart, require_only_ours
 from panderm.embeddings.parts import Layout, rows_of, token_layout, vector_layout
-from panderm.errors import UsageError
 from panderm.progress import Progress
 from panderm.provenance import CARD_NAME, Provenance
 from panderm.storage import new_folder, sha256_of_file
@@ -39,16 +39,11 @@ def opened(embeddings: Embeddings | Path | str, out: Path) -> Embeddings:
     """Open a folder that is read while ``out`` is written: never the same one.
 
     Raises:
-        UsageError: ``out`` is the folder itself, or lies in it.
+        UsageError: ``out`` is the folder itself, lies in it, or is a file that it was made from.
         ArtifactError: it cannot be opened.
     """
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
-    if emb.path is not None and out.resolve().is_relative_to(emb.path.resolve()):
-        raise UsageError(
-            "an output must not be what it is made from.",
-            f"--out {out} is {emb.path} or lies in it",
-            "choose another --out",
-        )
+    require_apart(out, emb)
     return emb
 
 
@@ -80,6 +75,7 @@ def write_taken(
     cards = [one.emb.card for one in taken]
     if overwrite and (out / CARD_NAME).is_file():
         Hold(out).release()  # not under the hands of a run that writes it
+        require_only_ours(out)
     with new_folder(out, overwrite=overwrite) as temporary:
         table = _table(taken, temporary / OWN_TABLE, out, classes=classes, lock=lock)
         if first.tokens is not None and all(card.tokens == first.tokens for card in cards):

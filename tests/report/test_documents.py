@@ -71,7 +71,7 @@ def test_a_share_is_never_told_as_none_or_all_of_what_is_not(value, words):
 
 def test_the_share_that_is_left_turns_its_interval_around():
     assert hundred(SPECIFICITY, others=True) == "39 (28 to 50)"
-    assert hundred(Score(0.5, None, None, "too few")) == "50 (no interval)"
+    assert hundred(Score(0.5, None, None, "no interval: one unit")) == "50 (no interval: one unit)"
     assert hundred(Score(None, None, None, "too few")) is None
     assert quoted(("a", "b", "c")) == "“a”, “b” or “c”"
 
@@ -177,9 +177,11 @@ def test_several_are_told_apart_only_where_the_interval_leaves_out_0(predictions
     assert "does not show that they are equal" in same
     others = [replace(first, differences={"auroc": d}) for d in (held, apart)]
     text = told(first, *others)
-    assert "Apart in AUROC, the interval leaving out 0: C − A −0.120 (−0.200 to −0.040)" in text
+    assert "Differing in AUROC, the interval leaving out 0: C − A −0.120 (−0.200 to −0.040)" in text
     assert "not corrected for being several" in text
     assert "A finds 91 (78 to 100) and calls 39 (28 to 50)" in text
+    found = hundred(first.scores.per_class["melanoma"].sensitivity)
+    assert f"“melanoma” (34) A {found}, B {found}, C {found}" in text
 
 
 def test_tests_corrected_by_holm_decide_where_there_are_any(predictions):
@@ -194,13 +196,13 @@ def test_tests_corrected_by_holm_decide_where_there_are_any(predictions):
     )
     assert "p = 0.060" in text
     sure = replace(found, pairs=(replace(pair, p_holm=0.0002),))
-    assert "Apart from A in AUROC" in "\n".join(summary_sentences(entries, sure))
+    assert "Differing from A in AUROC" in "\n".join(summary_sentences(entries, sure))
     assert "p < 0.001" in "\n".join(summary_sentences(entries, sure))
     assert "corrected by Holm for 3 tests" in "\n".join(methods_paragraphs(entries, found))
     assert any(work.startswith("Holm S.") for work in references(entries, found))
     other = replace(found, pairs=(replace(pair, score="accuracy"),))
     assert "not corrected" not in "\n".join(summary_sentences(entries, other))
-    assert "Apart in AUROC, the interval leaving out 0" in "\n".join(summary_sentences(entries, other))
+    assert "Differing in AUROC, the interval leaving out 0" in "\n".join(summary_sentences(entries, other))
 
 
 def test_every_item_of_each_checklist_is_there_once_by_its_number(entry):

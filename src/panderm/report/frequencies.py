@@ -43,7 +43,7 @@ def hundred(score: Score | None, *, others: bool = False, note: str = "", fine: 
     if others:
         value, low, high = 1 - value, None if high is None else 1 - high, None if low is None else 1 - low
     told = partial(of_100, fine=fine)
-    between = "no interval" if low is None or high is None else f"{told(low)} to {told(high)}"
+    between = _none(score) if low is None or high is None else f"{told(low)} to {told(high)}"
     return f"{told(value)} ({'; '.join(filter(None, (between, note)))})"
 
 
@@ -52,7 +52,7 @@ def plainly(score: Score | None, digits: int = 2) -> str | None:
     if score is None or score.value is None:
         return None
     low, high = score.low, score.high
-    between = "no interval" if low is None or high is None else f"{_at(low, digits)} to {_at(high, digits)}"
+    between = _none(score) if low is None or high is None else f"{_at(low, digits)} to {_at(high, digits)}"
     return f"{_at(score.value, digits)} ({between})"
 
 
@@ -60,6 +60,11 @@ def quoted(names: Sequence[str], joint: str = "or") -> str:
     """Return ``“mel”``, ``“bcc” or “mel”``, ``“bcc”, “mel” or “scc”``."""
     told = [f"“{name}”" for name in names]
     return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} {joint} {told[-1]}"
+
+
+def _none(score: Score) -> str:
+    why = (score.reason or "").removeprefix("no interval").removeprefix(": ")
+    return f"no interval: {why}" if why else "no interval"
 
 
 def _at(value: float, digits: int) -> str:

@@ -65,6 +65,7 @@ def _of_several(entries: Sequence[Entry], comparison: Comparison | None) -> list
     tested = None if comparison is None else _apart_by_test(comparison, known_as, name)
     found.append(tested or _apart(entries, known_as, name))
     found += _thresholds(entries, known_as)
+    found += [malignant] if (malignant := _malignant(entries, known_as)) else []
     found += [mind] if (mind := findings.mind_the_positive(first.scores)) else []
     every = dict.fromkeys(sentence for entry in entries for sentence in cautions(entry))
     return [*found, f"What these numbers are not. {' '.join(every)}"]
@@ -114,7 +115,7 @@ def _apart(entries: Sequence[Entry], known_as: Sequence[str], name: str) -> str:
         if held == 1
         else " They are not corrected for being several: see panderm compare for p after Holm."
     )
-    return f"Apart in {title}, the interval leaving out 0: {'; '.join(apart)}.{more}"
+    return f"Differing in {title}, the interval leaving out 0: {'; '.join(apart)}.{more}"
 
 
 def _apart_by_test(comparison: Comparison, known_as: Sequence[str], name: str) -> str | None:
@@ -130,9 +131,21 @@ def _apart_by_test(comparison: Comparison, known_as: Sequence[str], name: str) -
     title = score_words(name).title
     corrected = f"p corrected by Holm for {plural(comparison.family, 'test')}"
     if apart:
-        return f"Apart from {known_as[0]} in {title} ({corrected}): {'; '.join(told)}."
+        return f"Differing from {known_as[0]} in {title} ({corrected}): {'; '.join(told)}."
     none = f"None can be told from {known_as[0]} in {title} ({corrected}): {'; '.join(told)}"
     return f"{none}. That does not show that they are equal."
+
+
+def _malignant(entries: Sequence[Entry], known_as: Sequence[str]) -> str | None:
+    """Say how many of each malignant class each finds, by the most probable class."""
+    told = []
+    for name in findings.dangerous(entries[0].scores.classes):
+        every = [entry.scores.per_class[name] for entry in entries]
+        shares = [f"{a} {hundred(one.sensitivity) or '—'}" for a, one in zip(known_as, every, strict=True)]
+        told.append(f"“{name}” ({every[0].n:,}) {', '.join(shares)}")
+    if not told:
+        return None
+    return f"Taken by the most probable class, of 100 of a malignant class found: {'; '.join(told)}."
 
 
 def _thresholds(entries: Sequence[Entry], known_as: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from panderm.progress import Progress
 from panderm.scores.compared import ComparedModel, ComparedPair, Comparison, OtherTest
 from panderm.scores.folds import fold_codes
 from panderm.scores.paired_test import PERMUTATIONS, ranked
+from panderm.scores.resampled import Drawn, Resampling
 from panderm.scores.same_cases import Either, same_cases
 from panderm.scores.score import LEVEL, TOO_FEW, Score
 from panderm.scores.scoring import DRAWS
@@ -28,9 +29,10 @@ from panderm.statistics.holm import holm
 from panderm.statistics.mcnemar import clustered_mcnemar, mcnemar
 from panderm.statistics.non_inferiority import non_inferiority
 from panderm.statistics.permutation import paired_permutation
-from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval, percentile_interval
+from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval
 
 Floats = npt.NDArray[np.float64]
+Scorer = Callable[[npt.NDArray[np.int32] | None], dict[str, Floats]]
 Pairs = Literal["first", "all"]
 _LOWER_IS_BETTER = ("macro_brier", "hamming_loss")
 _NEEDS_NO_CLASS = (*classification.NEED_NO_CLASS, "subset_accuracy", "hamming_loss")
@@ -51,10 +53,9 @@ def compare(
     """Compare predictors of the same rows; every difference comes with a 95 % interval.
 
     The interval is of the difference on the same bootstrap draws of whole patients (lesion groups, images),
-    the p-value of a permutation test that swaps the answers of whole patients, corrected by Holm for all
-    pairs and scores asked. Beside AUROC stands DeLong's test, beside
-    accuracy McNemar's. With fewer than 10 units, or fewer that
-    show a class which the score needs, nothing is said.
+    percentiles of them, the p-value of a permutation test that swaps the answers of whole patients, corrected
+    by Holm for all pairs and scores asked. Beside AUROC stands DeLong's test, beside accuracy McNemar's. With
+    fewer than 10 units, or fewer that show a class which the score needs, nothing is said.
 
     Args:
         predictions: two or more, or their folders or files. Rows are matched by the names of their images.
@@ -129,22 +130,15 @@ def compare(
 
         found = [pair(i, j, name) for i, j in chosen for name in asked]
     corrected = holm([one.p for one in found])
+    engine = Resampling(clusters, unit, draws, seed)
+    each = [Drawn(engine, one, two) for one, two in zip(values, drawn, strict=True)]
     models = tuple(
         ComparedModel(
             name=names[i],
             predictions=given[i].card.identity,
             split=given[i].card.split,
             left_out=same.left_out[i],
-            scores={
-                name: Score.of(
-                    float(values[i][name][0]),
-                    percentile_interval(drawn[i][name], LEVEL),
-                    draws=draws,
-                    reason=reasons.get(name),
-                    clusters=units,
-                )
-                for name in asked
-            },
+            scores={name: each[i].score(name, reasons.get(name)) for name in asked},
         )
         for i in every
     )
@@ -194,8 +188,12 @@ class _Rows:
             return classification.score_names(len(self.given.classes))
         return multi_label.WHOLE_SCORES
 
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self._scorer_of(self.truth, self.given.probabilities, self.folds)
+
     def compute(self, weights: npt.NDArray[np.int32] | None, asked: Sequence[str]) -> dict[str, Floats]:
-        found = self._all(self.truth, self.given.probabilities, weights, self.folds)
+        found = self._scorer(weights)
         return {name: found[name] for name in asked}
 
     def with_other(self, other: _Rows, name: str) -> Callable[[npt.NDArray[np.int32]], Floats]:
@@ -203,7 +201,8 @@ class _Rows:
         truth = np.concatenate([self.truth, other.truth])
         both = np.concatenate([ranked(one.given.probabilities, name) for one in (self, other)])
         folds = None if self.folds is None else np.tile(self.folds, 2)
-        return lambda weights: self._all(truth, both, weights, folds)[name]
+        scorer = self._scorer_of(truth, both, folds)
+        return lambda weights: scorer(weights)[name]
 
     def reasons(self, asked: Sequence[str], clusters: npt.NDArray[np.int64], unit: str) -> dict[str, str]:
         """Say which scores there cannot be on these rows, and why: a class absent, or too few to say."""
@@ -241,16 +240,15 @@ class _Rows:
         assert isinstance(self.given, Predictions)
         return np.asarray(self.given.predicted_codes() == self.truth)
 
-    def _all(
+    def _scorer_of(
         self,
         truth: npt.NDArray[np.int64],
         probabilities: Floats,
-        weights: npt.NDArray[np.int32] | None,
         folds: npt.NDArray[np.int64] | None,
-    ) -> dict[str, Floats]:
+    ) -> Scorer:
         if isinstance(self.given, Predictions):
-            return classification.classification_scores(truth, probabilities, weights, folds=folds)
-        return multi_label.multi_label_scores(truth, probabilities, weights)
+            return classification.classification_scorer(truth, probabilities, folds=folds)
+        return multi_label.multi_label_scorer(truth, probabilities)
 
 
 def _other_tests(

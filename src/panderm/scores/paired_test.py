@@ -13,7 +13,7 @@ from panderm.predictions import Predictions
 from panderm.scores.folds import fold_codes
 from panderm.scores.score import Score
 from panderm.scores.scoring import DRAWS, differences, require_same_rows
-from panderm.statistics.classification import classification_scores, score_names
+from panderm.statistics.classification import classification_scorer, score_names
 from panderm.statistics.permutation import paired_permutation, ranked_within
 from panderm.statistics.resampling import cluster_codes
 
@@ -102,8 +102,9 @@ def paired_test(
     truth, folds = np.tile(first.truth_codes(), 2), fold_codes(first)
     folds = None if folds is None else np.tile(folds, 2)
     both = np.concatenate([ranked(one.probabilities, score) for one in (first, other)])
+    scorer = classification_scorer(truth, both, folds=folds)
     tested = paired_permutation(
-        lambda weights: classification_scores(truth, both, weights, folds=folds)[score],
+        lambda weights: scorer(weights)[score],
         clusters,
         permutations=permutations,
         seed=seed,

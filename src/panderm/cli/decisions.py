@@ -13,7 +13,7 @@ from rich.text import Text
 from panderm.cli.frame import in_a_cell
 
 if TYPE_CHECKING:
-    from panderm.scores import Score, Scores
+    from panderm.scores import Scores
     from panderm.scores.calibration import Calibration
     from panderm.scores.operating import Operating
     from panderm.scores.prediction_sets import CoverageRow, PredictionSets, SetsBy
@@ -83,8 +83,11 @@ def _calibration(console: Console, held: Calibration) -> None:
             _say(console, f"caution: {one.caution}")
     if (prior := held.prior) is not None:
         rows = [
-            [name, in_a_cell(prior.given.scores[name]), in_a_cell(prior.moved.scores[name])]
-            + [in_a_cell(prior.differences[name], signed=True)]
+            [
+                name,
+                *(in_a_cell(side.scores[name]) for side in (prior.given, prior.moved)),
+                in_a_cell(prior.differences[name], signed=True),
+            ]
             for name in _ELSEWHERE
         ]
         new = ", ".join(f"{name} {share:.3g}" for name, share in prior.new.items())
@@ -101,17 +104,20 @@ def _sets(console: Console, held: PredictionSets) -> None:
         by = {"all": "one threshold", "class": "a threshold for each class"}
         words = by.get(kind.by, f"a threshold for each level of {kind.column}")
         _print(console, f"sets asked to hold {held.asked:.0%}, {words}", header, rows)
-        cautions = {_group(row): row.caution for row in kind.rows if row.caution}
+        cautions = {_group(row): row.caution for row in kind.rows if row.caution and _told(row, kind)}
         for of, reason in _together(cautions):
             _say(console, f"{of}: {reason}")
+    few = dict.fromkeys(_group(row) for kind in held.kinds for row in kind.rows if row.coverage.too_few)
+    if few:
+        _say(console, f"too few to say what is covered: {', '.join(few)}")
     for of, reason in _together(held.left_out):
         what = "no sets" if of == "all" else f"no thresholds by the levels of {of}"
         _say(console, f"{what}: {reason}")
 
 
 def _told(row: CoverageRow, kind: SetsBy) -> bool:
-    """Say whether a row is shown: classes where they decide, levels in any case."""
-    return kind.by == "class" or row.column != "class"
+    """Say whether a row is shown: classes where they decide, levels where there is something to say."""
+    return (kind.by == "class" or row.column != "class") and not row.coverage.too_few
 
 
 def _group(row: CoverageRow) -> str:
@@ -119,11 +125,7 @@ def _group(row: CoverageRow) -> str:
 
 
 def _row(row: CoverageRow) -> list[str]:
-    return [f"{row.n:,}", f"{row.calibrated:,}", _few(row.coverage), _few(row.size)]
-
-
-def _few(score: Score) -> str:
-    return "too few to say" if score.too_few else in_a_cell(score)
+    return [f"{row.n:,}", f"{row.calibrated:,}", in_a_cell(row.coverage), in_a_cell(row.size)]
 
 
 def _together(reasons: dict[str, str]) -> list[tuple[str, str]]:

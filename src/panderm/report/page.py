@@ -283,7 +283,7 @@ def sentence(text: str) -> str:
 def css_text(markup: str) -> str:
     """Return a text as it may stand between quotes in a style sheet: all but letters and digits by number."""
     text = short(Markup(markup).unescape(), 90)
-    return "".join(c if (c.isascii() and c.isalnum()) or c == " " else f"\\{ord(c):06x}" for c in text)
+    return "".join(c if c.isascii() and c.isalnum() else f"\\{ord(c):06x}" for c in text)
 
 
 @cache

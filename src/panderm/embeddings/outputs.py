@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def require_only_ours(folder: Path) -> None:
     Raises:
         ArtifactError: it does; they would be lost.
     """
-    if not folder.is_dir():
-        return
+    if not _holds_embeddings(folder):
+        return  # what else may be in the way, and a card that is damaged, the storage knows
     others = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
     if others:
         raise ArtifactError(
@@ -61,3 +62,10 @@ def require_only_ours(folder: Path) -> None:
             f"{folder} holds other files too, and they would be lost: {some(others)}",
             "move them elsewhere, or choose another --out",
         )
+
+
+def _holds_embeddings(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / CARD_NAME).read_bytes())["kind"] == "embeddings")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

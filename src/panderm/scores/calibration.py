@@ -30,6 +30,7 @@ from panderm.statistics.calibration import (
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int32]
+_PLAIN = ("ece",)  # of a draw the noise is taken off twice: BCa would compare unlike numbers
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def score_calibration(
         how = f"{name} fitted on {moved.rows}"
         parameters = moved.parameters if name == "temperature" else {}
         found.append(_measure(name, how, truth, q, resampling, parameters, caution=moved.caution))
-        differences[name] = resampling.differences(first, _statistic(truth, q, resampling))
+        differences[name] = resampling.differences(first, _statistic(truth, q, resampling), plain=_PLAIN)
     return Calibration(
         probability,
         as_given,
@@ -198,7 +199,9 @@ def _shifted(
         given=_measure("as given", "nothing was fitted", truth, p, resampling, strata=strata),
         moved=_measure("prior shift", how, truth, q, resampling, strata=strata),
         differences=resampling.differences(
-            _statistic(truth, p, resampling, strata), _statistic(truth, q, resampling, strata)
+            _statistic(truth, p, resampling, strata),
+            _statistic(truth, q, resampling, strata),
+            plain=_PLAIN,
         ),
         changed=int((p.argmax(axis=1) != q.argmax(axis=1)).sum()),
     )
@@ -264,5 +267,5 @@ def _measure(
         rows = codes == k
         mean = float(np.average(probability[rows], weights=counted[rows])) if rows.any() else None
         bins.append(ReliabilityBin(k / BINS, (k + 1) / BINS, int(rows.sum()), mean, observed[str(k)]))
-    scores = resampling.scores(_statistic(truth, p, resampling, strata))
+    scores = resampling.scores(_statistic(truth, p, resampling, strata), plain=_PLAIN)
     return CalibrationOf(of, how, scores, tuple(bins), parameters or {}, caution)

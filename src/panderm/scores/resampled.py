@@ -7,7 +7,7 @@ weights and clusters, and nothing of the question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -131,13 +131,21 @@ class Resampling:
         clusters = np.unique(self.clusters[rows], return_inverse=True)[1].astype(np.int64)
         return replace(self, clusters=clusters, strata=None if self.strata is None else self.strata[rows])
 
-    def drawn(self, statistic: Statistic, advance: Callable[[int], None] | None = None) -> Drawn:
+    def drawn(
+        self,
+        statistic: Statistic,
+        advance: Callable[[int], None] | None = None,
+        *,
+        plain: Collection[str] = (),
+    ) -> Drawn:
         """Compute a statistic on the rows as they are, on every draw and, for BCa, without each unit.
 
         Args:
             statistic: from (B, n) weights, or None for all ones and B = 1, to names and (B, ...) values.
                 Several threads call it at the same time.
             advance: told how many rows of weights are done, ``steps`` in all.
+            plain: names that have percentiles where BCa is asked for, since draws compute them in another
+                way than the rows as they are.
         """
         values = statistic(None)
         draws = bootstrap(
@@ -148,16 +156,26 @@ class Resampling:
             left_out = jackknife(
                 statistic, self.clusters, strata=self.strata, seed=self.seed, advance=advance
             )
+        if left_out is not None:
+            for name in plain:
+                left_out.values.pop(name, None)
         return Drawn(self, dict(values), draws, left_out)
 
-    def scores(self, statistic: Statistic, reasons: Mapping[str, str] | None = None) -> dict[str, Score]:
+    def scores(
+        self,
+        statistic: Statistic,
+        reasons: Mapping[str, str] | None = None,
+        *,
+        plain: Collection[str] = (),
+    ) -> dict[str, Score]:
         """Return every number of a statistic with its interval.
 
         Args:
             statistic: from (B, n) weights, or None for all ones and B = 1, to names and (B,) values.
             reasons: by name, why it is not computable, where it is not.
+            plain: as of :meth:`drawn`.
         """
-        drawn = self.drawn(statistic)
+        drawn = self.drawn(statistic, plain=plain)
         return {name: drawn.score(name, (reasons or {}).get(name)) for name in drawn.values}
 
     def bands(self, statistic: Statistic) -> dict[str, Band]:
@@ -169,9 +187,17 @@ class Resampling:
         drawn = replace(self, interval="percentile").drawn(statistic)
         return {name: drawn.band(name) for name in drawn.values}
 
-    def differences(self, first: Statistic, other: Statistic) -> dict[str, Score]:
-        """Return every number of the second minus that of the first, on the same draws."""
-        one, two = self.drawn(first), self.drawn(other)
+    def differences(
+        self, first: Statistic, other: Statistic, *, plain: Collection[str] = ()
+    ) -> dict[str, Score]:
+        """Return every number of the second minus that of the first, on the same draws.
+
+        Args:
+            first: as of :meth:`scores`.
+            other: likewise.
+            plain: as of :meth:`drawn`.
+        """
+        one, two = self.drawn(first, plain=plain), self.drawn(other, plain=plain)
         return {name: two.minus(one, name) for name in one.values}
 
     def share(self, score: Score, hit: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_]) -> Score:

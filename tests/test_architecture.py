@@ -331,7 +331,7 @@ OPTIONS = {
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
     "convert": "source out encoder card pool to overwrite json",
     "evaluate-masks": "predicted truth truth-column predicted-column columns image-column patient group "
-    "common out max-megapixels workers draws seed overwrite json quiet",
+    "common out report images max-megapixels workers draws seed overwrite json quiet",
     "models": "json",
     "models list": "json",
     "models show": "name card json",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
@@ -36,6 +37,13 @@ def evaluate_masks(
     group: opt.Group = None,
     common: Annotated[bool, Option("--common", help="Leave out images that one folder alone has.")] = False,
     out: Annotated[Path | None, Option(help="JSON file to write.", show_default=False)] = None,
+    report: Annotated[
+        Path | None, Option(help="HTML file to write: scores, and outlines seen.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None,
+        Option(help="For --report: folder with the images, found by their names.", show_default=False),
+    ] = None,
     max_megapixels: opt.MaxMegapixels = opt.MAX_MEGAPIXELS,
     workers: Annotated[int, Option(help="Threads that read.", min=1)] = 4,
     draws: opt.Draws = 2000,
@@ -47,13 +55,19 @@ def evaluate_masks(
     """Score predicted masks: overlaps and distances, each with a 95 % interval.
 
     Example: panderm evaluate-masks predicted/ --truth masks/ --columns table.csv --out masks.json
+    --report masks.html --images images/
     """
+    from panderm.errors import UsageError
     from panderm.predictions.masks import read_masks
     from panderm.scores.masks import evaluate_masks as score
     from panderm.storage import refuse_existing
 
-    if out is not None:
-        refuse_existing(out, overwrite=overwrite)
+    for path in filter(None, (out, report)):
+        refuse_existing(path, overwrite=overwrite)
+    if images is not None and report is None:
+        raise UsageError("--images must come with --report, which shows them.", f"found {images}")
+    if report is not None and report == out:
+        raise UsageError("--out and --report must name two different files.", f"found {report} twice")
     masks = read_masks(
         predicted,
         truth=truth,
@@ -71,9 +85,16 @@ def evaluate_masks(
     scores = score(masks, draws=draws, seed=seed)
     if out is not None:
         scores.save(out, overwrite=overwrite)
+    if report is not None:
+        from panderm.report.masks import MaskReport
+
+        page = MaskReport(masks, scores, images=images, max_megapixels=max_megapixels)
+        page.save(report, overwrite=overwrite)
     if not as_json:
         show_mask_scores(scores)
-    return scores.as_dict()
+        if report is not None:
+            typer.echo(f"report: {report.resolve()}")
+    return scores.as_dict() if report is None else {**scores.as_dict(), "report": str(report)}
 
 
 def show_mask_scores(scores: MaskScores) -> None:

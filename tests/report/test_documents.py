@@ -258,7 +258,7 @@ def test_what_is_known_is_filled_and_the_rest_is_left_to_the_author_by_name(entr
 def test_methods_hold_the_numbers_and_mark_what_only_the_author_knows(entry):
     text = "\n".join(methods_paragraphs([entry]))
     for part in (
-        "skin.csv, SHA-256 1a1a1a1a1a1a", "60 images of 30 patients", "no patient is in two of them",
+        "skin (data/skin.csv, SHA-256 1a1a1a1a1a1a)", "60 images of 30 patients", "no patient is in two of them",
         "vit_small_patch16_224", "small.safetensors, SHA-256 3c3c3c3c3c3c", "crop 224",
         "chosen on 55 rows of val (16 positive) and locked",
         f"{entry.scores.draws:,} draws of whole patients",
@@ -274,6 +274,26 @@ def test_methods_hold_the_numbers_and_mark_what_only_the_author_knows(entry):
     ):
         assert part in cited
     assert "10.1561/2200000101" not in cited  # no sets were made
+
+
+def test_what_was_chosen_in_folds_is_told_and_a_probe_of_columns_saw_no_image():
+    how = "log loss of 5-fold cross-validation on the training rows"
+    outcome = {f"fold {i}": {"C": c, "C chosen on": how} for i, c in ((1, 0.01), (2, 0.1))}
+    folded = make_predictions(card={"outcome": outcome, "method": {"folds": 2, "recipe": "tuned"}})
+    one = Entry("f", replace(folded, fold=folded.truth), make_scores(folded))
+    text = "\n".join(methods_paragraphs([one]))
+    assert f"by fold: C = 0.01, by {how}; C = 0.1, by {how}" in text
+    assert "They were split into" not in text
+    blind = make_predictions(
+        card={"method": {"sees": "columns alone", "columns": ["age"], "C": 0.5}, "outcome": {}}
+    )
+    one = Entry("c", blind, make_scores(blind))
+    text = "\n".join(methods_paragraphs([one]))
+    assert "No image was shown to it" in text
+    assert "shown the column age and no image; C = 0.5, not chosen from data" in text
+    known = answers([one])
+    assert "preprocessing" not in known
+    assert known["blind_index"].text.startswith("The model was given column age;")
 
 
 def test_random_weights_are_said_wherever_the_encoder_is_named():

@@ -15,6 +15,7 @@ from panderm.report import findings, methods
 from panderm.report.cautions import cautions
 from panderm.report.entry import Entry
 from panderm.report.frequencies import of_100
+from panderm.report.with_columns import without_image
 from panderm.scores import Scores
 
 Status = Literal["filled", "in part", "not applicable"]
@@ -102,16 +103,17 @@ def _of_models(entries: Sequence[Entry]) -> dict[str, Answer]:
     """Answer what the cards of encoders and probes know."""
     first = entries[0]
     cards = [entry.predictions.card for entry in entries]
-    encoders = [card.made_of("A checklist").encoder for card in cards]
+    encoders = [c.made_of("A checklist").encoder for c in cards if not without_image(c.method)]
     named = _each(
         f"{e.name}: {e.architecture}, {e.dim} numbers an image of {e.image_size} pixels" for e in encoders
     )
     weights = _each(f"{e.name} {methods.of_weights(e)}" for e in encoders)
     probes = _each((methods.of_probe(entry) or "").rstrip(".") for entry in entries)
-    chosen = _each(methods.chosen(card) or "nothing was chosen from data" for card in cards)
+    chosen = _each(filter(None, map(methods.chosen, cards)))
     software = methods.of_software(entries)
     columns = next((list(map(str, c.method["columns"])) for c in cards if c.method.get("columns")), [])
-    seen = f"the image and the columns {some(columns, 8)}" if columns else "the pixels of the image alone"
+    beside = [f"{'column' if len(columns) == 1 else 'columns'} {some(columns, 8)}"] if columns else []
+    seen = " and ".join([*(["the pixels of the image"] if encoders else []), *beside])
     blind = f"The model was given {seen}; the truth of the rows scored was kept from it."
     balanced = [str(c.method["class weight"]) for c in cards if c.method.get("class weight")]
     imbalance = (
@@ -119,25 +121,23 @@ def _of_models(entries: Sequence[Entry]) -> dict[str, Answer]:
     )
     external = [card for card in cards if card.fitted_on is not None]
     found = {
-        "preprocessing": Answer(_each(methods.of_preprocessing(e) for e in encoders), ("run",)),
-        "model": Answer(f"{named}; then: {probes}.", ("methods", "weights", "run")),
+        "model": Answer(f"{named or 'No image'}; then: {probes}.", ("methods", "weights", "run")),
         "software": Answer(software, ("run",)),
         "devices": Answer(software, ("run",), "in part"),
-        "initial": Answer(f"{weights}. The encoder was not trained further.", ("weights", "provenance")),
         "training": Answer(f"{probes}.", ("methods", "run")),
-        "selection": Answer(f"{chosen}.", ("run",)),
+        "selection": Answer(
+            f"{chosen or 'Settings are given'}.", ("run",), "filled" if chosen else "in part"
+        ),
         "ensemble": Answer("One encoder and one probe make each prediction.", (), "not applicable"),
         "blind_index": Answer(blind),
         "predictors": Answer(f"Predictors: {seen}.", (), "in part"),
-        "predictor_definition": Answer(
-            f"Predictors: {seen}, as {encoders[0].dim} numbers.", ("methods",), "in part"
-        ),
+        "predictor_definition": Answer(f"Predictors: {seen}.", ("methods",), "in part"),
         "imbalance": Answer(imbalance, ("run",)),
         "computed": Answer(
             "By panderm; the probe lies beside its predictions, and commands are given.", ("run",)
         ),
         "specification": Answer(
-            f"{weights}; the probe is in probe.safetensors beside its predictions.",
+            f"{weights or 'No encoder'}; the probe lies beside its predictions.",
             ("weights", "run"),
             "in part",
         ),
@@ -148,15 +148,17 @@ def _of_models(entries: Sequence[Entry]) -> dict[str, Answer]:
         ),
         "audit": Answer("Predictions of every row are kept, each file under its hash.", ("provenance",)),
     }
+    if encoders:
+        told = _each(methods.of_preprocessing(e) for e in encoders)
+        found["preprocessing"] = Answer(told, ("run",))
+        told = f"{weights}. The encoder was not trained further."
+        found["initial"] = Answer(told, ("weights", "provenance"))
     if external:
         fitted = external[0].fitted_on
         assert fitted is not None
-        found["external"] = Answer(
-            f"Fitted on {fitted.table.name}, scored on {external[0].dataset}.", ("scores", "run")
-        )
-        found["differences"] = Answer(
-            f"Two tables: {fitted.table.name}, {external[0].dataset}.", ("run",), "in part"
-        )
+        own, other = (methods.named(made.table) for made in (external[0].made_of("A checklist"), fitted))
+        found["external"] = Answer(f"Fitted on {other}, scored on {own}.", ("scores", "run"))
+        found["differences"] = Answer(f"Fitted on {other}, scored on {own}.", ("run",), "in part")
         found["compared_data"] = Answer("Counts of both tables are given.", ("run",), "in part")
     else:
         same = "No outside data: development and evaluation rows are of one table."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from panderm.report.entry import Entry
 from panderm.report.findings import dangerous, positive_of
 from panderm.report.frequencies import quoted
 from panderm.report.keys import letter_of
+from panderm.report.with_columns import without_image
 from panderm.report.words import pairs, plain, score_words, units
 from panderm.scores import LEVEL, Scores
 from panderm.scores.compared import Comparison
@@ -23,18 +24,8 @@ AUTHOR = "[AUTHOR: "
 _HASH = 12
 # Settings that have a sentence of their own, or say nothing of how the fit was made.
 _TOLD: tuple[str, ...] = ("recipe", "probe", "train split", "train rows", "train rows per class")
-_TOLD += (
-    "percent of training data",
-    "seed",
-    "C",
-    "k",
-    "penalty",
-    "columns",
-    "sees",
-    "leaky columns",
-    "dealt as",
-    "rows by fold",
-)
+_TOLD += ("percent of training data", "seed", "C", "k", "penalty", "columns", "sees", "leaky columns")
+_TOLD += ("dealt as", "folds", "rows", "rows by fold")
 _PENALTY = {
     "tuned": "an L2 penalty",
     "paper": "a penalty on the norm of its weights, as in the published evaluation of PanDerm",
@@ -100,18 +91,22 @@ def of_data(entry: Entry) -> str:
             f"{AUTHOR}the model, its training and validation data, preprocessing and settings.] {about}"
         )
     table = card.embeddings.table
-    file = f"{Path(table.csv).name}, SHA-256 {table.csv_sha256[:_HASH]}"
-    told = [f"Images and labels came from {table.name} ({file}):"]
-    told += [f"{of_table(table)}.", of_exclusions(table), of_split(table)]
+    told = [f"Images and labels came from {named(table)}:"]
+    told += [f"{of_table(table)}.", of_exclusions(table)]
+    told += [of_split(table)] if entry.predictions.fold is None and card.fitted_on is None else []
     if card.fitted_on is not None:
         other = card.fitted_on.table
-        told.append(
-            f"The probe was fitted on another table, {other.name} ({Path(other.csv).name}, "
-            f"SHA-256 {other.csv_sha256[:_HASH]}; {of_table(other)})."
-        )
+        told.append(f"The probe was fitted on another table, {named(other)}: {of_table(other)}.")
     where = "Out of fold" if entry.predictions.fold is not None else f"Of the {scores.split} split"
+    where = where if card.fitted_on is None else f"Of {scores.split}"
     told += [f"{where}, {scored} were scored.", about]
     return " ".join(one for one in told if one)
+
+
+def named(table: TableCard) -> str:
+    """Return a table's name, file and hash: ``"skin (data/skin.csv, SHA-256 1a1a1a1a1a1a)"``."""
+    file = "/".join(Path(table.csv).parts[-2:]).removeprefix("//")
+    return f"{table.name} ({file}, SHA-256 {table.csv_sha256[:_HASH]})"
 
 
 def of_table(table: TableCard) -> str:
@@ -156,6 +151,8 @@ def of_encoder(entry: Entry) -> str | None:
     card = entry.predictions.card.embeddings
     if card is None:
         return None
+    if without_image(entry.predictions.card.method):
+        return "No image was shown to it: it saw columns of the table alone."
     encoder = card.encoder
     return (
         f"{of_preprocessing(encoder)} Embeddings are {plural(encoder.dim, 'number')} an image "
@@ -210,10 +207,10 @@ def of_probe(entry: Entry) -> str | None:
         told += f" (multinomial logistic regression with {_PENALTY[str(recipe)]})"
     told += f" fitted on {fitted_rows(card)}"
     if columns := method.get("columns"):
-        told += f", shown the columns {some(columns, 12)}" + (
+        told += f", shown the {'column' if len(columns) == 1 else 'columns'} {some(columns, 12)}" + (
             " and no image" if method.get("sees") == "columns alone" else " beside the images"
         )
-    told += f"; {chosen(card) or 'no setting was chosen from data'}"
+    told += f"; {settings}" if (settings := chosen(card)) else ""
     rest = {k: v for k, v in method.items() if k not in _TOLD and isinstance(v, str | int | float)}
     if rest:
         told += f"; {', '.join(f'{name} {plain(value)}' for name, value in rest.items())}"
@@ -238,15 +235,29 @@ def fitted_rows(card: PredictionsCard) -> str:
 
 
 def chosen(card: PredictionsCard) -> str | None:
-    """Return what was chosen from data, and how: ``"C = 0.01, by log loss of 124 validation rows"``."""
-    outcome: dict[str, Any] = card.outcome
-    names = [name for name in ("C", "k", "tau") if isinstance(outcome.get(name), int | float)]
-    told = ", ".join(f"{name} = {plain(outcome[name])}" for name in names)
-    how = next((str(v) for k, v in outcome.items() if k.endswith("chosen on")), None)
-    if how is None or not told:
-        fixed = [n for n in ("C", "k") if isinstance(card.method.get(n), int | float)]
-        return ", ".join(f"{n} = {plain(card.method[n])}, given" for n in fixed) or (told or None)
-    return f"{told}, by {how}"
+    """Return what was chosen from data, and how: ``"C = 0.01, by log loss of 124 validation rows"``.
+
+    None where the card does not say so and names no setting that was given.
+    """
+    folds = [v for k, v in card.outcome.items() if k.startswith("fold ") and isinstance(v, dict)]
+    found = [_chosen_in(outcome) for outcome in folds or [card.outcome]]
+    if any(found):
+        if len(set(found)) == 1:
+            return f"{found[0]}{' in each fold' if folds else ''}"
+        return f"by fold: {'; '.join(dict.fromkeys(filter(None, found)))}"
+    given = [n for n in ("C", "k") if isinstance(card.method.get(n), int | float)]
+    return ", ".join(f"{n} = {plain(card.method[n])}, not chosen from data" for n in given) or None
+
+
+def _chosen_in(outcome: Mapping[str, Any]) -> str:
+    told = []
+    for key, how in outcome.items():
+        if key == "chosen on":
+            told.append(str(outcome.get("summary") or f"by {how}"))
+        elif key.endswith(" chosen on"):
+            name = key.removesuffix(" chosen on")
+            told.append(f"{name} = {plain(outcome.get(name))}, by {how}")
+    return "; ".join(told)
 
 
 def of_thresholds(scores: Scores) -> str | None:

@@ -11,6 +11,7 @@ from panderm.report.cautions import cautions, voiding
 from panderm.report.entry import Entry
 from panderm.report.frequencies import quoted
 from panderm.report.section import Folded, Rows, Section, told
+from panderm.report.with_columns import without_image
 from panderm.report.words import duration, plain, score_words, verdict
 from panderm.scores import Score, headline
 
@@ -68,10 +69,11 @@ def _model(entry: Entry) -> str:
     card = entry.predictions.card
     if card.embeddings is None:
         return f"{card.model}, read from a file. {_AUTHOR}what the model is."
+    probe = methods.of_probe(entry)
+    if without_image(card.method):
+        return f"Columns of the table, without any image; {probe}"
     encoder = card.embeddings.encoder
-    return (
-        f"{encoder.name} ({encoder.architecture}), {methods.of_weights(encoder)}; {methods.of_probe(entry)}"
-    )
+    return f"{encoder.name} ({encoder.architecture}), {methods.of_weights(encoder)}; {probe}"
 
 
 def _version(entry: Entry) -> str:

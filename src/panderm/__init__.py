@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from panderm.report.curve import curve as curve
     from panderm.report.embedding_map import EmbeddingMap as EmbeddingMap
     from panderm.report.embedding_map import map_embeddings as map_embeddings
+    from panderm.report.masks import MaskReport as MaskReport
     from panderm.report.multi_label import MultiLabelReport as MultiLabelReport
     from panderm.scores import MultiLabelScores as MultiLabelScores
     from panderm.scores import Scores as Scores
@@ -123,6 +124,7 @@ _HOMES = {
     "EmbeddingMap": "panderm.report.embedding_map",
     "map_embeddings": "panderm.report.embedding_map",
     "MultiLabelReport": "panderm.report.multi_label",
+    "MaskReport": "panderm.report.masks",
     "MultiLabelScores": "panderm.scores",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",

@@ -25,7 +25,7 @@ from panderm.scores.prediction_sets import CoverageRow, PredictionSets, SetsBy
 from panderm.scores.selective import Selective
 
 _Held = TypeVar("_Held")
-_ASIDE = (": Of one class", ": Empty")
+_ASIDE = (": Of one class", ": Empty", ": Validation rows")
 _SETS = {"all": "One threshold for all rows", "class": "A threshold for each class"}
 
 
@@ -183,7 +183,7 @@ def subgroup_forest(entries: Sequence[Entry]) -> Drawing | None:
     svg, points = bands.forest(groups[0], models, across=score_words(name).title, name="forest")
     caption = "Squares are values, lines their intervals; the dotted line is the score of all."
     title = "Subgroups on one line"
-    return Drawing(title, f"{_lines(keys, held)}{caption}", svg, wide=True, points=points, name="subgroups")
+    return Drawing(title, f"{_lines(keys, held)}{caption}", svg, wide=True, points=points, name="forest")
 
 
 _NONE = "none of this was scored."
@@ -315,14 +315,15 @@ def _asked(held: PredictionSets) -> str:
 
 def _covered(kind: SetsBy) -> dict[str, dict[str, Cell]]:
     sides = {"Coverage": "coverage", "Mean size": "size", "Of one class": "single", "Empty": "empty"}
-    return {
+    found: dict[str, dict[str, Cell]] = {
         title: {_covered_rows(row): getattr(row, side) for row in kind.rows} for title, side in sides.items()
     }
+    return found | {"Validation rows": {_covered_rows(row): f"{row.calibrated:,}" for row in kind.rows}}
 
 
 def _covered_rows(row: CoverageRow) -> str:
     name = row.of if row.column in ("", "class") else f"{row.column}: {row.of}"
-    return f"{name} ({row.n:,}, by {plural(row.calibrated, 'validation row')})"
+    return f"{name} ({row.n:,})"
 
 
 def _kind(kind: SetsBy) -> str:

@@ -156,7 +156,6 @@ class Resampling:
             left_out = jackknife(
                 statistic, self.clusters, strata=self.strata, seed=self.seed, advance=advance
             )
-        if left_out is not None:
             for name in plain:
                 left_out.values.pop(name, None)
         return Drawn(self, dict(values), draws, left_out)

@@ -25,7 +25,7 @@ from panderm.scores.prediction_sets import CoverageRow, PredictionSets, SetsBy
 from panderm.scores.selective import Selective
 
 _Held = TypeVar("_Held")
-_ASIDE = (": Of one class", ": Empty", ": Validation rows")
+_ASIDE = (": Of one class", ": Empty")
 _SETS = {"all": "One threshold for all rows", "class": "A threshold for each class"}
 
 
@@ -307,23 +307,32 @@ def _asked(held: PredictionSets) -> str:
     cautions: dict[str, list[str]] = {}
     for kind in held.kinds:
         for row in kind.rows:
-            if row.caution:
+            if row.caution and not row.coverage.too_few:
                 cautions.setdefault(row.caution, []).append(row.of)
     told += [f"{', '.join(groups)}: {caution}." for caution, groups in cautions.items()]
+    few = dict.fromkeys(
+        f"{row.column} {row.of}" for kind in held.kinds for row in kind.rows if row.coverage.too_few
+    )
+    told += [f"Too few to say what is covered: {', '.join(few)}."] if few else []
     return " ".join(told)
 
 
 def _covered(kind: SetsBy) -> dict[str, dict[str, Cell]]:
     sides = {"Coverage": "coverage", "Mean size": "size", "Of one class": "single", "Empty": "empty"}
-    found: dict[str, dict[str, Cell]] = {
-        title: {_covered_rows(row): getattr(row, side) for row in kind.rows} for title, side in sides.items()
+    return {
+        title: {
+            _covered_rows(row, kind.rows[0].calibrated): getattr(row, side)
+            for row in kind.rows
+            if not row.coverage.too_few
+        }
+        for title, side in sides.items()
     }
-    return found | {"Validation rows": {_covered_rows(row): f"{row.calibrated:,}" for row in kind.rows}}
 
 
-def _covered_rows(row: CoverageRow) -> str:
+def _covered_rows(row: CoverageRow, everyone: int) -> str:
     name = row.of if row.column in ("", "class") else f"{row.column}: {row.of}"
-    return f"{name} ({row.n:,})"
+    own = f", by {plural(row.calibrated, 'validation row')}" if row.calibrated != everyone else ""
+    return f"{name} ({row.n:,}{own})"
 
 
 def _kind(kind: SetsBy) -> str:

@@ -18,7 +18,7 @@ from panderm.models import precision
 
 @pytest.fixture(scope="module")
 def pixels() -> torch.Tensor:
-    return torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    return torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 
 
 def drifts(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
@@ -26,8 +26,8 @@ def drifts(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
 
 
 def test_the_precision_asked_for_is_checked_once_and_kept(pixels: torch.Tensor) -> None:
-    full = panderm.load_encoder("random-tiny", device="cpu").encode(pixels)
-    encoder = panderm.load_encoder("random-tiny", precision="bf16", device="cpu")
+    full = panderm.load_encoder("random-tiny", image_size=64, device="cpu").encode(pixels)
+    encoder = panderm.load_encoder("random-tiny", image_size=64, precision="bf16", device="cpu")
     assert encoder.drift is None
     found = encoder.encode(pixels)
     assert encoder.record.precision == "bf16"
@@ -40,8 +40,8 @@ def test_what_drifts_falls_back_to_fp32_and_says_so(
     pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drifts(monkeypatch, 0.5)
-    full = panderm.load_encoder("random-tiny", device="cpu").encode(pixels)
-    encoder = panderm.load_encoder("random-tiny", precision="bf16", device="cpu")
+    full = panderm.load_encoder("random-tiny", image_size=64, device="cpu").encode(pixels)
+    encoder = panderm.load_encoder("random-tiny", image_size=64, precision="bf16", device="cpu")
     with pytest.warns(PandermWarning) as told:
         found = encoder.encode(pixels)
     assert str(told[0].message) == (
@@ -82,7 +82,7 @@ def test_who_asks_for_what_the_processor_emulates_is_told(
     assert not precision.is_emulated("bf16", torch.device("cuda"))
     csv = tmp_path / "few.csv"
     csv.write_text("image\n" + "\n".join(map(str, table.path[:4])) + "\n")
-    words = ["embed", str(csv), "--encoder", "random-tiny", "--device", "cpu", "--precision", "bf16", "-q"]
+    words = ["embed", str(csv), "--encoder", "random-tiny", "--image-size", "64", "--precision", "bf16", "-q"]
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "x.emb")])
     assert result.exit_code == 0, result.output
     assert ("this processor has no products in bf16" in result.stderr) is told
@@ -92,8 +92,8 @@ def test_auto_stays_in_fp32_until_it_has_seen_enough_images(
     pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    full = panderm.load_encoder("random-tiny", device="cpu")
-    encoder = panderm.load_encoder("random-tiny", precision="auto", device="cpu")
+    full = panderm.load_encoder("random-tiny", image_size=64, device="cpu")
+    encoder = panderm.load_encoder("random-tiny", image_size=64, precision="auto", device="cpu")
     assert torch.equal(encoder.encode(pixels[:2]), full.encode(pixels[:2]))
     assert encoder.drift is None
     encoder.encode(pixels)
@@ -108,7 +108,7 @@ def test_embeddings_say_what_was_used_and_go_on_with_it(
     drifts(monkeypatch, drift)
     few = table.select(slice(0, 12))
     for _ in range(2):  # the second time it finds the folder and goes on with it
-        encoder = panderm.load_encoder("random-tiny", precision="bf16", device="cpu")
+        encoder = panderm.load_encoder("random-tiny", image_size=64, precision="bf16", device="cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PandermWarning)
             made = encoder.embed(few, tmp_path / "x.emb", progress=False)
@@ -117,7 +117,7 @@ def test_embeddings_say_what_was_used_and_go_on_with_it(
 
 
 def test_one_image_many_times_over_settles_nothing(pixels: torch.Tensor) -> None:
-    encoder = panderm.load_encoder("random-tiny", precision="bf16", device="cpu")
+    encoder = panderm.load_encoder("random-tiny", image_size=64, precision="bf16", device="cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.encode(pixels[:1].repeat(6, 1, 1, 1))
@@ -147,9 +147,9 @@ def test_a_compiled_network_is_what_runs(pixels: torch.Tensor, monkeypatch: pyte
         return lambda x: network(x) * 2
 
     monkeypatch.setattr(torch, "compile", compiled)
-    plain = panderm.load_encoder("random-tiny", device="cpu").encode(pixels[:4])
+    plain = panderm.load_encoder("random-tiny", image_size=64, device="cpu").encode(pixels[:4])
     assert not asked
-    encoder = panderm.load_encoder("random-tiny", compile=True, device="cpu")
+    encoder = panderm.load_encoder("random-tiny", image_size=64, compile=True, device="cpu")
     assert torch.equal(encoder.encode(pixels[:4]), plain * 2)
     assert torch.equal(encoder.encode(pixels[:4]), plain * 2)
     assert len(asked) == 1
@@ -163,8 +163,8 @@ def test_images_that_only_settle_the_precision_are_not_what_is_compiled_for(
 ) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(torch, "compile", lambda network: lambda x: sizes.append(len(x)) or network(x))
-    encoder = panderm.load_encoder("random-tiny", compile=True, precision="bf16", device="cpu")
-    encoder.settle((torch.randn(8, 224, 224, 3) * 50 + 128).clamp(0, 255).to(torch.uint8))
+    encoder = panderm.load_encoder("random-tiny", image_size=64, compile=True, precision="bf16", device="cpu")
+    encoder.settle((torch.randn(8, 64, 64, 3) * 50 + 128).clamp(0, 255).to(torch.uint8))
     assert encoder.drift is not None
     assert not sizes
     encoder.encode(pixels[:5])

@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,13 +123,11 @@ def test_the_test_of_a_share_is_close_to_pearson_and_honest_under_the_null() -> 
         ps.append(share_test(bad, np.repeat(rng.random(100) < 0.4, 3), cluster))
     rejected = np.mean([p < 0.05 for p in ps if p is not None])
     assert 0.02 < rejected < 0.09
-    naive = np.mean([share_test(b, s, np.arange(300)) < 0.05 for b, s in _pairs(rng, cluster)])  # type: ignore[operator]
-    assert naive > 0.15  # images as if they were independent
-
-
-def _pairs(rng: np.random.Generator, cluster: np.ndarray):  # type: ignore[no-untyped-def,type-arg]
+    naive = []
     for _ in range(200):
-        yield (rng.random(100) < 0.3)[cluster], np.repeat(rng.random(100) < 0.4, 3)
+        bad, side = (rng.random(100) < 0.3)[cluster], (rng.random(100) < 0.4)[cluster]
+        naive.append(share_test(bad, side, np.arange(300)))
+    assert np.mean([p < 0.05 for p in naive if p is not None]) > 0.15  # as if images were independent
 
 
 def test_too_few_errors_have_no_p() -> None:
@@ -164,6 +163,7 @@ def test_embeddings_are_found_beside_predictions_that_were_moved(
         "The embeddings that these predictions were made of could not be used: "
         "/gone/w.emb is not there any more."
     )
+    assert embeddings.path is not None
     shutil.copytree(embeddings.path, tmp_path / "any.emb")
     assert isinstance(find_space(moved), Space)
     assert isinstance(find_space(moved, embeddings.path), Space)
@@ -183,7 +183,7 @@ def test_folds_have_the_rows_of_the_other_folds(embeddings: panderm.Embeddings) 
     folded = panderm.cross_validate(embeddings, folds=3, C=0.01, progress=False)
     space = find_space(folded)
     assert isinstance(space, Space)
-    assert space.fold is not None
+    assert folded.fold is not None
     for row, near in nearest_training(folded, space, [0, 40]).items():
         assert f"fold {folded.fold[row]}" not in [one.split for one in near]
         assert folded.image[row] not in [one.image for one in near]
@@ -219,7 +219,7 @@ def test_a_twin_among_the_training_rows_is_marked_and_another_label_of_it_doubte
     def as_if(truth: str, patient: str | None) -> panderm.Predictions:
         held = {"truth": given.truth, "patient": given.patient, "path": given.path, "sha256": given.sha256}
         changed = {"truth": truth, "patient": patient, "path": space.trained.rows.path[at], "sha256": None}
-        columns = {name: column.copy() for name, column in held.items()}
+        columns: dict[str, Any] = {name: column.copy() for name, column in held.items()}
         for name, value in changed.items():
             columns[name][row] = value
         return replace(given, **columns)
@@ -328,7 +328,9 @@ def test_predictions_of_a_file_have_pairs_and_no_neighbours(tmp_path: Path) -> N
     ]
     (tmp_path / "p.csv").write_text("\n".join(lines))
     columns = FileColumns(truth=["dx"], proba=["p_*"], image="image")
-    page = Report(read_predictions(tmp_path / "p.csv", columns), progress=False).html()
+    read = read_predictions(tmp_path / "p.csv", columns)
+    assert isinstance(read, panderm.Predictions)
+    page = Report(read, progress=False).html()
     assert "malignant taken for benign" in page
     assert 'class="cases"' not in page
-    assert what_is_beside([look(read_predictions(tmp_path / "p.csv", columns))]) == []
+    assert what_is_beside([look(read)]) == []

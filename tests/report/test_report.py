@@ -18,7 +18,8 @@ from panderm.errors import ArtifactError, ParentsError
 from panderm.predictions import Predictions, PredictionsCard
 from panderm.provenance import Provenance
 from panderm.report import Report, figures
-from panderm.report.mistakes import count_mistakes, most_confident_mistakes, thumbnail
+from panderm.report.mistakes import count_mistakes, most_confident_mistakes
+from panderm.report.pictures import thumbnail
 from panderm.report.words import duration, moment, number, pairs, plain, short
 from panderm.scores import ClassScores, Score, Scores
 from panderm.storage import sha256_of_file
@@ -489,7 +490,7 @@ def test_mistakes_are_the_most_confident_first(tmp_path):
 def test_every_mistake_has_its_picture(binary):
     page = read(binary)
     shown = page.all("img")
-    assert len(shown) == count_mistakes(binary) > 3
+    assert len({a["alt"] for a in shown}) == count_mistakes(binary) > 3
     assert all(a["src"].startswith("data:image/jpeg;base64,") for a in shown)
     assert "no picture" not in page.text
 
@@ -518,7 +519,7 @@ def test_lost_and_damaged_files_leave_a_placeholder(binary):
     (folder / first.image).unlink()
     (folder / second.image).write_bytes(b"not a picture")
     page = read(binary)
-    assert len(page.all("img")) == count_mistakes(binary) - 2
+    assert len({a["alt"] for a in page.all("img")}) == count_mistakes(binary) - 2
     assert "no picture: no such file" in page.text
     assert "no picture: changed since it was embedded" in page.text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +62,7 @@ def contours(rgb: Image8, truth: Mask, predicted: Mask, *, side: int | None = No
     return np.asarray(laid, dtype=np.uint8)
 
 
-def _pieces(line: npt.NDArray[np.int32], dash: int) -> list[npt.NDArray[np.int32]]:
+def _pieces(line: npt.NDArray[Any], dash: int) -> list[npt.NDArray[Any]]:
     """Return a closed line whole, or as dashes."""
     if not dash or len(line) <= 2 * dash:
         return [line]

@@ -217,7 +217,7 @@ def _sheet(entries: Sequence[Entry], pair: Pair) -> Sheet:
     rows = rows[np.lexsort((-mean[rows], -often[rows]))][:PICTURES]
     shown = []
     for row in rows:
-        who = "" if len(entries) == 1 else "".join(letter(i) for i in np.flatnonzero(made[:, row])) + " "
+        who = "" if len(entries) == 1 else "".join(letter(int(i)) for i in np.flatnonzero(made[:, row])) + " "
         alt = f"{first.image[row]}: in truth {pair.truth}, taken for {pair.predicted}"
         picture = predicted_picture(first, int(row), side=SMALL, quality=78)
         shown.append(Shown(picture, alt, [f"{who}{number(float(mean[row]))}"], str(first.image[row])))

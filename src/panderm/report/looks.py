@@ -75,8 +75,9 @@ def looks_of(
                 f"{option} must be given once for each set of predictions, in the same order, or not at all.",
                 f"found {plural(len(predictions), 'set')} of predictions and {option} {len(given)} times",
             )
-    folders = [*embeddings] or [None] * len(predictions)
-    files = [None if str(file) == "-" else file for file in weights] or [None] * len(predictions)
+    nothing: list[Path | str | None] = [None] * len(predictions)
+    folders: list[Path | str | None] = [*embeddings] or nothing
+    files = [None if str(file) == "-" else file for file in weights] or nothing
     eyes = [
         require_attention(one, weights=file, card=card) if attention else None
         for one, file in zip(predictions, files, strict=True)

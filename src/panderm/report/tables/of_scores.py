@@ -102,7 +102,8 @@ def _operating(held: _Held) -> list[Results]:
         for p, called in zip(one.points, d.called, strict=True)
     )
     note = "; ".join(
-        f"{model}: positive is {', '.join(one.positive)}, thresholds chosen on {one.chosen_on}"
+        f"{f'{model}: ' if len(held) > 1 else ''}positive is {', '.join(one.positive)}, thresholds chosen on "
+        f"{one.chosen_on}"
         for model, one in ones
     )
     keys = ("model", "point")

@@ -102,14 +102,14 @@ def printed(table: Results, rests: str) -> Printed:
     ]
     rows = []
     for of, held in cells.items():
-        names = [_titled(of[i]) if named[i] in ("score", "of") else of[i] for i in shown]
+        names = [_titled(of[i]) if named[i] in ("score", "of") else _read(of[i]) for i in shown]
         n = [f"{next(iter(counts[of])):,}" if counts[of] else "—"] if with_n else []
         rows.append((*names, *n, *(_cell(held.get(head), table) for head in across)))
-    told = [table.title, *([table.note[0].upper() + table.note[1:]] if table.note else []), rests]
+    told = [table.title, *([table.note] if table.note else []), rests]
     told += [f"n = {of_all.pop():,}"] if len(of_all) == 1 and table.name != "over_folds" else []
     scores = [row.value for row in table.rows if isinstance(row.value, Score)]
     notes = dict.fromkeys(score.reason for score in scores if score.reason)
-    return Printed(". ".join(told) + ".", tuple(header), tuple(rows), tuple(notes), len(shown))
+    return Printed("; ".join(told) + ".", tuple(header), tuple(rows), tuple(notes), len(shown))
 
 
 def markdown(table: Printed) -> str:
@@ -152,7 +152,11 @@ def escaped(text: str) -> str:
 def _head(across: str, name: str, all_of: Sequence[str], *, signed: bool) -> str:
     if across == "model" and len(all_of) == 1 and not signed:
         return "Value"
-    return _titled(name) if across == "score" else name.replace(">=", "≥")
+    return _titled(name) if across == "score" else _read(name)
+
+
+def _read(name: str) -> str:
+    return name.replace(">=", "≥")
 
 
 def _titled(name: str) -> str:

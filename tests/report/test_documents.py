@@ -258,7 +258,8 @@ def test_what_is_known_is_filled_and_the_rest_is_left_to_the_author_by_name(entr
 def test_methods_hold_the_numbers_and_mark_what_only_the_author_knows(entry):
     text = "\n".join(methods_paragraphs([entry]))
     for part in (
-        "skin (data/skin.csv, SHA-256 1a1a1a1a1a1a)", "60 images of 30 patients", "no patient is in two of them",
+        "skin (data/skin.csv, SHA-256 1a1a1a1a1a1a)", "60 images of 30 patients",
+        "no patient is in two of them",
         "vit_small_patch16_224", "small.safetensors, SHA-256 3c3c3c3c3c3c", "crop 224",
         "chosen on 55 rows of val (16 positive) and locked",
         f"{entry.scores.draws:,} draws of whole patients",

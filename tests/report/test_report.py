@@ -183,7 +183,7 @@ def without_values(scores, reason="one class only"):
 class Reader(HTMLParser):
     """Collects what a browser would: tags with their attributes, and the text outside ``<style>``."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "wbr", "input"})
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
@@ -317,7 +317,8 @@ def test_not_computable_is_said_with_its_reason_and_never_as_a_number():
     predictions = make_predictions(n=1)
     scores = without_values(make_scores(predictions), "only one class among the rows")
     page = read(predictions, scores)
-    assert page.text.count("not computable: only one class among the rows") == len(scores.scores) + 4
+    before = page.text.partition("To be pasted into a manuscript")[0]
+    assert before.count("not computable: only one class among the rows") == len(scores.scores) + 4
     assert "0.000" not in page.text.partition("Most confident mistakes")[0]
     assert "None" not in page.text
     assert "Nothing to draw" in page.text
@@ -458,7 +459,8 @@ def test_all_skipped_rows_are_listed_and_many_are_folded(count, folded):
     page = read(make_predictions(table={"skipped": skipped}))
     for row in skipped:
         assert f"{row.row:,} {row.image} {row.reason}" in page.text
-    assert len(page.all("details")) == 1 + folded
+    for_authors = 5  # three checklists, model card, provenance
+    assert len(page.all("details")) == 1 + folded + for_authors
 
 
 def test_versions_that_differ_stand_side_by_side(binary):

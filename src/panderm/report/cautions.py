@@ -25,15 +25,21 @@ def voiding(entry: Entry) -> list[str]:
     return found
 
 
-def cautions(entry: Entry) -> list[str]:
-    """Return what else the numbers must not be taken for, one sentence each, the weightiest first."""
+def cautions(entry: Entry, *, dataset: bool = True) -> list[str]:
+    """Return what else the numbers must not be taken for, one sentence each, the weightiest first.
+
+    Args:
+        entry: whose numbers.
+        dataset: name the rows they are of.
+    """
     card, scores = entry.predictions.card, entry.scores
     where = (
         f"one table ({card.dataset}), another than the probe was fitted on"
         if card.fitted_on
         else f"one dataset ({card.dataset})"
     )
-    found = [f"They are of {where}: other clinics, cameras and skin tones may fare otherwise"]
+    told = f"They are of {where}: other clinics, cameras and skin tones may fare otherwise"
+    found = [told] if dataset else []
     found += [_of_validation(entry)] if scores.split == "val" else []
     held = scores.operating
     if held is not None and not held.locked and any(p.target.aim != "threshold" for p in held.points):

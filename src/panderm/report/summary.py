@@ -67,7 +67,14 @@ def _of_several(entries: Sequence[Entry], comparison: Comparison | None) -> list
     found += _thresholds(entries, known_as)
     found += [malignant] if (malignant := _malignant(entries, known_as)) else []
     found += [mind] if (mind := findings.mind_the_positive(first.scores)) else []
-    every = dict.fromkeys(sentence for entry in entries for sentence in cautions(entry))
+    # All are of the same rows: a user's own file of them is no dataset of its own beside their table.
+    of_table = [entry.predictions.card.embeddings is not None for entry in entries]
+    named = of_table if any(of_table) else [entry is first for entry in entries]
+    every = dict.fromkeys(
+        sentence
+        for entry, its in zip(entries, named, strict=True)
+        for sentence in cautions(entry, dataset=its)
+    )
     return [*found, f"What these numbers are not. {' '.join(every)}"]
 
 

@@ -305,7 +305,7 @@ def test_random_weights_are_said_wherever_the_encoder_is_named():
     assert not any("r:" in line for line in references([one]))
     card = {s.name: s for s in document_sections([one])}["model-card"].folded[0].table.rows
     assert "drawn at random" in dict(card)["Limits"]
-    assert dict(card)["Licence of the weights"].startswith("None is needed")
+    assert dict(card)["Licence of the weights"].startswith("No licence is needed")
     assert (
         next(link for link in provenance_chain(one) if link.step == "weights").what == "none: drawn at random"
     )

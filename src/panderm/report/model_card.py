@@ -54,7 +54,7 @@ def card_rows(entry: Entry) -> list[list[str]]:
         ],
         *_operating(entry),
         ["Intervals", methods.of_intervals(scores)],
-        ["Subgroups", findings.weakest(scores) or "None was scored: panderm evaluate --by COLUMN."],
+        ["Subgroups", findings.weakest(scores) or "Not scored: panderm evaluate --by COLUMN."],
         *_further_groups(entry),
         ["Limits", " ".join([*voiding(entry), *cautions(entry)])],
         ["Ethics", f"{_AUTHOR}consent, committee, who may be harmed by a miss or a false alarm."],
@@ -132,7 +132,7 @@ def _licence(entry: Entry) -> str:
         return f"{_AUTHOR}the licence of the model."
     encoder = card.embeddings.encoder
     if encoder.random:
-        return "None is needed: they are drawn at random."
+        return "No licence is needed: they are drawn at random."
     file = Path(encoder.weights).name if encoder.weights else encoder.name
     return f"{encoder.licence or 'not stated'} ({file}; {encoder.source or 'source not stated'})"
 

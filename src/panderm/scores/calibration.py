@@ -12,7 +12,7 @@ from panderm.errors import DataError, UsageError, some
 from panderm.predictions import Predictions
 from panderm.predictions.recalibrated import move
 from panderm.predictions.shares import Prior, learnt_shares, stated_shares
-from panderm.scores.resampled import Resampling, Statistic
+from panderm.scores.resampled import Drawn, Resampling, Statistic
 from panderm.scores.score import Score
 from panderm.statistics.blocks import multiplicities, over_blocks
 from panderm.statistics.calibration import (
@@ -146,9 +146,8 @@ def score_calibration(
     truth, K = given.truth_codes(), len(given.classes)
     p = given.probabilities
     probability = f"of {given.classes[1]}" if K == 2 else "of the most probable class"
-    as_given = _measure("as given", "nothing was fitted", truth, p, resampling)
+    as_given, first = _measure("as given", "nothing was fitted", truth, p, resampling)
     shifted = None if prior is None else _shifted(given, validation, resampling, prior)
-    first = _statistic(truth, p, resampling)
     found: list[CalibrationOf] = []
     differences, lacking, rows = {}, {}, None
     for name in ("temperature", "isotonic"):
@@ -160,8 +159,9 @@ def score_calibration(
         rows, q = moved.rows, moved.probabilities
         how = f"{name} fitted on {moved.rows}"
         parameters = moved.parameters if name == "temperature" else {}
-        found.append(_measure(name, how, truth, q, resampling, parameters, caution=moved.caution))
-        differences[name] = resampling.differences(first, _statistic(truth, q, resampling), plain=_PLAIN)
+        one, drawn = _measure(name, how, truth, q, resampling, parameters, caution=moved.caution)
+        found.append(one)
+        differences[name] = {score: drawn.minus(first, score) for score in one.scores}
     return Calibration(
         probability,
         as_given,
@@ -192,17 +192,15 @@ def _shifted(
         )
     q, strata = shift_prior(p, old, new), (truth, new)
     how = f"moved from the shares of {words} to those stated"
+    as_given, first = _measure("as given", "nothing was fitted", truth, p, resampling, strata=strata)
+    moved, drawn = _measure("prior shift", how, truth, q, resampling, strata=strata)
     return PriorShift(
         old=dict(zip(classes, old.tolist(), strict=True)),
         old_from=words,
         new=dict(zip(classes, new.tolist(), strict=True)),
-        given=_measure("as given", "nothing was fitted", truth, p, resampling, strata=strata),
-        moved=_measure("prior shift", how, truth, q, resampling, strata=strata),
-        differences=resampling.differences(
-            _statistic(truth, p, resampling, strata),
-            _statistic(truth, q, resampling, strata),
-            plain=_PLAIN,
-        ),
+        given=as_given,
+        moved=moved,
+        differences={score: drawn.minus(first, score) for score in moved.scores},
         changed=int((p.argmax(axis=1) != q.argmax(axis=1)).sum()),
     )
 
@@ -252,20 +250,27 @@ def _measure(
     *,
     caution: str | None = None,
     strata: Strata | None = None,
-) -> CalibrationOf:
+) -> tuple[CalibrationOf, Drawn]:
+    """Return what is told of some probabilities, and the draws behind it."""
     outcome, probability = _event(truth, p)
-    codes = bin_codes(probability)
+    codes, numbers = bin_codes(probability), _statistic(truth, p, resampling, strata)
 
-    def shares(weights: Weights | None) -> dict[str, Floats]:
-        found = observed_shares(outcome, codes, BINS, weights, strata=strata)
-        return {str(k): column for k, column in enumerate(found.T)}
+    def all_of_it(weights: Weights | None) -> dict[str, Floats]:
+        shares = observed_shares(outcome, codes, BINS, weights, strata=strata)
+        return {**numbers(weights), **{_bin(k): column for k, column in enumerate(shares.T)}}
 
-    observed = resampling.scores(shares, {str(k): "no row is in this bin" for k in range(BINS)})
+    drawn = resampling.drawn(all_of_it, plain=_PLAIN)
     counted = at_shares(np.ones((len(truth), 1)), strata)[:, 0]
     bins = []
     for k in range(BINS):
         rows = codes == k
         mean = float(np.average(probability[rows], weights=counted[rows])) if rows.any() else None
-        bins.append(ReliabilityBin(k / BINS, (k + 1) / BINS, int(rows.sum()), mean, observed[str(k)]))
-    scores = resampling.scores(_statistic(truth, p, resampling, strata), plain=_PLAIN)
-    return CalibrationOf(of, how, scores, tuple(bins), parameters or {}, caution)
+        observed = drawn.score(_bin(k), None if rows.any() else "no row is in this bin")
+        bins.append(ReliabilityBin(k / BINS, (k + 1) / BINS, int(rows.sum()), mean, observed))
+    of_bins = {_bin(k) for k in range(BINS)}
+    scores = {name: drawn.score(name) for name in drawn.values if name not in of_bins}
+    return CalibrationOf(of, how, scores, tuple(bins), parameters or {}, caution), drawn
+
+
+def _bin(k: int) -> str:
+    return f"bin {k}"

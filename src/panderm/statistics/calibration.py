@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from panderm.statistics.blocks import multiplicities, over_blocks
@@ -96,29 +100,69 @@ def calibration_error(
     """
     y, p = np.asarray(outcome, dtype=np.float64), np.asarray(probability, dtype=np.float64)
     n, codes = len(y), bin_codes(p, bins)
-    members = grouping(codes, bins)
     own = np.arange(n) if clusters is None else np.asarray(clusters, dtype=np.int64)
-    # A part is the rows of one cluster in one bin.
-    _, first, part = np.unique(own * bins + codes, return_index=True, return_inverse=True)
-    parts, bin_of = grouping(part, len(first)), grouping(codes[first], bins)
+    sums = _sums_of_bins(y, p, codes, own, bins, strata)
     times = 1 if weights is None else 2
 
     def compute(block: Floats) -> dict[str, Floats]:
-        counted = at_shares(block, strata)
-        rows, copies = members @ counted, block[first]
-        drawn = bin_of @ copies
+        rows, so, mean, drawn, strays = sums(block)
         enough = drawn > 1
         held = np.where(enough, rows, 1)
-        share, mean = (members @ (counted * v[:, None]) / held for v in (y, p))
-        strays = parts @ (counted * (y[:, None] - share[codes]))
-        noise = bin_of @ (np.square(strays) / np.maximum(copies, 1)) / np.square(held)
-        noise *= np.where(enough, drawn / np.where(enough, drawn - 1, 1), 0)
-        gap = np.square(share - mean) - times * noise
+        # Of a ratio of sums over clusters; of clusters of one row it is share (1 - share) / (rows - 1).
+        noise = strays / np.square(held) * np.where(enough, drawn / np.where(enough, drawn - 1, 1), 0)
+        gap = np.square((so - mean) / held) - times * noise
         with np.errstate(invalid="ignore"):
             squared = np.where(enough, rows * gap, 0).sum(axis=0) / np.where(enough, rows, 0).sum(axis=0)
         return {"": np.sqrt(np.maximum(squared, 0))}
 
     return over_blocks(compute, multiplicities(weights, n), 2 * n + bins)[""]
+
+
+def _sums_of_bins(
+    y: Floats,
+    p: Floats,
+    codes: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    bins: int,
+    strata: Strata | None,
+) -> Callable[[Floats], tuple[Floats, ...]]:
+    """Return what sums a draw, (n, b), by bins: five (bins, b).
+
+    They are the rows, those that are so, their probabilities, the clusters, and over clusters the sum of squares
+    of what their rows lie off the bin's share.
+    """
+    # A part is the rows of one cluster in one bin, all drawn equally often.
+    _, first, part = np.unique(clusters * bins + codes, return_index=True, return_inverse=True)
+    parts, of_bin = grouping(part, len(first)), codes[first]
+    n, m = len(y), len(first)
+
+    def summing(values: Floats, group: NDArray[np.int64], rows: NDArray[np.int64]) -> Any:
+        return scipy.sparse.csr_array((values, (group, rows)), shape=(bins, n))
+
+    rows, ones = np.arange(n), np.ones(n)
+    bare = [summing(v, codes, rows) for v in (ones, y, p)] + [summing(np.ones(m), of_bin, first)]
+    if strata is None:
+        # Σ (so - share · size)² over parts, written out: one product serves all draws, whatever their shares.
+        so, size = parts @ y, parts @ ones
+        squares = [summing(v, of_bin, first) for v in (so * so, so * size, size * size)]
+        stacked = scipy.sparse.vstack([*bare, *squares]).tocsr()
+
+        def plainly(block: Floats) -> tuple[Floats, ...]:
+            count, true, mean, drawn, ss, sn, nn = (stacked @ block).reshape(7, bins, -1)
+            share = true / np.where(count > 0, count, 1)
+            return count, true, mean, drawn, np.maximum(ss - 2 * share * sn + share * share * nn, 0)
+
+        return plainly
+    stacked, members = scipy.sparse.vstack(bare[:3]).tocsr(), grouping(of_bin, bins)
+
+    def weighted(block: Floats) -> tuple[Floats, ...]:
+        counted, copies = at_shares(block, strata), block[first]
+        count, true, mean = (stacked @ counted).reshape(3, bins, -1)
+        share = true / np.where(count > 0, count, 1)
+        strays = parts @ (counted * (y[:, None] - share[codes]))
+        return count, true, mean, members @ copies, members @ (np.square(strays) / np.maximum(copies, 1))
+
+    return weighted
 
 
 def proper_scores(

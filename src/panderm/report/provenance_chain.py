@@ -78,14 +78,18 @@ def provenance_chain(entry: Entry) -> list[Link]:
 
 def provenance_section(entries: Sequence[Entry]) -> Section:
     """Return the chain of each entry as a table."""
-    folded = []
-    for entry in entries:
-        table = Rows(f"From the table to the page: {entry.title}", HEADER, _rows(provenance_chain(entry)))
-        title = "The whole chain" if len(entries) == 1 else entry.title
-        folded.append(Folded(title, table, "chain"))
-    chains = [link for entry in entries for link in provenance_chain(entry)]
-    changed = list(dict.fromkeys(f"{link.step} {link.what}" for link in chains if link.sound is False))
-    sound = len({(link.step, link.what) for link in chains if link.sound})
+    chains = {entry.title: provenance_chain(entry) for entry in entries}
+    folded = [
+        Folded(
+            "The whole chain" if len(entries) == 1 else title,
+            Rows(f"From the table to the page: {title}", HEADER, _rows(chain)),
+            "chain",
+        )
+        for title, chain in chains.items()
+    ]
+    every = [link for chain in chains.values() for link in chain]
+    changed = list(dict.fromkeys(f"{link.step} {link.what}" for link in every if link.sound is False))
+    sound = len({(link.step, link.what) for link in every if link.sound})
     if changed:
         intro = f"No longer what was used: {'; '.join(changed)}. The numbers rest on what they were."
     else:

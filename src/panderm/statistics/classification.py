@@ -125,7 +125,11 @@ def classification_scorer(
         return found | _of_each_class(confusion) if per_class else found
 
     size = n + n_classes**2
-    return lambda weights=None: over_blocks(compute, multiplicities(weights, n), size)
+
+    def of_weights(weights: ArrayLike | None = None) -> dict[str, Floats]:
+        return over_blocks(compute, multiplicities(weights, n), size)
+
+    return of_weights
 
 
 def per_class_scores(

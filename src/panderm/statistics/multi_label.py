@@ -117,7 +117,11 @@ def multi_label_scorer(
         return label | {name: together[name] for name in WHOLE_SCORES}
 
     size = n * (1 + n_labels) + len(cells)
-    return lambda weights=None: over_blocks(compute, multiplicities(weights, n), size)
+
+    def of_weights(weights: ArrayLike | None = None) -> dict[str, Floats]:
+        return over_blocks(compute, multiplicities(weights, n), size)
+
+    return of_weights
 
 
 def not_computable(

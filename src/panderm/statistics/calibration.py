@@ -128,8 +128,8 @@ def _sums_of_bins(
 ) -> Callable[[Floats], tuple[Floats, ...]]:
     """Return what sums a draw, (n, b), by bins: five (bins, b).
 
-    They are the rows, those that are so, their probabilities, the clusters, and over clusters the sum of squares
-    of what their rows lie off the bin's share.
+    They are the rows, those that are so, their probabilities, the clusters, and over clusters the sum of
+    squares of what their rows lie off the bin's share.
     """
     # A part is the rows of one cluster in one bin, all drawn equally often.
     _, first, part = np.unique(clusters * bins + codes, return_index=True, return_inverse=True)

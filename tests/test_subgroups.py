@@ -673,7 +673,7 @@ def test_scores_that_are_there_are_shown_as_they_are(desk: Path) -> None:
 class Texts(HTMLParser):
     """The text of a page, and its tags in balance."""
 
-    VOID = ("meta", "link", "img", "br", "rect", "path", "use")
+    VOID = ("meta", "link", "img", "br", "wbr", "rect", "path", "use")
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from panderm.report.with_columns import without_image
 from panderm.report.words import pairs, plain, score_words, units
 from panderm.scores import LEVEL, Scores
 from panderm.scores.compared import Comparison
+from panderm.scores.prediction_sets import PredictionSets
 
 # What begins with it is left to the author.
 AUTHOR = "[AUTHOR: "
@@ -344,11 +345,18 @@ def _of_sections(scores: Scores) -> list[str]:
         told.append(
             f"Calibration was measured by Brier score, log loss and a debiased error over ten bins{after}."
         )
+        if (prior := scores.calibration.prior) is not None:
+            shares = ", ".join(f"{name} {share:.3g}" for name, share in prior.new.items())
+            told.append(
+                f"Probabilities were also moved from the shares of {prior.old_from} to those stated ({shares}), "
+                "and measured on rows weighted to the latter."
+            )
     if scores.operating is not None and scores.operating.decision is not None:
         told.append("Net benefit was computed over threshold probabilities.")
     if (sets := scores.prediction_sets) is not None:
         told.append(
-            f"Conformal sets were to hold the truth of {sets.asked:.0%} and fitted on {sets.fitted_on}."
+            f"Conformal sets were to hold the truth of {sets.asked:.0%} and fitted on {sets.fitted_on}"
+            f"{_thresholds_by(sets)}."
         )
     if scores.selective is not None:
         told.append("Selective prediction left the rows of lowest top probability out, one after the other.")
@@ -363,6 +371,11 @@ def _of_sections(scores: Scores) -> list[str]:
     if bad := dangerous(scores.classes):
         told.append(f"Of the classes, the diagnosis map of panderm calls {quoted(bad, 'and')} malignant.")
     return told
+
+
+def _thresholds_by(sets: PredictionSets) -> str:
+    columns = [kind.column for kind in sets.kinds if kind.column is not None]
+    return f", with thresholds by {quoted(columns, 'and')} too" if columns else ""
 
 
 def of_software(entries: Sequence[Entry]) -> str:

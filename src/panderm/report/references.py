@@ -31,6 +31,8 @@ WORKS = {
     "doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
     "calibration error": "Kumar A., Liang P., Ma T. NeurIPS (2019). arXiv:1909.10155",
     "temperature": "Guo C. et al. ICML (2017). arXiv:1706.04599",
+    "prior shift": "Saerens M., Latinne P., Decaestecker C. Neural Computation 14, 21–41 (2002). "
+    "doi:10.1162/089976602753284446",
     "conformal": "Angelopoulos A. N., Bates S. Found. Trends Mach. Learn. 16, 494–591 (2023). "
     "doi:10.1561/2200000101",
     "selective": "Geifman Y., El-Yaniv R. NeurIPS (2017). arXiv:1705.08500",
@@ -78,6 +80,7 @@ def _used(scores: Scores, comparison: Comparison | None) -> list[str]:
         "calibration error": scores.calibration is not None,
         "temperature": scores.calibration is not None
         and any(one.of == "temperature" for one in scores.calibration.recalibrated),
+        "prior shift": scores.calibration is not None and scores.calibration.prior is not None,
         "conformal": scores.prediction_sets is not None,
         "selective": scores.selective is not None,
         "scikit-learn": True,

@@ -13,8 +13,8 @@ from panderm.embeddings import EmbeddingsCard
 from panderm.errors import plural, some
 from panderm.probing.curve_fits import ALONE, SUBSETS
 from panderm.provenance import Provenance
-from panderm.report.keys import Key
 from panderm.report.curve_figure import described, label_curves
+from panderm.report.keys import Key
 from panderm.report.page import FEW, Banner, sentence, template
 from panderm.report.record import Grid, Rows, weights_rows
 from panderm.report.svg import SERIES

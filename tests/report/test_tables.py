@@ -41,7 +41,8 @@ def scored(given, folder: Path):
     groups = "class,malignant\n" + as_csv(["a", "b"], [(c, i) for i, c in enumerate(given.classes)])[4:]
     (folder / "groups.csv").write_text(groups, encoding="utf-8")
     return evaluate(
-        given, validation=held, positive=[given.classes[-1]], prevalence=[0.02], at=["youden", "cost=20", "sensitivity=0.9"],
+        given, validation=held, positive=[given.classes[-1]], prevalence=[0.02],
+        at=["youden", "cost=20", "sensitivity=0.9"],
         hierarchy=folder / "groups.csv", by=["sex"], columns=folder / "columns.csv", image_column="image",
         diagnosis="finding", draws=DRAWS, progress=False,
     )  # fmt: skip
@@ -295,6 +296,14 @@ def test_the_command_line_writes_them_and_names_every_path(tmp_path):
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 2
     assert "must not exist already" in again.output
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.txt").write_text("x")
+    new = [str(tmp_path / "b.html") if word == words[5] else word for word in words]
+    new[new.index("--tables") + 1] = str(tmp_path / "other")
+    other = CliRunner().invoke(app, [*new, "--overwrite"])
+    assert other.exit_code == 2
+    assert "only a folder of a report" in other.output
+    assert not (tmp_path / "b.html").exists()  # refused before the work
     same = CliRunner().invoke(app, [*words[:-4], "--tables", words[5]])
     assert same.exit_code == 2
     assert "three different places" in same.output

@@ -87,13 +87,17 @@ def report(
     from panderm.predictions import MultiLabelPredictions, Predictions, require_one_class
     from panderm.report import Report
     from panderm.report.pdf import find_browser
+    from panderm.report.tables import require_free
     from panderm.storage import refuse_existing
 
     _require_apart(out, tables, pdf)
-    for path in filter(None, (out, tables, pdf)):
+    for path in filter(None, (out, pdf)):
         refuse_existing(path, overwrite=overwrite)
+    # Before the work, not after.
+    if tables is not None:
+        require_free(tables, overwrite=overwrite)
     if pdf is not None:
-        find_browser()  # before the work, not after
+        find_browser()
     plain = not (by or columns or image_column or bands or image_free or image_free_columns)
     opened = of.opened(
         predictions,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from panderm.report.page import Page
-from panderm.report.tables import Results, Source, write_tables
+from panderm.report.tables import Results, Source, require_free, write_tables
 from panderm.storage import refuse_existing, write_text
 
 
@@ -66,7 +66,7 @@ class Saved(abc.ABC):
             ArtifactError: the folder exists and ``overwrite`` is not set, it is not one of these, or it
                 cannot be written.
         """
-        refuse_existing(Path(folder), overwrite=overwrite)
+        require_free(Path(folder), overwrite=overwrite)
         page = self._page
         return write_tables(
             Path(folder),

@@ -22,7 +22,7 @@ from panderm.report.tables.said import Listed, read_me
 from panderm.scores import LEVEL, MultiLabelScores, Score, Scores
 from panderm.storage import new_folder, refuse_existing, sha256_of_file
 
-__all__ = ["Results", "Source", "write_tables"]
+__all__ = ["Results", "Source", "require_free", "write_tables"]
 
 _KIND = "report tables"
 # Their tables are written from numbers, not from the page's words.
@@ -74,13 +74,12 @@ def write_tables(
         ArtifactError: the folder exists and ``overwrite`` is not set, it is not one of these, or it cannot
             be written.
     """
-    refuse_existing(folder, overwrite=overwrite)
+    ours = require_free(folder, overwrite=overwrite)
     texts, listed = _texts(tables, drawings, sections, sources)
     now = Provenance.now()
     texts["provenance.json"] = json.dumps(chains, indent=2, ensure_ascii=False) + "\n"
     how = " / ".join(dict.fromkeys(source.scores.intervals_in_words for source in sources))
     texts["README.md"] = read_me(listed, [source.facts for source in sources], how, now)
-    ours = _written_before(folder)
     with new_folder(folder, overwrite=overwrite) as temporary:
         if folder.is_dir():
             _keep_others(folder, temporary, ours, set(texts))
@@ -184,12 +183,13 @@ def _names(stem: str) -> Iterable[str]:
     yield from (f"{stem}_{i}" for i in range(2, 10_000))
 
 
-def _written_before(folder: Path) -> set[str]:
-    """Return the files that an earlier call wrote there.
+def require_free(folder: Path, *, overwrite: bool) -> set[str]:
+    """Return the files that an earlier call wrote there, and that may be replaced.
 
     Raises:
-        ArtifactError: the folder holds something else.
+        ArtifactError: the folder exists and ``overwrite`` is not set, or it holds something else.
     """
+    refuse_existing(folder, overwrite=overwrite)
     if not folder.is_dir() or not any(folder.iterdir()):
         return set()
     try:

@@ -3,10 +3,11 @@
 ``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``comparison`` does
 so for several models, into ``comparison.html``, once ``side_by_side`` has matched their rows; ``sections``
 makes the sections of either, ``crossed`` the tables in them, ``keys`` the letters of several; ``subgroups``
-tells the groups of columns, ``image_free`` what the columns give without the images; ``multi_label`` makes the page of several labels an image;
-``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to stand in a page, ``mistakes`` finds the
-pictures, ``record`` reads the cards, ``titles`` and ``words`` write names and numbers; ``saving`` says in
-which forms a page leaves, ``tables`` writes its numbers and points as files, ``pdf`` prints it.
+tells the groups of columns, ``image_free`` what the columns give without the images; ``multi_label`` makes
+the page of several labels an image; ``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to stand in
+a page, ``mistakes`` finds the pictures, ``record`` reads the cards, ``titles`` and ``words`` write names and
+numbers; ``saving`` says in which forms a page leaves, ``tables`` writes its numbers and points as files,
+``pdf`` prints it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from panderm.cli import options as opt
 from panderm.cli import predictions_file as of
 from panderm.cli.evaluate import read_prior
 from panderm.cli.frame import verb
+from panderm.errors import plural
 
 
 @verb
@@ -46,7 +47,7 @@ def recalibrate(
     Example: panderm recalibrate probe.pred --method temperature --out honest.pred
     """
     from panderm.predictions import Predictions, open_either, require_one_class
-    from panderm.predictions.recalibrated import recalibrate
+    from panderm.predictions.recalibrated import CHANGED, recalibrate
     from panderm.storage import refuse_existing
 
     refuse_existing(out, overwrite=overwrite)
@@ -84,8 +85,15 @@ def recalibrate(
     assert record is not None
     if not as_json:
         typer.echo(f"{made.card.method['recalibrated']}")
+        changed = made.card.outcome[CHANGED]
+        typer.echo(f"{changed:,} of {plural(len(made), 'row')} have another most probable class")
         if caution := made.card.outcome.get("caution"):
             typer.echo(f"caution: {caution}")
         typer.echo(f"predictions: {out.resolve()}")
     told = record.model_dump(mode="json")
-    return {"predictions": str(out), "caution": made.card.outcome.get("caution"), "recalibration": told}
+    return {
+        "predictions": str(out),
+        "rows_changed": made.card.outcome[CHANGED],
+        "caution": made.card.outcome.get("caution"),
+        "recalibration": told,
+    }

@@ -27,6 +27,7 @@ Method = Literal["temperature", "isotonic", "none"]
 # simulation it made the log loss of probabilities twice too sure worse in about half of the studies, and with
 # fewer in most (benchmarks/recalibration_rows.py).
 ENOUGH = 1000
+CHANGED = "rows of another most probable class after recalibration"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def recalibrate(
         p, q = shift_prior(p, old, new), None if q is None else shift_prior(q, old, new)
         by_class = [dict(zip(given.classes, x.tolist(), strict=True)) for x in (old, new)]
         shares = {"old": by_class[0], "new": by_class[1], "old_from": words}
-    fitted = method != "none"
+    fitted, before = method != "none", given.predicted_codes()
     record = Recalibration(
         of=given.card.identity,
         method=method,
@@ -119,7 +120,7 @@ def recalibrate(
     made = replace(
         given,
         probabilities=p,
-        card=_card(given.card, record, moved.caution),
+        card=_card(given.card, record, moved.caution, int((before != p.argmax(axis=1)).sum())),
         fitted=None,
         validation=None if held is None or q is None else _beside(held, q, record),
     )
@@ -201,7 +202,7 @@ def _caution(method: str, rows: int) -> str | None:
     )
 
 
-def _card(card: PredictionsCard, record: Recalibration, caution: str | None) -> PredictionsCard:
+def _card(card: PredictionsCard, record: Recalibration, caution: str | None, changed: int) -> PredictionsCard:
     told: str = record.method if record.method != "none" else ""
     if value := record.parameters.get("temperature"):
         told += f" {value:.3g}"
@@ -212,7 +213,7 @@ def _card(card: PredictionsCard, record: Recalibration, caution: str | None) -> 
     before = card.method.get("recalibrated")
     update: dict[str, Any] = {
         "method": {**card.method, "recalibrated": f"{before}; then {told}" if before else told},
-        "outcome": {**card.outcome, **({"caution": caution} if caution else {})},
+        "outcome": {**card.outcome, CHANGED: changed, **({"caution": caution} if caution else {})},
         "recalibration": record,
         "validation": None,
         "provenance": Provenance.now(),

@@ -348,8 +348,8 @@ def _of_sections(scores: Scores) -> list[str]:
         if (prior := scores.calibration.prior) is not None:
             shares = ", ".join(f"{name} {share:.3g}" for name, share in prior.new.items())
             told.append(
-                f"Probabilities were also moved from the shares of {prior.old_from} to those stated ({shares}), "
-                "and measured on rows weighted to the latter."
+                f"Probabilities were also moved from the shares of {prior.old_from} to those stated "
+                f"({shares}), and measured on rows weighted to the latter."
             )
     if scores.operating is not None and scores.operating.decision is not None:
         told.append("Net benefit was computed over threshold probabilities.")

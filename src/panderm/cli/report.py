@@ -99,6 +99,7 @@ def report(
     if pdf is not None:
         find_browser()
     plain = not (by or columns or image_column or bands or image_free or image_free_columns)
+    plain = plain and not (embeddings or attention or weights or card)
     opened = of.opened(
         predictions,
         of.columns_of(truth=truth, proba=proba, patient=patient, group=group, image=image, classes=classes),

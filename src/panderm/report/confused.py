@@ -12,6 +12,7 @@ from panderm.data.diagnoses import find, taxonomies
 from panderm.errors import plural
 from panderm.predictions import Predictions
 from panderm.report.entry import Entry
+from panderm.report.keys import letter_of
 from panderm.report.mistakes import wrong_rows
 from panderm.report.pictures import SMALL, Sheet, Shown, predicted_picture, with_files
 from panderm.report.section import Rows, Section, told
@@ -166,7 +167,7 @@ def _intro(entries: Sequence[Entry], pairs: Sequence[Pair], words: Sequence[str]
         sums = [sum(pair.counts[i] for pair in danger) for i in range(len(entries))]
         each = plural(sums[0], "image")
         if len(entries) > 1:
-            each = ", ".join(f"{letter(i)}: {n:,}" for i, n in enumerate(sums))
+            each = ", ".join(f"{letter_of(i)}: {n:,}" for i, n in enumerate(sums))
         said.append(
             f"Malignant taken for benign, by panderm’s diagnosis map: {each}. These pairs come first, "
             "whatever their number."
@@ -199,7 +200,7 @@ def _table(entries: Sequence[Entry], pairs: Sequence[Pair]) -> Rows:
     header += (
         ["Images", "Share of the true class", "Mean probability"]
         if single
-        else [f"{letter(i)}: images · share" for i in range(len(entries))]
+        else [f"{letter_of(i)}: images · share" for i in range(len(entries))]
     )
     return Rows("Pairs of classes that were confused", header, rows)
 
@@ -217,7 +218,11 @@ def _sheet(entries: Sequence[Entry], pair: Pair) -> Sheet:
     rows = rows[np.lexsort((-mean[rows], -often[rows]))][:PICTURES]
     shown = []
     for row in rows:
-        who = "" if len(entries) == 1 else "".join(letter(int(i)) for i in np.flatnonzero(made[:, row])) + " "
+        who = (
+            ""
+            if len(entries) == 1
+            else "".join(letter_of(int(i)) for i in np.flatnonzero(made[:, row])) + " "
+        )
         alt = f"{first.image[row]}: in truth {pair.truth}, taken for {pair.predicted}"
         picture = predicted_picture(first, int(row), side=SMALL, quality=78)
         shown.append(Shown(picture, alt, [f"{who}{number(float(mean[row]))}"], str(first.image[row])))
@@ -225,11 +230,6 @@ def _sheet(entries: Sequence[Entry], pair: Pair) -> Sheet:
     note = plural(total, "image") if total <= len(shown) else f"{len(shown)} of {plural(total, 'image')}"
     mark = "malignant taken for benign" if pair.danger else ""
     return Sheet(f"{pair.truth} → {pair.predicted}", shown, note=note, mark=mark)
-
-
-def letter(i: int) -> str:
-    """Return the letter by which a page knows the i-th of several."""
-    return chr(ord("A") + i) if i < 26 else str(i + 1)
 
 
 def wrong_of(entry: Entry) -> npt.NDArray[np.bool_]:

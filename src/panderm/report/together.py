@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.errors import plural
-from panderm.report.confused import letter, predicted_name, wrong_of
+from panderm.report.confused import predicted_name, wrong_of
 from panderm.report.entry import Entry
+from panderm.report.keys import letter_of
 from panderm.report.pictures import SMALL, Sheet, Shown, predicted_picture
 from panderm.report.section import Rows, Section, told
 from panderm.report.space import Ints, Space
@@ -121,7 +122,7 @@ def together_sections(entries: Sequence[Entry]) -> list[Section]:
     several = len(entries) > 1
     sheets, tables, notes = [], [], []
     for i, entry in enumerate(entries):
-        space, who = entry.look.space, f"{letter(i)}: " if several else ""
+        space, who = entry.look.space, f"{letter_of(i)}: " if several else ""
         if space is None:
             if entry.look.lost is not None:
                 notes.append(f"{who}{entry.look.lost}")

@@ -48,8 +48,8 @@ class Levels:
 
         Bands stay where they are: nothing is cut anew. A cell of a level that has none of these rows is -1.
         """
-        place = {name: code for code, name in enumerate(self.names)}
-        place |= {float(name): code for name, code in place.items() if self.edges is None and is_number(name)}
+        place: dict[object, int] = {name: code for code, name in enumerate(self.names)}
+        place |= {float(name): code for code, name in enumerate(self.names) if is_number(name)}
         if self.edges is not None:
             place = {band: code for code, band in enumerate(self.bands)}
         empty = self.names.index(EMPTY) if self.names[-1] == EMPTY else -1

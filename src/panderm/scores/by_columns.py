@@ -43,19 +43,26 @@ class ByColumns:
     image_column: str
     parts: dict[str, tuple[tuple[str, Levels], ...]]
 
-    def place(self, other: Predictions, **where: Path | str | None) -> dict[str, npt.NDArray[np.int64]]:
+    def place(
+        self,
+        other: Predictions,
+        *,
+        columns: Path | str | None = None,
+        image_column: str | None = None,
+    ) -> dict[str, npt.NDArray[np.int64]]:
         """Return, by what was asked for, the position of other rows' levels, int64 (m,); -1 where none is.
 
         Args:
             other: predictions of other rows.
-            where: ``columns`` and ``image_column``, as of :func:`read_by_columns`.
+            columns: as of :func:`read_by_columns`.
+            image_column: likewise.
 
         Raises:
             ParentsError: the table that was embedded is gone, or another file now.
             TableError: a column or an image that is not there.
         """
         names = list(dict.fromkeys(name for parts in self.parts.values() for name, _ in parts))
-        cells = read_cells_of(other, names, **where).columns
+        cells = read_cells_of(other, names, columns=columns, image_column=image_column).columns
         found = {}
         for asked, parts in self.parts.items():
             codes = [levels.place(cells[name]) for name, levels in parts]

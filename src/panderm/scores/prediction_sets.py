@@ -109,14 +109,17 @@ class SetColumns:
         cls,
         by: ByColumns | None,
         validation: Predictions | None,
-        **where: Path | str | None,
+        *,
+        columns: Path | str | None = None,
+        image_column: str | None = None,
     ) -> SetColumns:
         """Return the columns that were cut for the rows scored, and look them up for the validation rows.
 
         Args:
             by: the columns.
             validation: the validation rows.
-            where: ``columns`` and ``image_column``, as of :meth:`ByColumns.place`.
+            columns: as of :meth:`ByColumns.place`.
+            image_column: likewise.
         """
         if by is None:
             return cls({}, {}, {}, {})
@@ -125,7 +128,7 @@ class SetColumns:
         if validation is None:
             return cls(names, codes, codes, {})
         try:
-            return cls(names, codes, by.place(validation, **where), {})
+            return cls(names, codes, by.place(validation, columns=columns, image_column=image_column), {})
         except PandermError as error:
             found = f": {error.found[0]}" if error.found else ""
             return cls(names, codes, {}, dict.fromkeys(names, f"of the validation rows, {error.must}{found}"))

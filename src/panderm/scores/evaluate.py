@@ -168,6 +168,10 @@ def evaluate(
         return evaluate_labels(
             given, interval=interval, stratified=stratified, draws=draws, seed=seed, progress=progress
         )
+    if scores_only and prior is not None:
+        raise UsageError(
+            "--prior must come without --scores-only.", "calibration is left out", "leave one of them out"
+        )
     asked = None
     if by:
         asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)

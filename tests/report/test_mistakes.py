@@ -229,10 +229,10 @@ def test_a_twin_among_the_training_rows_is_marked_and_another_label_of_it_doubte
     first = nearest_training(as_if(other, patient), same, [row])[row][0]
     assert first.image == space.trained.rows.image[at]
     assert first.similarity == pytest.approx(1)
-    assert first.same == ("patient", "photograph")
+    assert first.same == ("patient", "photo")
     assert first.doubt
     second = nearest_training(as_if(label, None), same, [row])[row][0]
-    assert second.same == ("photograph",)
+    assert second.same == ("photo",)
     assert not second.doubt
 
 

@@ -154,7 +154,7 @@ def what_is_beside(looked: Sequence[Look], keys: Sequence[Key] = ()) -> list[str
             f"Beside each mistake stand the {NEIGHBOURS} nearest of the {numbers} images that were "
             f"fitted{folds}{whose}: each with its true class and its cosine, of the stored vectors after "
             "the mean of the fitted rows is taken off, 1 for the same vector and about 0 for an image like "
-            "any other. “Same patient”, “same lesion” and “same photograph” (points of both pictures agree) "
+            "any other. “Same patient”, “same lesion” and “same photo” (points of both pictures agree) "
             "are leaks from what was fitted into what is scored. “Look at the label” marks a neighbour of "
             f"another class that is the same lesion or photograph, or has a cosine of {ALIKE} or more: one "
             "of the two labels may be wrong, and both may be right."

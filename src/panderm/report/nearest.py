@@ -36,7 +36,7 @@ class Neighbour:
         truth: its class.
         split: of the table; in cross-validation the fold.
         similarity: cosine of the two vectors after the mean of the fitted rows is taken off, in [-1, 1].
-        same: what the two share that rows fitted and scored must not: patient, lesion, file, photograph.
+        same: what the two share that rows fitted and scored must not: patient, lesion, file, or else photo.
         doubt: it is of another class and yet the same lesion or photograph, or as near as one: one of the
             two labels may be wrong.
         picture: a small picture, or why there is none.
@@ -104,12 +104,12 @@ def _neighbour(
         "lesion": predictions.group[row] is not None and lesion,
         "file": predictions.sha256[row] is not None and predictions.sha256[row] == table.sha256[at],
     }
-    shared["photograph"] = shared["file"] or (
+    shared["photo"] = not shared["file"] and (
         own is not None and rgb is not None and is_one(own, Points(rgb))
     )
     truth = str(table.label[at])
     other = truth in predictions.classes and truth != predictions.truth[row]
-    near = similarity >= ALIKE or shared["lesion"] or shared["photograph"]
+    near = similarity >= ALIKE or shared["lesion"] or shared["file"] or shared["photo"]
     split = str(table.split[at])
     if space.fold is not None:
         split = f"fold {space.fold[int(np.flatnonzero(space.rows == at)[0])]}"

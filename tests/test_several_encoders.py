@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import panderm
 from panderm import pipeline
 from panderm.cli import app
+from panderm.cli.frame import in_a_cell, show_comparison
 from panderm.data.drawn import DrawnWorld
 from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError
 from panderm.models import encoder as encoder_module
@@ -516,22 +517,29 @@ def test_json_of_several(desk: Path, shelf: Shelf) -> None:
     assert said["encoders"][0]["scores"] == one["scores"]
     first, second = (told["scores"] for told in said["encoders"])
     for name, difference in said["encoders"][1]["differences_to_first"].items():
-        assert difference["value"] == pytest.approx(second[name]["value"] - first[name]["value"])
-        assert difference["low"] <= difference["high"]
+        assert name in first
+        assert name in second
+        assert difference["value"] is None  # so few patients cannot show one
+        assert "too few to say: " in difference["reason"]
 
 
-def test_a_terminal_shows_scores_as_rows_and_encoders_as_columns(desk: Path, shelf: Shelf) -> None:
+def test_a_terminal_shows_scores_as_rows_and_encoders_as_columns(
+    desk: Path, shelf: Shelf, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = typed("run skin.csv --encoder coarse --encoder fine -q --draws 50 --out all")
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["score", "A", "coarse", "B", "fine"]
-    scores = [panderm.Scores.open(f"all/{name}/scores.json").scores for name in ("coarse", "fine")]
+    opened = [panderm.Scores.open(f"all/{name}/scores.json") for name in ("coarse", "fine")]
+    scores = [one.scores for one in opened]
     for line, name in zip(lines[1:9], scores[0], strict=True):
-        cells = [f"{s[name].value:.3f} ({s[name].low:.3f}–{s[name].high:.3f})" for s in scores]
-        assert " ".join(line) == f"{name} {cells[0]} {cells[1]}"
+        assert " ".join(line) == " ".join([name, *(in_a_cell(s[name]) for s in scores)])
     assert lines[10] == ["difference", "B", "−", "A"]
     assert [line[0] for line in lines[11:19]] == list(scores[0])
-    assert f"{scores[1]['accuracy'].value - scores[0]['accuracy'].value:+.3f}" == lines[11][1]
+    assert {line[1] for line in lines[11:19]} == {"–"}
+    assert "–: too few to say: " in result.stdout
+    show_comparison(["coarse", "fine"], opened, [dict.fromkeys(scores[0], Score(0.25, -0.125, 0.5))])
+    assert "+0.250 (-0.125 to +0.500)" in capsys.readouterr().out
     assert "the same for all" in result.stdout
     assert result.stdout.splitlines()[-1] == f"report: {desk / 'all/report.html'}"
 

@@ -210,15 +210,17 @@ def slope_and_intercept(
     y, p = np.asarray(outcome, dtype=np.float64)[:, None], np.clip(probability, 1e-12, 1 - 1e-12)
     z = np.log(p / (1 - p))[:, None]
 
-    def fit(block: Floats, with_slope: bool) -> Floats:
-        a, s = np.zeros(block.shape[1]), np.ones(block.shape[1])
+    powers = np.hstack([np.ones_like(z), z, z * z]).T  # their products with columns of weights are BLAS's
+
+    def fit(block: Floats, with_slope: bool, start: tuple[float, float]) -> tuple[Floats, Floats]:
+        a, s = (np.full(block.shape[1], value) for value in start)
         moved = np.full(block.shape[1], np.inf)
         for _ in range(_STEPS):
             q = 1 / (1 + np.exp(-np.clip(a + s * z, -500, 500)))
-            left, v = block * (y - q), block * q * (1 - q)
-            g, h = left.sum(axis=0), v.sum(axis=0)
+            g, gz = powers[:2] @ (block * (y - q))
+            q *= 1 - q
+            h, hz, hzz = powers @ (block * q)
             if with_slope:
-                gz, hz, hzz = (left * z).sum(axis=0), (v * z).sum(axis=0), (v * z * z).sum(axis=0)
                 det = h * hzz - hz * hz
                 step, more = (hzz * g - hz * gz) / det, (h * gz - hz * g) / det
             else:
@@ -227,12 +229,22 @@ def slope_and_intercept(
             a, s = a + np.clip(step, -3, 3), s + np.clip(more, -3, 3)
             if not (moved > 1e-9).any():
                 break
-        return np.where(moved < 1e-6, s if with_slope else a, np.nan)
+        found = moved < 1e-6
+        return np.where(found, a, np.nan), np.where(found, s, np.nan)
+
+    def near(with_slope: bool) -> tuple[float, float]:
+        """Return the best values of the rows as they are, from where those of a draw are few steps away."""
+        a, s = fit(at_shares(np.ones((len(y), 1)), strata), with_slope, (0.0, 1.0))
+        return (float(a[0]), float(s[0])) if np.isfinite(a[0]) else (0.0, 1.0)
+
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        sloped, level = near(True), near(False)
 
     def compute(block: Floats) -> dict[str, Floats]:
         block = at_shares(block, strata)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            return {"calibration_slope": fit(block, True), "calibration_intercept": fit(block, False)}
+            slope, intercept = fit(block, True, sloped)[1], fit(block, False, level)[0]
+        return {"calibration_slope": slope, "calibration_intercept": intercept}
 
     return over_blocks(compute, multiplicities(weights, len(y)), 4 * len(y))
 

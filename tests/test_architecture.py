@@ -38,8 +38,8 @@ from panderm.pipeline import demo, run
 from panderm.predictions import FileColumns
 from panderm.predictions.recalibrated import recalibrate
 from panderm.report import Report
-from panderm.report.curve import curve
-from panderm.report.embedding_map import EmbeddingMap, map_embeddings
+from panderm.report.curve.curve import curve
+from panderm.report.map.embedding_map import EmbeddingMap, map_embeddings
 from panderm.scores import evaluate
 from panderm.scores.compare import compare
 from panderm.tasks.probe import probe

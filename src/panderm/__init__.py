@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from panderm.predictions.recalibrated import recalibrate as recalibrate
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
-    from panderm.report.curve import curve as curve
-    from panderm.report.embedding_map import EmbeddingMap as EmbeddingMap
-    from panderm.report.embedding_map import map_embeddings as map_embeddings
+    from panderm.report.curve.curve import curve as curve
+    from panderm.report.map.embedding_map import EmbeddingMap as EmbeddingMap
+    from panderm.report.map.embedding_map import map_embeddings as map_embeddings
     from panderm.report.masks import MaskReport as MaskReport
     from panderm.report.multi_label import MultiLabelReport as MultiLabelReport
     from panderm.scores import MultiLabelScores as MultiLabelScores
@@ -104,7 +104,7 @@ _HOMES = {
     "check": "panderm.gate.check",
     "check_weights": "panderm.models.check",
     "convert": "panderm.models.convert",
-    "curve": "panderm.report.curve",
+    "curve": "panderm.report.curve.curve",
     "Encoder": "panderm.models.encoder",
     "load_encoder": "panderm.models.load",
     "pull": "panderm.models.pulling",
@@ -121,8 +121,8 @@ _HOMES = {
     "evaluate_masks": "panderm.scores.masks",
     "Report": "panderm.report",
     "CheckPage": "panderm.report.check_page",
-    "EmbeddingMap": "panderm.report.embedding_map",
-    "map_embeddings": "panderm.report.embedding_map",
+    "EmbeddingMap": "panderm.report.map.embedding_map",
+    "map_embeddings": "panderm.report.map.embedding_map",
     "MultiLabelReport": "panderm.report.multi_label",
     "MaskReport": "panderm.report.masks",
     "MultiLabelScores": "panderm.scores",

@@ -11,11 +11,13 @@ from test_report import EVIL, Reader, make_predictions, texts
 
 from panderm.data.table import Skipped
 from panderm.errors import ArtifactError, ParentsError, UsageError
-from panderm.report import Report, comparison, figures, overlays
-from panderm.report.compared_tests import p_value
-from panderm.report.mistakes import mistakes_of_all, mistakes_of_one, wrong_rows
+from panderm.report import Report
+from panderm.report.drawing import figures, overlays
+from panderm.report.mistakes.gallery import mistakes_of_all, mistakes_of_one, wrong_rows
 from panderm.report.sections import decision_sections
-from panderm.report.titles import titles
+from panderm.report.several import comparison
+from panderm.report.several.tests import p_value
+from panderm.report.several.titles import titles
 from panderm.report.words import signed
 from panderm.scores import Score, evaluate
 from panderm.scores.compare import compare

@@ -20,7 +20,7 @@ from panderm.cli import app
 from panderm.cli.several import _are_numbers, joined
 from panderm.embeddings import Embeddings
 from panderm.errors import ArtifactError, DataError, ParentsError, UsageError
-from panderm.report.curve import FILES
+from panderm.report.curve.curve import FILES
 from panderm.scores.label_efficiency import LabelEfficiency, Reach
 from panderm.statistics.label_efficiency import Crossing
 from panderm.tasks import curve as task

@@ -10,15 +10,15 @@ from test_sections import BAND, S
 
 import panderm
 from panderm.report import Report
-from panderm.report.answers import answers
-from panderm.report.checklists import GUIDELINES, filled, items
-from panderm.report.documents import document_sections
+from panderm.report.authors.answers import answers
+from panderm.report.authors.checklists import GUIDELINES, filled, items
+from panderm.report.authors.documents import document_sections
+from panderm.report.authors.frequencies import hundred, of_100, quoted
+from panderm.report.authors.methods import AUTHOR, methods_paragraphs
+from panderm.report.authors.provenance_chain import provenance_chain
+from panderm.report.authors.references import references
+from panderm.report.authors.summary import summary_sentences
 from panderm.report.entry import Entry
-from panderm.report.frequencies import hundred, of_100, quoted
-from panderm.report.methods import AUTHOR, methods_paragraphs
-from panderm.report.provenance_chain import provenance_chain
-from panderm.report.references import references
-from panderm.report.summary import summary_sentences
 from panderm.scores import LevelScores, Score, SubgroupColumn, Subgroups
 from panderm.scores.calibration import Calibration, CalibrationOf
 from panderm.scores.compared import ComparedModel, ComparedPair, Comparison

@@ -21,9 +21,9 @@ import panderm
 from panderm.cli import app
 from panderm.embeddings import Embeddings
 from panderm.errors import ArtifactError, DataError, PandermWarning, TableError, UsageError
-from panderm.report.map_columns import Categories, Numbers, read_colourings
-from panderm.report.map_picture import draw_map, marker_area
-from panderm.report.map_thumbnails import blanks, make_thumbnails
+from panderm.report.map.columns import Categories, Numbers, read_colourings
+from panderm.report.map.picture import draw_map, marker_area
+from panderm.report.map.thumbnails import blanks, make_thumbnails
 
 EVIL = "</script><script>alert('x')</script><!-- &amp; \" ' \\ \u2028"
 

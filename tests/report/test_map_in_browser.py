@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 import panderm
-from panderm.report.map_thumbnails import make_thumbnails
+from panderm.report.map.thumbnails import make_thumbnails
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [

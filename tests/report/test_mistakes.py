@@ -14,14 +14,14 @@ import panderm
 from panderm.errors import ArtifactError, ParentsError, UsageError
 from panderm.predictions import FileColumns, read_predictions
 from panderm.report import Report
-from panderm.report.attention import Attention
-from panderm.report.confused import confusion_section, malignancy_of, pairs_of
 from panderm.report.entry import Entry
-from panderm.report.looks import look, looks_of
-from panderm.report.mistakes import most_confident_mistakes, what_is_beside
-from panderm.report.nearest import nearest_training
-from panderm.report.space import Space, find_space
-from panderm.report.together import groups_of_mistakes, regions_of
+from panderm.report.mistakes.attention import Attention
+from panderm.report.mistakes.confused import confusion_section, malignancy_of, pairs_of
+from panderm.report.mistakes.gallery import most_confident_mistakes, what_is_beside
+from panderm.report.mistakes.looks import look, looks_of
+from panderm.report.mistakes.nearest import nearest_training
+from panderm.report.mistakes.space import Space, find_space
+from panderm.report.mistakes.together import groups_of_mistakes, regions_of
 from panderm.scores import evaluate
 from panderm.statistics.nearest import mean_vector, nearest_rows
 from panderm.statistics.regions import kmeans_regions, region_errors, share_test

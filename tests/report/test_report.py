@@ -17,9 +17,10 @@ from panderm.embeddings import EmbeddingsCard, EncoderRecord
 from panderm.errors import ArtifactError, ParentsError
 from panderm.predictions import Predictions, PredictionsCard
 from panderm.provenance import Provenance
-from panderm.report import Report, figures
-from panderm.report.mistakes import count_mistakes, most_confident_mistakes
-from panderm.report.pictures import thumbnail
+from panderm.report import Report
+from panderm.report.drawing import figures
+from panderm.report.mistakes.gallery import count_mistakes, most_confident_mistakes
+from panderm.report.mistakes.pictures import thumbnail
 from panderm.report.words import duration, moment, number, pairs, plain, short
 from panderm.scores import ClassScores, Score, Scores
 from panderm.storage import sha256_of_file

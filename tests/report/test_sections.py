@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from test_report import make_predictions
 
-from panderm.report.compared_folds import folds_section
 from panderm.report.entry import Entry
-from panderm.report.keys import each, keys_of
 from panderm.report.sections import decision_sections, hierarchy_section, subgroup_forest
+from panderm.report.several.folds import folds_section
+from panderm.report.several.keys import each, keys_of
 from panderm.scores import LevelScores, Score, Scores, SubgroupColumn, Subgroups
 from panderm.scores.calibration import Calibration, CalibrationOf, ReliabilityBin
 from panderm.scores.folds import Folds, FoldScores

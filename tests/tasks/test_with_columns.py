@@ -25,7 +25,7 @@ from panderm.probing.columns import WithColumns, weighed
 from panderm.probing.inputs import Vectors, from_record
 from panderm.provenance import Provenance
 from panderm.report import Report
-from panderm.report.titles import titles
+from panderm.report.several.titles import titles
 from panderm.scores.with_columns import score_with_columns
 from panderm.storage import sha256_of_file
 from panderm.tasks.with_columns import ProbedWithColumns, folders, probe_with

@@ -18,8 +18,8 @@ from panderm.benches.words import (
 )
 from panderm.errors import plural, some
 from panderm.report.benchmark import BenchmarkPage, Beside, Difference, Head, Line, Shown
-from panderm.report.beside import difference_row, scale_of
 from panderm.report.page import Banner, score_row, sentence
+from panderm.report.several.beside import difference_row, scale_of
 from panderm.report.words import interval, number, score_words, signed
 from panderm.scores import Score
 

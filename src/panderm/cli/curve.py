@@ -82,8 +82,8 @@ def curve(
 
     Example: panderm curve ham.emb other.emb --percent 1 5 10 20 50 100 --repeats 10 --out curve/
     """
-    from panderm.report.curve import curve
-    from panderm.report.curve_files import as_dict
+    from panderm.report.curve.curve import curve
+    from panderm.report.curve.files import as_dict
 
     found = curve(
         embeddings,

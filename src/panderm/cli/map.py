@@ -81,8 +81,8 @@ def map_(
     """
     from panderm.embeddings import open_embeddings
     from panderm.embeddings.outputs import require_apart
-    from panderm.report.embedding_map import map_embeddings
-    from panderm.report.map_picture import require_panels
+    from panderm.report.map.embedding_map import map_embeddings
+    from panderm.report.map.picture import require_panels
     from panderm.storage import refuse_existing
 
     picture = png if png is not None else out.with_suffix(".png")
@@ -134,8 +134,8 @@ def map_(
         found.save_csv(csv, overwrite=overwrite)
     size = out.stat().st_size
     if not as_json:
-        from panderm.report.map_page import how_to_read
-        from panderm.report.map_thumbnails import blanks
+        from panderm.report.map.page import how_to_read
+        from panderm.report.map.thumbnails import blanks
 
         for sentence in how_to_read(found)[:2]:
             typer.echo(sentence)

@@ -1,13 +1,12 @@
 """Scores to one self-contained HTML page: numbers with intervals, figures, mistakes, and what was run.
 
-``page`` says what every section holds and pours it into ``page.html`` and ``page.css``; ``comparison`` does
-so for several models, into ``comparison.html``, once ``side_by_side`` has matched their rows; ``sections``
-makes the sections of either, ``crossed`` the tables in them, ``keys`` the letters of several; ``subgroups``
-tells the groups of columns, ``image_free`` what the columns give without the images; ``multi_label`` makes
-the page of several labels an image; ``figures`` and ``overlays`` draw, ``svg`` makes drawings fit to stand in
-a page, ``mistakes`` finds the pictures, ``record`` reads the cards, ``titles`` and ``words`` write names and
-numbers; ``saving`` says in which forms a page leaves, ``tables`` writes its numbers and points as files,
-``pdf`` prints it.
+``page`` says what every section of one evaluation holds and pours it into a template; ``several/`` does so
+for several, once it has matched their rows; ``multi_label`` makes the page of several labels an image.
+``sections`` makes the sections on decisions of one or several, ``crossed`` the tables in them; ``subgroups``
+tells the groups of columns, ``image_free`` what the columns give without the images. ``authors/`` holds the
+summary and what goes into a manuscript, ``mistakes/`` the errors, seen; ``record`` reads the cards, ``words``
+writes names and numbers. ``drawing/`` makes figures, ``tables/`` files of numbers, ``pdf`` paper; ``saving``
+says in which forms a page leaves. ``map/``, ``curve/``, ``masks`` and ``check_page`` are pages of their own.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from typing import Any, cast
 from panderm.errors import ParentsError, UsageError, plural, some
 from panderm.predictions import Predictions, open_either, open_predictions, require_one_class
 from panderm.provenance import Provenance
-from panderm.report.comparison import render_comparison
+from panderm.report.authors.provenance_chain import provenance_chain
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, score_image_free
-from panderm.report.looks import looks_of
+from panderm.report.mistakes.looks import looks_of
 from panderm.report.page import Page, render
-from panderm.report.provenance_chain import provenance_chain
 from panderm.report.saving import Saved
-from panderm.report.side_by_side import differences_said, side_by_side
+from panderm.report.several.comparison import render_comparison
+from panderm.report.several.side_by_side import differences_said, side_by_side
+from panderm.report.several.titles import titles
 from panderm.report.tables import Results, Source, of_scores
-from panderm.report.titles import titles
 from panderm.scores import Score, Scores, evaluate
 from panderm.scores.compare import compare
 from panderm.scores.compared import Comparison

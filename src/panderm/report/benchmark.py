@@ -90,7 +90,7 @@ class BenchmarkPage:
 
 def render_benchmark(page: BenchmarkPage) -> str:
     """Return the complete page."""
-    style = (files("panderm.report") / "benchmark.css").read_text(encoding="utf-8")
+    style = (files("panderm.report") / "templates" / "benchmark.css").read_text(encoding="utf-8")
     rendered = template("benchmark.html").render(
         page=page,
         ends=(f"−{page.scale:g}", "0", f"+{page.scale:g}"),

@@ -14,8 +14,8 @@ from panderm.errors import plural
 from panderm.gate.check import Checked
 from panderm.gate.findings import Chapter, Finding, Inspected, Measure, Place
 from panderm.gate.splits import FEW
+from panderm.report.mistakes.pictures import thumbnail
 from panderm.report.page import sentence, template
-from panderm.report.pictures import thumbnail
 from panderm.report.words import moment, number
 from panderm.storage import refuse_existing, write_text
 

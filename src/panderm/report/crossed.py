@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from panderm.report.keys import Key
 from panderm.report.section import Rows, told
+from panderm.report.several.keys import Key
 from panderm.scores import Score
 
 Cell = Score | str

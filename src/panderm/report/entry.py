@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from panderm.predictions import Predictions
-from panderm.report.looks import Look
+from panderm.report.mistakes.looks import Look
 from panderm.scores import Score, Scores
 
 

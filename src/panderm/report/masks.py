@@ -16,10 +16,10 @@ from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.errors import TableError, plural, some
 from panderm.predictions.masks import MaskPredictions
 from panderm.provenance import Provenance
+from panderm.report.drawing.svg import to_svg
+from panderm.report.mistakes.pictures import SIDE, Picture, Sheet, Shown, thumbnail
 from panderm.report.page import FEW, Banner, ScoreRow, pour, score_row
-from panderm.report.pictures import SIDE, Picture, Sheet, Shown, thumbnail
 from panderm.report.section import Drawing, Points, Section
-from panderm.report.svg import to_svg
 from panderm.report.words import moment, number, units
 from panderm.scores.masks import MaskScores
 from panderm.scores.score import LEVEL

@@ -9,8 +9,8 @@ from typing import Any
 from panderm.errors import ParentsError, plural
 from panderm.predictions import MultiLabelPredictions, open_multi_label
 from panderm.provenance import Provenance
-from panderm.report.figures import Drawn
-from panderm.report.label_figures import (
+from panderm.report.drawing.figures import Drawn
+from panderm.report.drawing.label_figures import (
     label_precision_recall_curves,
     label_roc_curves,
     with_label_curve,

@@ -13,18 +13,18 @@ from markupsafe import Markup
 
 from panderm.errors import plural
 from panderm.predictions import MultiLabelPredictions, Predictions
-from panderm.report import figures
-from panderm.report.documents import document_sections
+from panderm.report.authors.documents import document_sections
+from panderm.report.authors.summary import summary_sentences
+from panderm.report.drawing import figures
 from panderm.report.entry import Entry
 from panderm.report.image_free import ImageFreeScores, image_free_section
-from panderm.report.looks import Look
-from panderm.report.mistakes import count_mistakes, most_confident_mistakes, what_is_beside
-from panderm.report.patterns import pattern_sections
+from panderm.report.mistakes.gallery import count_mistakes, most_confident_mistakes, what_is_beside
+from panderm.report.mistakes.looks import Look
+from panderm.report.mistakes.patterns import pattern_sections
 from panderm.report.record import run_record, weights_rows
 from panderm.report.section import Drawing, Section
 from panderm.report.sections import decision_sections, subgroup_forest
 from panderm.report.subgroups import subgroup_section
-from panderm.report.summary import summary_sentences
 from panderm.report.validation import external_notes, fold_section, scored_where
 from panderm.report.with_columns import leaks_in_words
 from panderm.report.words import HEADLINES, interval, moment, number, score_words, short, units, verdict
@@ -289,7 +289,7 @@ def css_text(markup: str) -> str:
 @cache
 def template(name: str) -> Template:
     """Return a template of this package."""
-    room = files("panderm.report")
+    room = files("panderm.report") / "templates"
 
     def read(file: str) -> str:
         return (room / file).read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from panderm.report.keys import Key
-from panderm.report.pictures import Sheet
+from panderm.report.mistakes.pictures import Sheet
+from panderm.report.several.keys import Key
 from panderm.report.words import interval, number, verdict
 from panderm.scores import Score
 

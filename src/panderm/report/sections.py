@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from panderm.errors import plural
-from panderm.report import bands
 from panderm.report.crossed import Cell, Columns, crossed
+from panderm.report.drawing import bands
 from panderm.report.entry import Entry
-from panderm.report.keys import Key, each, keys_of
 from panderm.report.recalibrated import elsewhere, fitted_in_words, recalibrated
 from panderm.report.section import Drawing, Folded, Rows, Section
+from panderm.report.several.keys import Key, each, keys_of
 from panderm.report.words import number, score_words
 from panderm.scores import Scores, headline
 from panderm.scores.calibration import CalibrationOf

@@ -1,4 +1,4 @@
-"""Isotonic regression of each class: what was predicted higher stays at least as high, and little else holds."""
+"""Isotonic regression of each class: what was predicted higher stays at least as high."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What a clinician reads first and what an author takes: methods, checklists, model card, provenance."""

@@ -1,0 +1,1 @@
+"""Figures as functions: arrays in, SVG text out, in the colours of the page."""

@@ -1,0 +1,1 @@
+"""A map of embeddings: the page, the picture, and what colours it."""

@@ -1,0 +1,1 @@
+"""The page of several evaluations of the same rows, side by side."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import panderm
@@ -66,6 +67,43 @@ def test_thresholds_come_from_validation_rows_and_are_counted_on_the_others(tmp_
     assert {one["of"] for one in told["calibration"]["recalibrated"]} == {"temperature", "isotonic"}
     assert "usually makes the log loss worse" in told["calibration"]["recalibrated"][1]["caution"]
     assert told["prediction_sets"]["kinds"][0]["rows"][0]["calibrated"] == 90
+
+
+def test_the_positive_class_of_two_is_that_of_every_score(tmp_path: Path) -> None:
+    test, val = write(tmp_path / "test.csv", 0), write(tmp_path / "val.csv", 1)
+    scored, found = pd.read_csv(test), {}
+    for name in ("nevus", "melanoma"):
+        code, told, _ = run(str(test), "--validation", str(val), "--positive", name, "--at", "youden")
+        assert (code, told["classes"][1]) == (0, name)
+        precision = average_precision_score(scored.dx == name, scored[f"p_{name}"])
+        assert told["scores"]["average_precision"]["value"] == pytest.approx(precision)
+        assert told["calibration"]["probability"] == f"of {name}"
+        assert told["operating"]["positive"] == [name]
+        found[name] = told
+    one, other = found["nevus"], found["melanoma"]
+    assert one["predictions"] == other["predictions"]
+    assert one["scores"]["auroc"]["value"] == pytest.approx(other["scores"]["auroc"]["value"])
+    assert one["per_class"] == other["per_class"]
+    assert np.array_equal(np.flip(one["confusion_matrix"]), other["confusion_matrix"])
+
+
+def test_a_page_has_the_positive_class_of_its_scores(tmp_path: Path) -> None:
+    columns = FileColumns(truth=("dx",), proba=("p_*",), patient="patient", image="image")
+    given = read_predictions(write(tmp_path / "test.csv", 0), columns)
+    assert isinstance(given, Predictions)
+    turned = given.in_order(given.classes[::-1])
+    assert turned.card.identity == given.card.identity
+    assert turned.in_order(given.classes).probabilities.tolist() == given.probabilities.tolist()
+    with pytest.raises(ValueError, match="in some order"):
+        given.in_order(("nevus", "mole"))
+    saved = panderm.open_predictions(turned.save(tmp_path / "turned.pred"))
+    assert saved.classes == given.classes
+    assert np.allclose(saved.probabilities, given.probabilities, atol=0)
+    first = given.classes[0]
+    scores = panderm.evaluate(given, positive=[first], draws=20, progress=False)
+    report = panderm.Report(given, scores)
+    assert report.predictions.classes == scores.classes == turned.classes
+    assert f"The positive class is <strong>“{first}”</strong>" in report.html()
 
 
 def test_without_validation_rows_nothing_is_called_locked(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def evaluate(
             show_label_scores(scores)
         return scores.as_dict()
     if published_csv is not None and isinstance(opened, Predictions):
-        write_published_csv(opened, scores, published_csv, overwrite=overwrite)
+        write_published_csv(opened.in_order(scores.classes), scores, published_csv, overwrite=overwrite)
     if not as_json:
         show_scores(scores)
         show_folds(scores)

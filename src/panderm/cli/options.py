@@ -232,7 +232,7 @@ Positive = Annotated[
     list[str] | None,
     Option(
         help="Class that counts as positive, several times for several, or malignant; default: the second of "
-        "two.",
+        "two. Of two it is the positive one of every score.",
         show_default=False,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,7 @@ class Predictions:
             probe.
         validation: predictions by the same probe of rows it was not fitted on and that are not to be scored:
             where thresholds, temperatures and sets are to come from. None where there are none.
+        order: the classes in another order than the card's, None where they are in the card's.
 
     Example:
         >>> pred = panderm.open_predictions("probe.pred")  # doctest: +SKIP
@@ -67,6 +69,7 @@ class Predictions:
     fitted: FittedProbe | Path | None = None
     fold: Column | None = None
     validation: Predictions | None = None
+    order: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -83,7 +86,7 @@ class Predictions:
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes in their stated order; of two, the second is the positive one."""
-        return self.card.classes
+        return self.order or self.card.classes
 
     def truth_codes(self) -> npt.NDArray[np.int64]:
         """Return the truth as positions in ``classes``, int64 (n,)."""
@@ -94,8 +97,35 @@ class Predictions:
         """Return the most probable class of each row, the first of equals, as positions in ``classes``."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
+    def in_order(self, classes: Sequence[str]) -> Predictions:
+        """Return the same predictions, validation rows included, with the classes in another order.
+
+        Of two classes the second is the positive one. Everything else stays as it is, the identity too, and
+        what is saved is in the order of the card.
+
+        Args:
+            classes: the same names, each once.
+
+        Raises:
+            ValueError: other classes.
+        """
+        wanted = tuple(classes)
+        if wanted == self.classes:
+            return self
+        if sorted(wanted) != sorted(self.classes):
+            raise ValueError(f"the classes must be {self.classes} in some order, not {wanted}")
+        columns = [self.classes.index(name) for name in wanted]
+        return replace(
+            self,
+            probabilities=self.probabilities[:, columns],
+            order=None if wanted == self.card.classes else wanted,
+            validation=None if self.validation is None else self.validation.in_order(wanted),
+        )
+
     def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
         """Write the folder, whole or not at all, and return it."""
+        if self.order is not None:
+            return self.in_order(self.card.classes).save(path, overwrite=overwrite)
         card, beside = self.card, {}
         if self.validation is not None:
             beside[VALIDATION] = self.validation._stored()

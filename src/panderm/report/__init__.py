@@ -120,6 +120,9 @@ class Report(Saved):
         )
         for (one, its), name, file in zip(self.parts, names, files or [None] * len(opened), strict=True):
             _require_same(one, name, its, _named(file))
+        if opened[0].classes != (order := self.parts[0][1].classes):  # the scores' positive class is last
+            opened = [one.in_order(order) for one in opened]
+            self.parts = tuple((one, its) for one, (_, its) in zip(opened, self.parts, strict=True))
         self.titles = tuple(titles([one.card for one in opened]))
         self.differences: tuple[dict[str, Score], ...] = ()
         if len(opened) > 1:
@@ -252,6 +255,10 @@ def _require_different(predictions: Sequence[Predictions], names: Sequence[str |
 
 def _require_same_draws(scores: Sequence[Scores], called: Sequence[str]) -> None:
     for one, name in list(zip(scores, called, strict=True))[1:]:
+        if one.classes != scores[0].classes:
+            told = [f"{called[0]}: {some(scores[0].classes, 12)}", f"{name}: {some(one.classes, 12)}"]
+            hint = "evaluate all with the same --positive, or leave the scores out: they are made now"
+            raise ParentsError("scores side by side must have their classes in one order.", told, hint)
         if one.intervals_in_words != scores[0].intervals_in_words:
             told = [f"{called[0]}: {scores[0].intervals_in_words}", f"{name}: {one.intervals_in_words}"]
             hint = "evaluate all with the same --interval, or leave the scores out: they are made now"

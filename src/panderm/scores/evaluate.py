@@ -16,6 +16,7 @@ from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
 from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.operating import Target, score_operating
+from panderm.scores.positive import positive_classes
 from panderm.scores.prediction_sets import SetColumns, score_prediction_sets
 from panderm.scores.record import Scores
 from panderm.scores.score import Interval
@@ -112,6 +113,7 @@ def evaluate(
         validation: predictions of other rows by the same predictor: thresholds, recalibration and prediction
             sets come from them. By default those that ``probe`` keeps beside the ones to score.
         positive: classes that count as positive, their probabilities added up; by default the second of two.
+            Of two classes the one named is the positive one of every score, and comes second.
             ``malignant`` stands for all that are so in the diagnosis map.
         at: operating points, as ``"sensitivity=0.95"``, ``"specificity=0.9"``, ``"youden"``, ``"cost=20"`` or
             ``"threshold=0.3"``; by default the first three.
@@ -172,6 +174,7 @@ def evaluate(
         raise UsageError(
             "--prior must come without --scores-only.", "calibration is left out", "leave one of them out"
         )
+    given = _positive_last(given, positive)
     asked = None
     if by:
         asked = read_by_columns(given, by, columns=columns, image_column=image_column, bands=bands)
@@ -186,7 +189,7 @@ def evaluate(
     )
     if scores_only:
         return scored
-    held = validation_rows(given, validation)
+    held = validation_rows(given, _in_order(validation, given.classes))
     resampling = resampling_of(given, interval=interval, stratified=stratified, draws=draws, seed=seed)
     targets = [_target(one) for one in at or ()]
     _require_positive(given, positive, {"at": at, "prevalence": prevalence, "diagnosis": diagnosis})
@@ -219,6 +222,24 @@ def evaluate(
         hierarchy=None if hierarchy is None else score_hierarchy(given, resampling, hierarchy=hierarchy),
         top_k=score_top_k(given, resampling),
     )
+
+
+def _positive_last(given: Predictions, positive: Sequence[str] | None) -> Predictions:
+    """Return predictions of two classes with the positive one second, as every score of two takes it."""
+    named = positive_classes(given, positive)
+    if named is None or len(given.classes) != 2:
+        return given
+    return given.in_order((*(name for name in given.classes if name not in named), *named))
+
+
+def _in_order(
+    validation: Predictions | Path | str | None, classes: Sequence[str]
+) -> Predictions | Path | str | None:
+    """Return validation rows with their classes as those of the rows scored, where they are the same."""
+    held = open_either(validation) if isinstance(validation, Path | str) else validation
+    if isinstance(held, Predictions) and sorted(held.classes) == sorted(classes):
+        return held.in_order(classes)
+    return validation
 
 
 def _refuse_of_labels(given: MultiLabelPredictions, asked: Mapping[str, object]) -> None:

@@ -64,6 +64,10 @@ def _of_several(entries: Sequence[Entry], comparison: Comparison | None) -> list
     found.append(_beside(entries, known_as, name))
     tested = None if comparison is None else _apart_by_test(comparison, known_as, name)
     found.append(tested or _apart(entries, known_as, name))
+    if tested is None and comparison is not None:  # where too few show a class, another score may be tested
+        scores = dict.fromkeys(pair.score for pair in comparison.pairs if pair.score != name)
+        others = (_apart_by_test(comparison, known_as, score) for score in scores)
+        found += [other for other in others if other is not None][:1]
     found += _thresholds(entries, known_as)
     found += [malignant] if (malignant := _malignant(entries, known_as)) else []
     found += [mind] if (mind := findings.mind_the_positive(first.scores)) else []

@@ -33,7 +33,7 @@ MULTICLASS = (
 BINARY = tuple("auroc" if name == "auroc_ovo" else name for name in MULTICLASS if name != "auroc_ovr")
 SCORES_KEYS = {
     *("scores", "per_class", "confusion_matrix", "classes", "n", "clusters", "unit", "draws", "seed"),
-    *("level", "method", "split", "predictions"),
+    *("level", "method", "interval", "stratified", "split", "predictions"),
     *("calibration", "prediction_sets", "selective", "top_k"),
 }
 
@@ -88,6 +88,9 @@ def test_evaluate_says_what_the_issue_lists(walked: dict[str, Any]) -> None:
     assert set(said) == SCORES_KEYS
     assert tuple(said["scores"]) == MULTICLASS
     for score in said["scores"].values():
+        if "reason" in score:
+            assert (score["low"], score["high"]) == (None, None)
+            continue
         assert set(score) == {"value", "low", "high"}
         assert score["low"] <= score["high"]
     assert (said["draws"], said["seed"], said["unit"], said["split"]) == (300, 7, "patient", "test")
@@ -252,8 +255,10 @@ def test_what_a_user_reads_without_json(world: DrawnWorld, desk: Path, frame: pd
     assert lines[0].split() == ["score", "value", "95", "%", "interval"]
     assert [line.split()[0] for line in lines[1:9]] == list(MULTICLASS)
     for line in lines[1:9]:
-        assert re.search(r" -?\d\.\d{3}  -?\d\.\d{3}–\d\.\d{3} *$", line)
-    assert re.fullmatch(r"\d+ images of test; \d+ patients resampled, 200 draws, seed 0", lines[9])
+        assert re.search(r" -?\d\.\d{3}  (-?\d\.\d{3}–\d\.\d{3} *|no interval: .*)$", line)
+    assert re.fullmatch(
+        r"\d+ images of test; \d+ patients resampled, 200 draws, seed 0; intervals: .*", lines[9]
+    )
     assert lines[10:] == [f"report: {desk / 'all/report.html'}"]
     assert result.stderr == ""
 

@@ -71,7 +71,7 @@ def session(address: str | None, *, cpus: int | None = None) -> Iterator[Any]:
     ):
         ray = require_ray()
         if not started:
-            _read_environment_again()
+            _read_environment_again(alone=not address)
         with warnings.catch_warnings(), _hushed():
             # Ray's complaints about itself are not for our users.
             warnings.filterwarnings("ignore", module=r"ray\b")
@@ -178,15 +178,22 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _read_environment_again() -> None:
-    """Have Ray's core forget the token and mode of an earlier run in this process, which it keeps for good.
+def _read_environment_again(*, alone: bool) -> None:
+    """Have Ray forget what it read of the environment when it was imported, or in an earlier run.
 
-    Without it a second run could not start: its own processes would ask for the new token.
+    Its core keeps the token and mode of the first run for good, and a second one could not start: its own
+    processes would ask for the new token. Whether it listens to this machine only is settled at its import.
+
+    Args:
+        alone: whether it is to listen to this machine only.
     """
     with contextlib.suppress(ImportError, AttributeError):  # older versions know no token
         core: Any = importlib.import_module("ray._raylet")
         core.Config.initialize("")
         core.AuthenticationTokenLoader.instance().reset_cache()
+    with contextlib.suppress(ImportError):
+        constants: Any = importlib.import_module("ray._private.ray_constants")
+        constants.ENABLE_RAY_CLUSTER = not alone
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from panderm.data.drawn import DrawnWorld
 from panderm.data.levels import Levels, cross, cut_into_levels
 from panderm.errors import PandermError, TableError, UsageError
 from panderm.scores import Score, Scores, headline
+from panderm.scores.resampled import Resampling
 from panderm.scores.subgroups import score_subgroups
 from panderm.statistics.resampling import cluster_bootstrap
 
@@ -118,7 +119,7 @@ def test_scores_and_gaps_are_those_of_a_plain_loop(
 ) -> None:
     given, levels = drawn_study(predictions, classes, seed=len(classes), patients=150)
     draws, K = 10, len(classes)
-    told = score_subgroups(given, {"site": levels}, draws=draws, seed=3)[0].levels
+    told = score_subgroups(given, {"site": levels}, Resampling.of(given, draws=draws, seed=3))[0].levels
     truth, chances = given.truth_codes(), given.probabilities
     codes = pd.factorize(given.patient)[0]
     weights = np.concatenate(list(cluster_bootstrap(codes, draws, seed=3)))
@@ -149,7 +150,7 @@ def test_scores_and_gaps_are_those_of_a_plain_loop(
 
 def test_counts_are_the_groups_own(predictions: panderm.Predictions) -> None:
     given, levels = drawn_study(predictions, THREE, seed=1)
-    (column,) = score_subgroups(given, {"site": levels}, draws=5, seed=0)
+    (column,) = score_subgroups(given, {"site": levels}, Resampling.of(given, draws=5, seed=0))
     assert [level.level for level in column.levels] == ["face", "hand", "trunk"]
     for code, level in enumerate(column.levels):
         mine = levels.codes == code
@@ -169,7 +170,9 @@ def test_a_planted_gap_is_found_on_its_side(predictions: panderm.Predictions) ->
     chance = np.where(right == truth, high, 1 - high)
     given = made_of(predictions, TWO, truth, np.column_stack([1 - chance, chance]), None)
     (column,) = score_subgroups(
-        given, {"hair": Levels(("no", "yes"), hair.astype(np.int64), None)}, draws=300, seed=0
+        given,
+        {"hair": Levels(("no", "yes"), hair.astype(np.int64), None)},
+        Resampling.of(given, draws=300, seed=0),
     )
     no, yes = column.levels
     for name in ("accuracy", "auroc", "sensitivity", "specificity"):
@@ -195,7 +198,9 @@ def test_a_group_without_positives_is_never_fair(predictions: panderm.Prediction
         for name in ("image", "path", "sha256", "patient", "group", "truth", "probabilities")
     }
     cut = Levels(levels.names, levels.codes[keep], None)
-    (column,) = score_subgroups(replace(given, **columns), {"site": cut}, draws=50, seed=0)
+    (column,) = score_subgroups(
+        replace(given, **columns), {"site": cut}, Resampling.of(replace(given, **columns), draws=50, seed=0)
+    )
     hand = column.levels[1]
     assert hand.classes == {"benign": hand.n, "malignant": 0}
     absent = Score(None, None, None, "no image of class 'malignant'")
@@ -216,7 +221,9 @@ def test_too_few_to_say(predictions: panderm.Predictions) -> None:
     chance = np.clip(0.5 + (truth - 0.5) * 0.4 + rng.normal(0, 0.3, 100), 0.01, 0.99)
     given = made_of(predictions, TWO, truth, np.column_stack([1 - chance, chance]), person)
     codes = np.where(person < 9, 0, np.where(person < 19, 1, 2)).astype(np.int64)
-    (column,) = score_subgroups(given, {"x": Levels(("a", "b", "c"), codes, None)}, draws=200, seed=0)
+    (column,) = score_subgroups(
+        given, {"x": Levels(("a", "b", "c"), codes, None)}, Resampling.of(given, draws=200, seed=0)
+    )
     a, b, c = column.levels
     few = Score(None, None, None, "too few to say: 9 patients, and 10 are needed")
     assert set(a.scores.values()) == set(a.gaps.values()) == {few}
@@ -235,7 +242,7 @@ def test_too_few_to_say(predictions: panderm.Predictions) -> None:
 def test_one_level_has_nobody_to_be_compared_with(predictions: panderm.Predictions) -> None:
     given, levels = drawn_study(predictions, TWO, seed=3)
     alone = Levels(("yes",), np.zeros_like(levels.codes), None)
-    (column,) = score_subgroups(given, {"hair": alone}, draws=30, seed=0)
+    (column,) = score_subgroups(given, {"hair": alone}, Resampling.of(given, draws=30, seed=0))
     assert column.levels[0].scores["auroc"].low is not None
     assert column.levels[0].gaps["auroc"] == Score(None, None, None, "all other images: there are none")
 
@@ -247,7 +254,9 @@ def test_a_score_that_no_draw_moves_has_no_interval(predictions: panderm.Predict
     chance = np.where(np.arange(80) < 30, np.where(truth, 0.9, 0.1), rng.uniform(0, 1, 80))
     given = made_of(predictions, TWO, truth, np.column_stack([1 - chance, chance]), None)
     codes = (np.arange(80) >= 30).astype(np.int64)
-    (column,) = score_subgroups(given, {"x": Levels(("a", "b"), codes, None)}, draws=100, seed=0)
+    (column,) = score_subgroups(
+        given, {"x": Levels(("a", "b"), codes, None)}, Resampling.of(given, draws=100, seed=0)
+    )
     one, other = column.levels
     exact = one.scores["accuracy"]
     assert (exact.value, exact.high) == (1, 1)
@@ -814,7 +823,9 @@ def test_the_interval_of_a_gap_covers(predictions: panderm.Predictions) -> None:
     for repetition in range(REPETITIONS):
         given, levels = study(predictions, rng)
         gap = (
-            score_subgroups(given, {"site": levels}, draws=DRAWS, seed=repetition)[0].levels[1].gaps["auroc"]
+            score_subgroups(given, {"site": levels}, Resampling.of(given, draws=DRAWS, seed=repetition))[0]
+            .levels[1]
+            .gaps["auroc"]
         )
         if gap.value is not None and gap.low is not None and gap.high is not None:
             found += 1

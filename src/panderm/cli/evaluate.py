@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,16 +90,12 @@ def evaluate(
     )
     opened = open_either(predictions, columns=named)
     require_one_class(opened if published_csv is not None else None, predictions)
-    held = None
-    if validation is not None:
-        same = None if named is None else replace(named, split_column=None, classes=opened.classes)
-        held = open_either(validation, columns=of.columns_for(validation, same))
-        require_one_class(held, validation)
+    held = of.validation_of(validation, named, opened)
     if published_csv is not None:
         require_free(published_csv, opened.card.made_of("The published layout").table, overwrite=overwrite)
     scores = evaluate(
         opened,
-        validation=held if isinstance(held, Predictions) else None,
+        validation=held,
         positive=positive,
         at=at,
         prevalence=prevalence,

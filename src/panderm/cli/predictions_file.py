@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,9 +102,22 @@ def opened(
     return [open_either(path, columns=columns) if path.is_file() else path for path in paths]
 
 
-def columns_for(path: Path, columns: FileColumns | None) -> FileColumns | None:
-    """Return the columns for a file, None for a folder, which needs none."""
-    return None if path.is_dir() else columns
+def validation_of(
+    path: Path | None, columns: FileColumns | None, scored: Predictions | MultiLabelPredictions
+) -> Predictions | None:
+    """Open validation rows, of a file by the columns of the rows scored, of which all rows are taken.
+
+    Raises:
+        ArtifactError: several labels an image.
+    """
+    from panderm.predictions import Predictions, open_either, require_one_class
+
+    if path is None:
+        return None
+    same = None if columns is None else replace(columns, split_column=None, classes=scored.classes)
+    held = open_either(path, columns=None if path.is_dir() else same)
+    require_one_class(held, path)
+    return held if isinstance(held, Predictions) else None
 
 
 def _apart(given: list[str] | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,15 +67,11 @@ def recalibrate(
     opened = open_either(predictions, columns=named)
     require_one_class(opened, predictions)
     assert isinstance(opened, Predictions)
-    held = None
-    if validation is not None:
-        same = None if named is None else replace(named, split_column=None, classes=opened.classes)
-        held = open_either(validation, columns=of.columns_for(validation, same))
-        require_one_class(held, validation)
+    held = of.validation_of(validation, named, opened)
     made = recalibrate(
         opened,
         method=method,
-        validation=held if isinstance(held, Predictions) else None,
+        validation=held,
         prior=read_prior(prior),
         out=out,
         overwrite=overwrite,

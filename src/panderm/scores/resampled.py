@@ -290,11 +290,6 @@ class Drawn:
         left_out = None if one[2] is None or two[2] is None else two[2] - one[2]
         return self._told(two[0] - one[0], two[1] - one[1], left_out, reason)
 
-    def is_fixed(self, name: str) -> bool:
-        """Whether a number is the same in (nearly) every draw."""
-        low, high, _ = percentile_interval(self.draws[name], LEVEL)
-        return high - low <= _NO_SPREAD
-
     def _numbers(self, name: str, column: int | None) -> tuple[float, Floats, Floats | None]:
         at = (slice(None),) if column is None else (slice(None), column)
         left_out = None if self.left_out is None else self.left_out.values.get(name)

@@ -15,7 +15,7 @@ from panderm.scores.folds import fold_codes, score_folds
 from panderm.scores.record import ClassScores, Scores, Subgroups
 from panderm.scores.resampled import Drawn, Resampling
 from panderm.scores.score import Interval, Score
-from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups_of
+from panderm.scores.subgroups import FEWEST_UNITS, score_subgroups
 from panderm.statistics.classification import (
     classification_scorer,
     confusion_matrix,
@@ -126,7 +126,7 @@ def _drawn(
 
 
 def _subgroups(given: Predictions, asked: ByColumns, engine: Resampling, *, progress: bool) -> Subgroups:
-    scored = score_subgroups_of(given, asked.levels, engine, progress=progress)
+    scored = score_subgroups(given, asked.levels, engine, progress=progress)
     return Subgroups(
         columns=tuple(replace(one, error=asked.errors.get(one.column)) for one in scored),
         file=asked.file,

@@ -45,21 +45,6 @@ def subgroup_score_names(n_classes: int) -> tuple[str, ...]:
 
 
 def score_subgroups(
-    given: Predictions, columns: Mapping[str, Levels], *, draws: int, seed: int, progress: bool = False
-) -> tuple[SubgroupColumn, ...]:
-    """Score every level of every column, and its gap to the other rows, by percentiles of draws.
-
-    Args:
-        given: predictions, n rows.
-        columns: by name, their levels for these n rows.
-        draws: bootstrap draws.
-        seed: of the bootstrap.
-        progress: show progress on standard error.
-    """
-    return score_subgroups_of(given, columns, Resampling.of(given, draws=draws, seed=seed), progress=progress)
-
-
-def score_subgroups_of(
     given: Predictions, columns: Mapping[str, Levels], resampling: Resampling, *, progress: bool = False
 ) -> tuple[SubgroupColumn, ...]:
     """Score every level of every column, and its gap to the other rows.

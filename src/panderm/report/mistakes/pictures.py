@@ -84,14 +84,6 @@ def pixels_of(
         return None, error.reason
 
 
-def picture_of(
-    path: str | None, sha256: str | None, *, max_megapixels: float, side: int = SIDE, quality: int = 85
-) -> Picture:
-    """Return an image as a small picture; arguments as of :func:`pixels_of` and :func:`thumbnail`."""
-    rgb, problem = pixels_of(path, sha256, max_megapixels=max_megapixels)
-    return Picture(None, problem) if rgb is None else Picture(thumbnail(rgb, side, quality))
-
-
 def predicted_pixels(predictions: Predictions, row: int) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
     """Return the pixels of a row of predictions, or the reason why they cannot be shown."""
     made_of = predictions.card.embeddings

@@ -18,9 +18,9 @@ from panderm.progress import Progress
 from panderm.scores.compared import ComparedModel, ComparedPair, Comparison, OtherTest
 from panderm.scores.folds import fold_codes
 from panderm.scores.paired_test import PERMUTATIONS, ranked
-from panderm.scores.resampled import Drawn, Resampling
+from panderm.scores.resampled import Resampling
 from panderm.scores.same_cases import Either, same_cases
-from panderm.scores.score import LEVEL, TOO_FEW, Score
+from panderm.scores.score import TOO_FEW, Score
 from panderm.scores.scoring import DRAWS
 from panderm.scores.subgroups import FEWEST_UNITS
 from panderm.statistics import classification, multi_label
@@ -29,7 +29,7 @@ from panderm.statistics.holm import holm
 from panderm.statistics.mcnemar import clustered_mcnemar, mcnemar
 from panderm.statistics.non_inferiority import non_inferiority
 from panderm.statistics.permutation import paired_permutation
-from panderm.statistics.resampling import bootstrap, cluster_codes, paired_interval
+from panderm.statistics.resampling import cluster_codes
 
 Floats = npt.NDArray[np.float64]
 Scorer = Callable[[npt.NDArray[np.int32] | None], dict[str, Floats]]
@@ -92,22 +92,16 @@ def compare(
     every = range(len(rows))
     chosen = list(combinations(every, 2)) if pairs == "all" else [(0, other) for other in every[1:]]
     with Progress(len(rows) + len(chosen) * len(asked), "comparing", "step", shown=progress) as bar:
-        values, drawn = [], []
+        engine, each = Resampling(clusters, unit, draws, seed), []
         for one in rows:
-            values.append(one.compute(None, asked))
-            drawn.append(bootstrap(partial(one.compute, asked=asked), clusters, draws, seed))
+            each.append(engine.drawn(partial(one.compute, asked=asked)))
             bar.advance()
 
-        def made(value: float, found: tuple[float, float, int], name: str) -> Score:
-            reason = reasons.get(name)
-            if reason is not None:
-                return Score(None, None, None, reason)
-            return Score.of(value, found, draws=draws, reason=None, clusters=units)
-
         def pair(i: int, j: int, name: str) -> ComparedPair:
-            apart = drawn[j][name] - drawn[i][name]
-            found = paired_interval(drawn[i][name], drawn[j][name], LEVEL)
-            difference = made(float(values[j][name][0] - values[i][name][0]), found, name)
+            apart = each[j].draws[name] - each[i].draws[name]
+            difference = each[j].minus(each[i], name)
+            if name in reasons:
+                difference = Score(None, None, None, reasons[name])
             alone = ComparedPair(names[i], names[j], name, difference, None, None, 0, exact=False)
             bar.advance()
             if difference.value is None:
@@ -130,8 +124,6 @@ def compare(
 
         found = [pair(i, j, name) for i, j in chosen for name in asked]
     corrected = holm([one.p for one in found])
-    engine = Resampling(clusters, unit, draws, seed)
-    each = [Drawn(engine, one, two) for one, two in zip(values, drawn, strict=True)]
     models = tuple(
         ComparedModel(
             name=names[i],

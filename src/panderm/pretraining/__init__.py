@@ -1,0 +1,1 @@
+"""An encoder from images alone: the published method, as a tool."""

@@ -69,6 +69,7 @@ FLOORS = [
         "scores",
         "published",
         "report",
+        "pretraining",
         "pipeline",
         "benches",
         "cli",

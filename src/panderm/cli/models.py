@@ -62,9 +62,10 @@ def list_(as_json: opt.Json = False) -> dict[str, Any]:
 def _on_this_machine(name: str, *, random: bool) -> tuple[bool, str | None]:
     from panderm.errors import PandermError
     from panderm.weights.cache import held
+    from panderm.weights.packaged import packaged
 
     try:
-        return random or held(name) is not None, None
+        return random or packaged(name) is not None or held(name) is not None, None
     except PandermError as error:  # one damaged record must not hide the others
         return False, str(error)
 

@@ -24,6 +24,7 @@ from panderm.storage import sha256_of_file
 from panderm.weights.account import Account, match, require_fit
 from panderm.weights.cache import held, verify
 from panderm.weights.checkpoint import read_state
+from panderm.weights.packaged import packaged
 
 _RANDOM_SEED = 0
 # What the weights are called in a folder of the Hugging Face Hub, best first.
@@ -235,7 +236,7 @@ def weights_in(folder: Path) -> Path:
 
 
 def _weights_of(chosen: Chosen) -> Path | None:
-    """Return the file to read: by default what was downloaded; None where weights are drawn."""
+    """Return the file to read: by default what is in the package or was downloaded; None: drawn."""
     card = chosen.card
     if card.random and chosen.path is not None:
         raise UsageError(
@@ -243,6 +244,9 @@ def _weights_of(chosen: Chosen) -> Path | None:
         )
     if card.random or chosen.path is not None:
         return chosen.path
+    inside = packaged(card.name)
+    if inside is not None:
+        return inside
     found = held(card.name)
     if found is None:
         raise UsageError(

@@ -15,6 +15,7 @@ from panderm.weights import download, hosts
 from panderm.weights.account import Account, require_fit
 from panderm.weights.cache import Source, held
 from panderm.weights.checkpoint import read_state
+from panderm.weights.packaged import packaged
 
 _CONFIGURATIONS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
 
@@ -50,10 +51,12 @@ def pull(
     if name.startswith(("hf-hub:", "transformers:")):
         return _pull_repository(name, given)
     card = find_card(name)
-    if card.random:
+    if card.random or packaged(name) is not None:
         raise UsageError(
             f"{name} needs no download.",
-            "its weights are drawn at random when it is loaded",
+            "its weights are drawn at random when it is loaded"
+            if card.random
+            else "its weights are in the package",
             "use it as it is",
         )
     if not card.files:

@@ -10,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from panderm.pretraining.blocks import EPS, Mlp, add
 
+PUBLISHED_HEADS = 12  # of every published regressor, whatever its width
+
 
 @dataclass(frozen=True)
 class RegressorShape:

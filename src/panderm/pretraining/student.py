@@ -18,7 +18,7 @@ from panderm.errors import DataError, UsageError, did_you_mean
 from panderm.models.cards import PATCH
 from panderm.models.network import position_table
 from panderm.pretraining.blocks import EPS, Block
-from panderm.pretraining.regressor import Regressor, RegressorShape
+from panderm.pretraining.regressor import PUBLISHED_HEADS, Regressor, RegressorShape
 
 StudentName = Literal["tiny", "small", "base", "large"]
 Start = Literal["xavier", "truncated"]
@@ -32,7 +32,7 @@ class Student:
     Attributes:
         name: as a user types it.
         dim: width; depth: blocks; heads: attention heads; of patches of 16 pixels.
-        regressor_depth: blocks of the regressor, which has the width and the heads of the encoder.
+        regressor_depth: blocks of the regressor, which is as wide as the encoder.
         layer_scale: where γ₁ and γ₂ of the encoder's blocks start.
         mask_ratio: share of patches hidden; the larger the encoder, the more it can do without.
         drop_path: stochastic depth of the last block; it rises linearly from 0 at the first.
@@ -49,8 +49,8 @@ class Student:
 
     @property
     def regressor(self) -> RegressorShape:
-        """The regressor that belongs to it."""
-        return RegressorShape(self.dim, self.regressor_depth, self.heads, self.dim // self.heads)
+        """The regressor that belongs to it: twelve heads, whatever its width, as in the published code."""
+        return RegressorShape(self.dim, self.regressor_depth, PUBLISHED_HEADS, self.dim // PUBLISHED_HEADS)
 
 
 STUDENTS: tuple[Student, ...] = (

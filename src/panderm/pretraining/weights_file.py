@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 
 from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError, WeightsError
@@ -18,12 +17,13 @@ from panderm.models import fingerprint
 from panderm.models.cards import PATCH, EncoderCard
 from panderm.models.header import Header, metadata, sha256_of_tensors
 from panderm.models.load import load_encoder
-from panderm.models.network import position_table
-from panderm.pretraining.regressor import RegressorShape
+from panderm.pretraining.initial import Initial, read_init
+from panderm.pretraining.regressor import PUBLISHED_HEADS, RegressorShape
 from panderm.pretraining.student import STUDENTS, PretrainingModel, Student
 from panderm.provenance import Record, version
 from panderm.storage import new_file, refuse_existing, sha256_of_file
-from panderm.weights.account import Account, match
+from panderm.training.long.checkpoint import save_tensors
+from panderm.weights.account import Account
 from panderm.weights.checkpoint import read_header, read_state
 
 State = Mapping[str, torch.Tensor]
@@ -31,14 +31,7 @@ WORDS = "panderm-pretraining"  # beside the card in the header of a whole file
 ENCODER = "encoder."
 LICENCE = "that of the images and of the teacher it was made with"
 CITATION = "made with panderm pretrain"
-# Parts of published pretraining files that the student does not have.
-_NOT_OURS = {
-    "teacher.": "pretraining teacher",
-    "alignment_encoder.": "pretraining alignment encoder",
-}
-_PUBLISHED_HEADS = 12  # of every published regressor, whatever its width
 _LETTERS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L"}
-_OFF = 1e-3  # what float16 may do to a fixed table
 
 
 class Words(Record):
@@ -152,7 +145,7 @@ def write_pretrained(
     tensors = _plain(model.state_dict() if state is None else state)
     header = _header(card, tensors, "published")
     with new_file(path, overwrite=overwrite) as temporary:
-        save_file(tensors, temporary, metadata={**metadata(header), WORDS: told})
+        save_tensors(tensors, temporary, {**metadata(header), WORDS: told})
 
 
 def write_encoder(
@@ -200,11 +193,11 @@ def write_encoder(
     card = student_card(model, name, licence=licence, citation=citation, source=source)
     header = _header(card, tensors, "panderm", made_from)
     with new_file(path, overwrite=overwrite) as temporary:
-        save_file(tensors, temporary, metadata=metadata(header))
+        save_tensors(tensors, temporary, metadata(header))
         # Read as a user would read it, before it gets its name.
         found = fingerprint.measure(load_encoder(weights=temporary, device="cpu"))
         header = header.model_copy(update={"card": card.model_copy(update={"fingerprint": found})})
-        save_file(tensors, temporary, metadata=metadata(header))
+        save_tensors(tensors, temporary, metadata(header))
     return header.model_copy(update={"sha256": header.own_sha256()})
 
 
@@ -212,34 +205,38 @@ def read_pretrained(
     path: Path | str,
     *,
     target_dim: int | None = None,
-    image_size: int | None = None,
     drop_path: float | None = None,
     regressor_heads: int | None = None,
     seed: int = 0,
-) -> tuple[PretrainingModel, Account]:
+) -> tuple[PretrainingModel, Initial]:
     """Build the model that a whole pretraining file is of, ours or a published one, with its weights.
 
-    Every tensor is accounted for. What a file cannot say of itself is taken as published: twelve heads of the
-    regressor, whatever its width, and 64 numbers a head of the encoder. A head for tokens of another width is
-    drawn anew, and fixed tables of positions are made anew for another image size.
+    What a file cannot say of itself is taken as published: twelve heads of the regressor, whatever its width,
+    and 64 numbers for each head of the encoder. A head for tokens of another width is drawn anew.
 
     Args:
         path: ``.safetensors``, or ``.pth`` (wrapped or not; nothing in it is run).
         target_dim: width of the teacher's tokens; by default that of the file's head.
-        image_size: side of the student's input; by default the file's.
         drop_path: stochastic depth; by default the student's.
         regressor_heads: of a file that does not say it.
-        seed: of what is drawn anew.
+        seed: of a head that is drawn anew.
+
+    Returns:
+        The model, and what became of every tensor of the file.
 
     Raises:
         WeightsError: a file that is not whole, or not of a pretraining model.
         UsageError: no ``target_dim`` for a file without a head, or heads that do not divide its width.
     """
     path = Path(path).expanduser()
-    account = Account()
-    words = _words(path)
-    outline = _without_teacher(read_state(path, Account(), data=False), Account())
-    student, regressor, found_dim, found_size = _form(path, outline, words, regressor_heads)
+    form = _form(path, regressor_heads)
+    if form is None:
+        raise WeightsError(
+            "a pretraining file must hold an encoder and a regressor.",
+            f"{path} does not",
+            "a file of an encoder alone is a start (--init), not a model to go on with",
+        )
+    student, regressor, found_dim, image_size = form
     if target_dim is None and found_dim is None:
         raise UsageError(
             "the width of the teacher's tokens must be given for a file without a head.",
@@ -248,25 +245,30 @@ def read_pretrained(
     model = PretrainingModel(
         student,
         target_dim=target_dim or found_dim or 0,
-        image_size=image_size or found_size,
+        image_size=image_size,
         drop_path=drop_path,
         regressor=regressor,
         seed=seed,
     )
-    state = _without_teacher(read_state(path, account), account)
-    expected = model.state_dict()
-    _renew(state, expected, path, account, found_dim)
-    loaded = match(
-        state,
-        expected,
-        account,
-        path=path,
-        name=f"the {student.name} student and its regressor",
-        hint="give a whole pretraining file, with encoder, regresser and mask_token",
-    )
-    account.names = {key: (key,) for key in loaded}
-    model.load_state_dict(loaded, strict=True)
-    return model, account
+    return model, read_init(path, model)
+
+
+def regressor_of(path: Path | str, *, heads: int | None = None) -> RegressorShape | None:
+    """Return the form of the regressor in a file of weights, for a model that goes on with it.
+
+    Args:
+        path: a weights file, ours or a published one.
+        heads: of a file that does not say it; by default twelve, as in the published code.
+
+    Returns:
+        None for a file without a regressor: an encoder alone.
+
+    Raises:
+        WeightsError: a file that is not whole.
+        UsageError: heads that do not divide its width.
+    """
+    form = _form(Path(path).expanduser(), heads)
+    return None if form is None else form[1]
 
 
 def _named(path: Path | str, *, overwrite: bool) -> Path:
@@ -313,34 +315,17 @@ def _words(path: Path) -> Words | None:
         ) from None
 
 
-def _without_teacher(state: State, account: Account) -> dict[str, torch.Tensor]:
-    kept = {}
-    for key, value in state.items():
-        why = next((why for start, why in _NOT_OURS.items() if key.startswith(start)), None)
-        if why is None:
-            kept[key] = value
-        else:
-            account.drop(key, why)
-    return kept
-
-
-def _form(
-    path: Path, outline: State, words: Words | None, heads: int | None
-) -> tuple[Student, RegressorShape, int | None, int]:
+def _form(path: Path, heads: int | None) -> tuple[Student, RegressorShape, int | None, int] | None:
     """Return the student, the regressor, the width of the head and the image size that a file has."""
-    head = outline.get("decoder.head.weight")
+    words = _words(path)
     if words is not None:
         student, regressor = Student(**words.student), RegressorShape(**words.regressor)
         return student, regressor, words.target_dim, words.image_size
+    outline = read_state(path, Account(), data=False)
     token, table = outline.get("encoder.cls_token"), outline.get("encoder.pos_embed")
     mask, query = outline.get("mask_token"), outline.get("regresser.regressor_blocks.0.cross_attn.q.weight")
-    if token is None or table is None or mask is None or query is None:
-        raise WeightsError(
-            "a pretraining file must hold an encoder and a regressor.",
-            f"{path} has {'no' if token is None else 'an'} encoder.cls_token and "
-            f"{'no' if mask is None else 'a'} mask_token",
-            "a file of an encoder alone is a start (--init), not a run to go on with",
-        )
+    if token is None or table is None or mask is None or query is None or query.ndim != 2:
+        return None
     dim, width, inner = token.shape[-1], mask.shape[-1], query.shape[0]
     depth = _blocks(outline, "encoder.blocks.")
     regressor_depth = _blocks(outline, "regresser.regressor_blocks.")
@@ -348,12 +333,13 @@ def _form(
     student = usual or Student(
         f"{dim}x{depth}", dim, depth, max(1, dim // 64), regressor_depth, 0.1, mask_ratio=0.5, drop_path=0.1
     )
-    heads = heads or (_PUBLISHED_HEADS if inner % _PUBLISHED_HEADS == 0 else student.heads)
+    heads = heads or (PUBLISHED_HEADS if inner % PUBLISHED_HEADS == 0 else student.heads)
     if inner % heads:
         raise UsageError(
-            "the regressor's heads must divide its width.", f"found {heads} heads, width {inner}"
+            "the regressor's heads must divide its width.", f"{path}: {heads} heads, width {inner}"
         )
     side = round(max(0, table.shape[1] - 1) ** 0.5)
+    head = outline.get("decoder.head.weight")
     return (
         student,
         RegressorShape(width, regressor_depth, heads, inner // heads),
@@ -364,41 +350,3 @@ def _form(
 
 def _blocks(outline: State, part: str) -> int:
     return len({key.removeprefix(part).split(".")[0] for key in outline if key.startswith(part)})
-
-
-def _renew(
-    state: dict[str, torch.Tensor],
-    expected: State,
-    path: Path,
-    account: Account,
-    found_dim: int | None,
-) -> None:
-    """Put in what the file has not, or has for another teacher or image size."""
-    dim = expected["decoder.head.weight"].shape[0]
-    if found_dim != dim:
-        for key in ("decoder.head.weight", "decoder.head.bias"):
-            if state.pop(key, None) is not None:
-                account.drop(key, f"for tokens of width {found_dim}, not {dim}")
-            state[key] = expected[key]
-        account.notes.append("head drawn anew")
-    if "decoder.norm.weight" not in state and "decoder.norm.bias" not in state:
-        state |= {key: expected[key] for key in ("decoder.norm.weight", "decoder.norm.bias")}
-        account.notes.append("norm before the head starts at 1 and 0")
-    for key in ("encoder.pos_embed", "rd_pos_embed"):
-        table = state.get(key)
-        if table is None or table.ndim != 3 or table.shape[-1] != expected[key].shape[-1]:
-            continue
-        side = round(max(0, table.shape[1] - 1) ** 0.5)
-        if table.shape[1] != side * side + 1:
-            continue
-        off = float((table.float() - position_table(table.shape[-1], side)).abs().max())
-        if key.startswith(ENCODER) and not off <= _OFF:
-            raise WeightsError(
-                "the position table of a pretraining file must be the fixed sine-cosine one.",
-                f"{path}: {key} differs from it by up to {off:.3g}",
-                "these weights are of another model, or their table was overwritten",
-            )
-        if table.shape != expected[key].shape and off <= _OFF:
-            new = round((expected[key].shape[1] - 1) ** 0.5)
-            state[key] = expected[key]
-            account.notes.append(f"{key} made anew for {new}×{new} patches, the file's is for {side}×{side}")

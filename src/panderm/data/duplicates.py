@@ -85,12 +85,17 @@ def fingerprint(rgb: npt.NDArray[np.uint8]) -> Fingerprint:
     pixels = np.ascontiguousarray(rgb)
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
-    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return Fingerprint(digest.hexdigest(), spectrum(pixels))
+
+
+def spectrum(rgb: npt.NDArray[np.uint8]) -> bytes:
+    """Return the lowest frequencies of a picture's brightness, 256 float16; empty where it is flat.
+
+    It may have been scaled down already, to four times :data:`SIDE` or more.
+    """
+    small = cv2.resize(rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     luma = small @ _LUMA
-    spectrum = b""
-    if luma.std() >= FLAT:
-        spectrum = (_COSINES @ luma @ _COSINES.T).astype(np.float16).tobytes()
-    return Fingerprint(digest.hexdigest(), spectrum)
+    return (_COSINES @ luma @ _COSINES.T).astype(np.float16).tobytes() if luma.std() >= FLAT else b""
 
 
 def find_pairs(
@@ -124,13 +129,60 @@ def find_pairs(
             distinct.append(i)
             spectra.append(given.spectrum)
     if len(distinct) > 1:
-        stored: Array = np.frombuffer(b"".join(spectra), dtype=np.float16).astype(np.float32)
-        stored = stored.reshape(len(distinct), FREQUENCIES, FREQUENCIES)
+        stored = _unpacked(spectra)[1]
         least = (PERHAPS_COARSE, PERHAPS_FINE) if perhaps else (COARSE, FINE)
         for a, b, coarse, fine in _near(stored, *least, progress=progress):
             kind: Literal["near", "perhaps"] = "near" if coarse >= COARSE and fine >= FINE else "perhaps"
             pairs.append(Pair(distinct[a], distinct[b], kind, round(min(1.0, coarse), 4)))
     return sorted(pairs)
+
+
+class Gallery:
+    """Pictures that any number of others are held against, a few at a time.
+
+    Args:
+        spectra: of m pictures, as of :func:`spectrum`; an empty one is like no other.
+
+    Example:
+        >>> Gallery([known.spectrum]).find([other.spectrum])  # doctest: +SKIP
+        [Pair(first=0, second=0, kind='near', similarity=0.9871)]
+    """
+
+    def __init__(self, spectra: Sequence[bytes]) -> None:
+        self._at, stored = _unpacked(spectra)
+        self._coarse, self._fine = _whitened(stored, 1), _whitened(stored, 2)
+        self._bound, self._fine_bound = _magnitudes(self._coarse), _magnitudes(self._fine)
+
+    def find(self, spectra: Sequence[bytes]) -> list[Pair]:
+        """Return which of n pictures (``first``) are near, or may be, to which of the gallery's (``second``).
+
+        Equal pixels are near with a similarity of 1.
+        """
+        at, stored = _unpacked(spectra)
+        found: list[Pair] = []
+        if not len(at) or not len(self._at):
+            return found
+        coarse, fine = _whitened(stored, 1), _whitened(stored, 2)
+        bound, fine_bound = _magnitudes(coarse), _magnitudes(fine)
+        for left in range(0, len(self._at), _BLOCK):
+            first, second = np.nonzero(bound @ self._bound[left : left + _BLOCK].T >= PERHAPS_COARSE)
+            second = second + left
+            keep = np.einsum("ij,ij->i", fine_bound[first], self._fine_bound[second]) >= PERHAPS_FINE
+            first, second = first[keep], second[keep]
+            like = _best_of_eight(coarse[first], self._coarse[second])
+            finer = _best_of_eight(fine[first], self._fine[second])
+            for k in np.flatnonzero((like >= PERHAPS_COARSE) & (finer >= PERHAPS_FINE)):
+                sure = like[k] >= COARSE and finer[k] >= FINE
+                pair = int(at[first[k]]), int(self._at[second[k]])
+                found.append(Pair(*pair, "near" if sure else "perhaps", round(min(1.0, float(like[k])), 4)))
+        return sorted(found)
+
+
+def _unpacked(spectra: Sequence[bytes]) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return which spectra are not empty, and those, float32 (k, FREQUENCIES, FREQUENCIES)."""
+    at = np.array([i for i, one in enumerate(spectra) if one], dtype=np.int64)
+    stored: Array = np.frombuffer(b"".join(spectra), dtype=np.float16).astype(np.float32)
+    return at, stored.reshape(len(at), FREQUENCIES, FREQUENCIES)
 
 
 def clusters(n: int, pairs: Iterable[tuple[int, int]]) -> npt.NDArray[np.int64]:

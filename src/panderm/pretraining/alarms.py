@@ -108,7 +108,7 @@ def alarms(
         now: of the features of this epoch, of the online probe's images or any fixed ones.
         before: of earlier epochs, in their order. The features of weights drawn at random all point one way,
             so the first measurement alone is no collapse.
-        steps: the journal's lines of this epoch: ``loss``, ``masked``, ``grad_norm``.
+        steps: the journal's lines of this epoch: ``loss`` and ``norm``, of the gradient.
         first_steps: those of the run's beginning.
         best_loss: the least mean loss of an epoch so far.
         predicted: of :func:`panderm.pretraining.picture.draw_picture`: how near the teacher predictions are.
@@ -167,7 +167,7 @@ def _losses(
                 f"The loss rose to {losses.mean():.4f}, from {best:.4f} at its best: more than half of what "
                 "was learned is lost. A lower rate or a longer warm-up may help."
             )
-    gradients = _of("grad_norm", steps)
+    gradients = _of("norm", steps)
     if len(gradients) and np.isfinite(gradients).all() and gradients.max() == 0:
         found.append("All gradients are 0: nothing is being learned.")
     return found

@@ -135,7 +135,7 @@ def _predicted(model: Predicts, rgb: Pixels, mask: Mask, normalise: Any) -> Floa
     device = next(model.parameters()).device
     with _evaluating(model), torch.inference_mode():
         pixels = normalise(torch.from_numpy(np.ascontiguousarray(rgb)).to(device))
-        return _array(model(pixels, torch.from_numpy(mask).to(device)))
+        return _array(model(pixels, torch.from_numpy(mask)))
 
 
 @contextmanager

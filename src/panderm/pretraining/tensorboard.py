@@ -17,8 +17,8 @@ _TITLES = {
     "visible": "loss/visible",
     "masked": "loss/masked",
     "rate": "optimiser/rate",
-    "grad_norm": "optimiser/gradient norm",
-    "images_per_second": "speed/images per second",
+    "norm": "optimiser/gradient norm",
+    "seconds": "speed/seconds a step",
 }
 
 
@@ -53,6 +53,9 @@ class TensorBoard:
         for name, title in _TITLES.items():
             if line.get(name) is not None:
                 self._writer.add_scalar(title, float(line[name]), int(line["step"]))
+        if line.get("weight") and line.get("seconds"):
+            pace = float(line["weight"]) / float(line["seconds"])
+            self._writer.add_scalar("speed/images per second", pace, int(line["step"]))
 
     def epoch(self, line: Mapping[str, Any], *, step: int) -> None:
         """Write the probe's scores, the spread and the alarms of a journal line of an epoch."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from types import TracebackType
 from typing import Self, TypeVar
@@ -17,6 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)
     import_module("tqdm.auto")
 
+_AHEAD = 16  # items a thread that are begun or wait
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -47,6 +49,10 @@ class Progress:
         """Count ``n`` more as done."""
         self._bar.update(n)
 
+    def note(self, text: str) -> None:
+        """Show a few words behind the bar, from its next change on."""
+        self._bar.set_postfix_str(text, refresh=False)
+
     def __enter__(self) -> Self:
         return self
 
@@ -58,7 +64,7 @@ class Progress:
 
 def in_threads(
     function: Callable[[_Item], _Result],
-    items: Sequence[_Item],
+    items: Collection[_Item],
     what: str,
     unit: str,
     *,
@@ -67,12 +73,21 @@ def in_threads(
 ) -> Iterator[_Result]:
     """Yield what a function makes of each item, in order, with a bar; once stopped, no new item is begun.
 
-    For work that leaves the interpreter's lock alone: decoding, hashing, OpenCV.
+    For work that leaves the interpreter's lock alone: decoding, hashing, OpenCV. A few items for each thread
+    are begun or wait: a million of them that wait would be a gigabyte.
     """
     with Progress(len(items), what, unit, shown=shown) as bar:
         pool = ThreadPoolExecutor(workers)
+        waiting: deque[Future[_Result]] = deque()
         try:
-            for result in pool.map(function, items):
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > _AHEAD * workers:
+                    result = waiting.popleft().result()
+                    bar.advance()
+                    yield result
+            while waiting:
+                result = waiting.popleft().result()
                 bar.advance()
                 yield result
         finally:

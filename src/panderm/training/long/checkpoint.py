@@ -1,0 +1,162 @@
+"""Checkpoints: weights, optimiser and place in one file that is whole or absent; the last two are kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from panderm.errors import ArtifactError, PandermWarning
+from panderm.storage import new_file, remove_leftovers
+
+FOLDER = "checkpoint"
+_NAME = re.compile(r"step-(\d+)\.safetensors")
+_OS_ERROR = re.compile(r"os error (\d+)")
+_KEPT = 2
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Saved(NamedTuple):
+    """A checkpoint on disk: its file, the steps that were done, and what else the run must know."""
+
+    path: Path
+    step: int
+    record: dict[str, Any]
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield each tensor with its name, one at a time."""
+        with safe_open(self.path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no dictionary)
+                yield name, file.get_tensor(name)
+
+
+def write_checkpoint(folder: Path, step: int, tensors: Tensors, record: dict[str, Any]) -> Path:
+    """Write ``checkpoint/step-N.safetensors`` in a run's folder, and remove all but the last two.
+
+    Args:
+        folder: of the run.
+        step: steps that were done.
+        tensors: on the CPU, contiguous.
+        record: JSON-able; it stands in the file's header.
+
+    Raises:
+        ArtifactError: the disk is full, or cannot be written; the checkpoints before are untouched.
+    """
+    where = folder / FOLDER
+    path = where / f"step-{step:09d}.safetensors"
+    text = json.dumps({"step": step, **record}, allow_nan=False)
+    with new_file(path, overwrite=True) as temporary:
+        save_tensors(tensors, temporary, {"panderm": text})
+    for _, old in _found(where)[_KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def save_tensors(tensors: Tensors, path: Path, words: dict[str, str]) -> None:
+    """Write a ``.safetensors`` file.
+
+    Raises:
+        OSError: as the system refused it; the library has an exception of its own.
+    """
+    try:
+        save_file(tensors, path, metadata=words)
+    except SafetensorError as error:
+        found = _OS_ERROR.search(str(error))
+        raise OSError(int(found[1]) if found else None, str(error), str(path)) from error
+
+
+def last_checkpoint(folder: Path) -> Saved | None:
+    """Return the last checkpoint of a run's folder that is whole; None where there is none.
+
+    A file the disk has damaged is passed over, with a warning.
+
+    Raises:
+        ArtifactError: there are checkpoints, and none can be read.
+    """
+    where = folder / FOLDER
+    damaged: list[Path] = []
+    for step, path in _found(where):
+        remove_leftovers(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {})["panderm"])
+            if record.pop("step") == step:
+                for one in damaged:
+                    warnings.warn(
+                        f"{one} is damaged: going on from {path.name}", PandermWarning, stacklevel=2
+                    )
+                return Saved(path, step, record)
+        except (SafetensorError, OSError, ValueError, KeyError):
+            pass
+        damaged.append(path)
+    if damaged:
+        raise ArtifactError(
+            "a checkpoint must be whole for a run to go on.",
+            [f"{path} is damaged" for path in damaged],
+            "begin again with --overwrite",
+        )
+    return None
+
+
+def _found(where: Path) -> list[tuple[int, Path]]:
+    """Return the checkpoints of a folder, the last first."""
+    if not where.is_dir():
+        return []
+    named = [(match, path) for path in where.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return sorted(((int(match[1]), path) for match, path in named), reverse=True)
+
+
+# What is in it: the network's tensors and the optimiser's, by the parameters' names.
+
+
+def gathered(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    whole: Callable[[torch.Tensor], torch.Tensor | None],
+) -> Tensors:
+    """Return all that a run has learned; ``whole`` gives a tensor on the CPU, or None where none is kept."""
+    found = {f"model/{name}": whole(tensor) for name, tensor in model.state_dict().items()}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for what, tensor in optimizer.state.get(parameter, {}).items():
+                found[f"optimizer/{name}/{what}"] = whole(tensor)
+    return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
+
+
+def put_back(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    names: Collection[str],
+    take: Callable[[str, torch.Tensor], torch.Tensor],
+) -> None:
+    """Give a network and its optimiser what :func:`gathered` returned.
+
+    Args:
+        model: the network, as it is run.
+        optimizer: its optimiser, new.
+        names: of the tensors there are.
+        take: gives a tensor by its name, laid out like another.
+    """
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(take(f"model/{name}", tensor))
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            prefix = f"optimizer/{name}/"
+            state = {}
+            for what in ("step", "exp_avg", "exp_avg_sq"):
+                if prefix + what in names:
+                    like = parameter.detach()
+                    if what == "step":  # a number, which only a fused optimiser keeps on the device
+                        like = torch.zeros((), device=like.device if optimizer.defaults["fused"] else "cpu")
+                    state[what] = take(prefix + what, like)
+            if state:
+                optimizer.state[parameter] = state

@@ -1,0 +1,67 @@
+"""What the loop must be told by whoever lets something learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from panderm.training.long.plan import Positions
+
+Batch = TypeVar("Batch")
+
+
+class Loss(NamedTuple):
+    """The loss of one pass.
+
+    Attributes:
+        mean: 0-d, differentiable: the mean over ``weight``.
+        weight: over how many images, tokens or pixels the mean is; passes and processes count by it.
+        parts: other means over the same weight, for the journal.
+    """
+
+    mean: torch.Tensor
+    weight: float
+    parts: dict[str, torch.Tensor] = {}  # noqa: RUF012 (never changed)
+
+
+class Learner(Protocol[Batch]):
+    """Gives batches and their loss. What it draws must follow from the seed, the epoch and the position."""
+
+    def batches(self, epoch: int, groups: Sequence[Positions]) -> Iterator[Batch]:
+        """Yield one batch for each group of positions, in their order; no group is empty."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss | None:
+        """Return the loss of a batch, by ``model(…)``; None where nothing of it could be read."""
+
+    def blank(self) -> Batch:
+        """Return a batch of one image that counts for nothing: all processes must take part in a pass."""
+
+    def names(self, batch: Batch) -> list[str]:
+        """Return the names of a batch's images, for a message."""
+
+    def unreadable(self, batch: Batch) -> Sequence[tuple[str, str]]:
+        """Return the images of a batch that were left out, each with the reason."""
+
+
+class Watch:
+    """What is done beside the learning; this one does nothing.
+
+    All of it happens in the first process only, but for ``wants``, which all must answer alike.
+    """
+
+    def began(self, step: int) -> None:
+        """Hear from which step on the run goes."""
+
+    def after_step(self, line: dict[str, Any]) -> None:
+        """Hear what the journal says of a step."""
+
+    def wants(self, epoch: int) -> bool:  # noqa: ARG002
+        """Say whether the network is wanted after an epoch, counted from 1."""
+        return False
+
+    def after_epoch(self, epoch: int, model: nn.Module) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Look at the network after an epoch, and return lines for the journal."""
+        return []

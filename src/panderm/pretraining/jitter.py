@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 
-_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+_LEVELS = np.arange(256, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,29 @@ class Jitter:
         return cls(order, (factors[0], factors[1], factors[2]), hue * (2 * shift - 1))
 
     def __call__(self, rgb: Pixels) -> Pixels:
-        """Return a picture, uint8 (H, W, 3), in other colours.
+        """Return a picture, uint8 (H, W, 3), contiguous, in other colours.
 
         Brightness multiplies; contrast blends with the mean grey, saturation with the grey of each pixel; the
-        hue turns in HSV. Values are cut off to 0 to 255 after each, and rounded to 8 bits once, at the end.
+        hue turns in HSV. Values are rounded to 8 bits and cut off to 0 to 255 after each, as Pillow does.
         """
-        pixels = rgb.astype(np.float32)
         for kind in self.order:
             if kind == 3:
-                if self.shift:
-                    pixels = self._turned(pixels)
+                rgb = _turned(rgb, self.shift) if self.shift else rgb
                 continue
             factor = self.factors[kind]
             if factor == 1:
                 continue
-            grey = pixels @ _GREY if kind else np.zeros((), np.float32)
-            blended = grey.mean() if kind == 1 else grey[..., None] if kind == 2 else grey
-            pixels = factor * pixels + (1 - factor) * blended
-            np.clip(pixels, 0, 255, out=pixels)
-        return np.rint(pixels).astype(np.uint8)
+            if kind == 2:
+                grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+                rgb = np.asarray(cv2.addWeighted(rgb, factor, grey, 1 - factor, 0), dtype=np.uint8)
+                continue
+            mean = cv2.mean(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))[0] if kind == 1 else 0.0
+            levels = np.rint(np.clip(factor * _LEVELS + (1 - factor) * mean, 0, 255)).astype(np.uint8)
+            rgb = np.asarray(cv2.LUT(rgb, levels), dtype=np.uint8)
+        return rgb
 
-    def _turned(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        hsv = cv2.cvtColor(pixels / 255, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + 360 * self.shift) % 360
-        return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, dtype=np.float32)
+
+def _turned(rgb: Pixels, shift: float) -> Pixels:
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV_FULL)  # 256 hues, as of Pillow
+    hsv[..., 0] += np.uint8(round(shift * 256) % 256)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), dtype=np.uint8)

@@ -129,7 +129,7 @@ def probe_curve(looks: Sequence[dict[str, Any]], score: str, title: str) -> Draw
     return Drawing(
         title,
         f"Bands: 95 % intervals, percentiles of {last['draws']:,} bootstrap draws of whole "
-        f"{units(last['unit'])} ({plural(last['n'], 'image')} of {plural(last['units'], last['unit'])}, seed "
+        f"{units(last['unit'])} within classes ({plural(last['n'], 'image')} of {plural(last['units'], last['unit'])}, seed "
         f"{last['seed']}). All points are of the same images, so their differences are surer than the bands.",
         to_svg(draw, name=f"probe-{score}".replace("_", "-"), title=f"{title} over epochs", description=told),
         name=f"probe_{score}",

@@ -18,6 +18,7 @@ from panderm.data.table import Table
 from panderm.errors import DataError, UsageError, plural, some
 from panderm.progress import Progress
 from panderm.scores.resampled import Resampling
+from panderm.scores.score import intervals_in_words
 from panderm.statistics.classification import classification_scorer, not_computable
 from panderm.statistics.resampling import cluster_codes
 from panderm.training.features import Features
@@ -30,7 +31,9 @@ Encode: TypeAlias = Callable[[Pixels], npt.NDArray[np.float32]]
 IMAGES, K, DRAWS = 2000, 20, 1000
 _SCORED = 0.4  # of the images, at most, where a val split says which may be scored
 _HELD_OUT = 0.3  # of the images, where none does
+_FEWEST = 2  # units of a class on either side: of one alone, drawn again, there is always the same
 _BATCH = 64
+INTERVAL = intervals_in_words("percentile", stratified=True)
 
 
 class OnlineProbe:
@@ -40,7 +43,9 @@ class OnlineProbe:
     probe of ``panderm probe``, both left to choose their strength on the rows they are fitted on. They are
     scored on rows of ``val``. Rows of ``test`` are never looked at: what watches a run decides, in the end,
     which run is kept. Without ``val`` a part of the other rows is held out, whole patients (or lesions)
-    at a time and every class in its share; the record says so.
+    at a time and every class in its share; the record says so. A class with fewer than two patients (lesions,
+    images) on either side is left out, and named. Intervals are percentiles of bootstrap draws of whole
+    patients within classes.
 
     Args:
         table: from :func:`panderm.read_table`, with a label of two classes or more.
@@ -100,7 +105,9 @@ class OnlineProbe:
             chosen.select(~is_scored), classes, None if groups is None else groups[~is_scored]
         )
         self._scored = _Rows(chosen.select(is_scored), classes, None if groups is None else groups[is_scored])
-        self._engine = Resampling.of(self._scored.table, draws=draws, seed=seed)
+        # Within classes: of a class of three, plain draws would often have none, and no balanced accuracy.
+        shown = self._scored.codes[:, None] == np.arange(len(classes))
+        self._engine = Resampling.of(self._scored.table, draws=draws, seed=seed, within=shown)
         left = [c for c in table.classes if c not in classes]
         self.record: dict[str, Any] = {
             "table": table.card.name,
@@ -116,7 +123,7 @@ class OnlineProbe:
             "bad": len(bad),
             "seed": seed,
             "draws": draws,
-            "interval": "percentile bootstrap, 95 %",
+            "interval": f"95 %, {INTERVAL}",
         }
 
     def measure(self, encode: Encode, *, batch: int = _BATCH) -> dict[str, Any]:
@@ -259,14 +266,20 @@ def _drawn(
 def _shared_classes(
     chosen: Table, is_scored: npt.NDArray[np.bool_], table: Table
 ) -> tuple[Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Leave out classes that only one side has: a probe of the others says nothing of them."""
-    sides = [set(chosen.label[side].tolist()) for side in (~is_scored, is_scored)]
+    """Leave out classes that one side has none or only one unit of, and say which are left."""
+    codes, unit = cluster_codes(chosen.patient, chosen.group, len(chosen))
+    sides = [
+        {c for c in table.classes if len(np.unique(codes[side & (chosen.label == c)])) >= _FEWEST}
+        for side in (~is_scored, is_scored)
+    ]
     classes = tuple(c for c in table.classes if c in sides[0] & sides[1])
     if len(classes) < 2:
         raise DataError(
-            "the online probe must have two classes that stand among the rows fitted and the rows scored.",
-            f"fitted: {some(sorted(sides[0]))}; scored: {some(sorted(sides[1]))}",
-            "give it a larger table, or more images with --probe-images",
+            "the online probe must have two classes with two units each among the rows fitted and the rows "
+            "scored.",
+            f"by {unit}, fitted: {some(sorted(sides[0])) or 'none'}; "
+            f"scored: {some(sorted(sides[1])) or 'none'}",
+            "give it a larger table, or more of its images",
         )
     kept = np.array([label in classes for label in chosen.label])
     return chosen.select(kept), is_scored[kept], kept, classes

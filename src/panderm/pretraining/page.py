@@ -100,8 +100,9 @@ def _lead(run: Followed) -> str:
     planned = plan.get("epochs")
     of = f" of {plural(int(planned), 'epoch')}" if planned else " epochs"
     hidden = account.hidden_of(run.card)
+    hidden = f", {hidden}" if hidden else ""
     return (
-        f"{plural(images, 'image')} without labels from {_source(run.card)}{f', {hidden}' if hidden else ''}; "
+        f"{plural(images, 'image')} without labels from {_source(run.card)}{hidden}; "
         f"{done:,.4g}{of}, {plural(int(run.step[-1]) if len(run.step) else 0, 'step')} of "
         f"{plural(int(plan.get('batch') or 0), 'image')}."
     )
@@ -250,8 +251,8 @@ def _probe_table(probed: Sequence[Mapping[str, Any]]) -> Rows | None:
         lines.append((f"{look['epoch']:,}", *(told(by.get(head)) for head in heads)))
     last = probed[-1]["probe"]
     return Rows(
-        f"Scores by epoch, with 95 % intervals: {last['draws']:,} bootstrap draws of {units(last['unit'])}, "
-        f"n = {last['n']:,} images of {plural(last['units'], last['unit'])}, seed {last['seed']}",
+        f"Scores by epoch, with 95 % intervals: {last['draws']:,} bootstrap draws of {units(last['unit'])} "
+        f"within classes, n = {last['n']:,} images of {plural(last['units'], last['unit'])}, seed {last['seed']}",
         ("epoch", *(f"{score_words(name).title}, {KINDS[kind]}" for kind, name in heads)),
         lines,
     )

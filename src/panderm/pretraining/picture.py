@@ -262,7 +262,8 @@ def _outline(squares: Mask) -> list[list[tuple[float, float]]]:
 def _scale(figure: Figure, shown: ScalarMappable, height: float) -> None:
     left = _SIDE + 2 * (_CELL + _GAP)
     axes = figure.add_axes((left / _WIDTH, 0.45 / height, _CELL / _WIDTH, 0.12 / height))
-    bar: Colorbar = figure.colorbar(shown, cax=axes, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1])
+    bar: Colorbar = figure.colorbar(shown, cax=axes, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar.set_ticklabels(["0", "0.5", "1"])
     bar.outline.set_visible(False)
     axes.tick_params(colors=_FAINT, labelcolor=_FAINT, length=2, labelsize=8.5)
     figure.text(

@@ -13,17 +13,22 @@ from panderm.errors import DataError
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
-# Features whose mean pairwise cosine is above this point one way: of unit length, in all directions alike
-# about that mean, they deviate by sqrt(1 - 0.99) = a tenth of what features without a mean would.
+# Measured, for comparison, on 2,000 dermoscopic images: DINOv2 ViT-S/14 has a mean cosine of 0.78 and an
+# effective rank of 183 of 384 (68 with 128 images); weights of a ViT-Ti drawn at random 0.90 and 17 of 192.
+
+# Above this mean cosine features point one way: they deviate from their mean by √(1 − 0.99), a tenth of what
+# features without a mean do. DINOv2's reach it where they are moved to a fifth of their distance from it.
 POINT_ONE_WAY = 0.99
-# Fewer directions than this hold a class for every eight or so; trained encoders keep tens to hundreds.
+# DINOv2's features, projected on 4 directions, have an effective rank of 4, on 16 of 12.
 FEWEST_DIRECTIONS = 8.0
-# A rank that fell below half of the best so far is lost, not shaken.
+# A rank below half of the best so far was lost, not shaken: between halves of the images it varies by 5 %.
 FELL = 0.5
 # Steps whose means are compared: enough that the noise of a batch does not decide.
 ENOUGH_STEPS = 20
 # The loss rose by more than this part of how far it had fallen.
 ROSE = 0.5
+# So many looks a run may have before the regressor must know more than the mean token: 3 of 20.
+SETTLED = 3
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def alarms(
     Args:
         now: of the features of this epoch, of the online probe's images or any fixed ones.
         before: of earlier epochs, in their order. The features of weights drawn at random all point one way,
-            so the first measurement alone is no collapse.
+            so the first measurement alone is no
+            collapse, and while features come apart nothing is wrong.
         steps: the journal's lines of this epoch: ``loss`` and ``norm``, of the gradient.
         first_steps: those of the run's beginning.
         best_loss: the least mean loss of an epoch so far.
@@ -118,7 +124,7 @@ def alarms(
     found += _losses(steps, first_steps, best_loss)
     if masked_patches == 0:
         found.append("No patch is masked: the regressor and its mask token are never used.")
-    if predicted:
+    if predicted and len(before) >= SETTLED:
         found += _predictions(predicted)
     return found
 
@@ -126,7 +132,8 @@ def alarms(
 def _collapse(now: Spread, before: Sequence[Spread]) -> list[str]:
     found = []
     most = min(now.n - 1, now.dim)
-    if before and now.cosine > POINT_ONE_WAY:
+    # Weights drawn at random point all one way at first, and come apart: while they do, nothing is wrong.
+    if before and now.cosine > POINT_ONE_WAY and now.cosine > before[-1].cosine - (1 - POINT_ONE_WAY) / 5:
         found.append(
             f"The features of all images point one way: their mean pairwise cosine is {now.cosine:.3f}, and "
             f"a number varies by {now.std_share:.0%} of what it could. The student may have collapsed."
@@ -179,7 +186,7 @@ def _predictions(predicted: Mapping[str, float]) -> list[str]:
     if masked is not None and mean is not None and masked < mean:
         found.append(
             f"Masked tokens are predicted no better than by one and the same token: cosine {masked:.3f} to "
-            f"the teacher's, their mean has {mean:.3f}. The regressor has learned nothing of the image yet."
+            f"the teacher's, their mean has {mean:.3f}. The regressor has learned nothing of the image."
         )
     alike, theirs = predicted.get("masked alike"), predicted.get("teacher alike")
     if alike is not None and theirs is not None and alike > POINT_ONE_WAY > theirs:

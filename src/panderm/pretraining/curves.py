@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -128,12 +128,19 @@ def probe_curve(looks: Sequence[dict[str, Any]], score: str, title: str) -> Draw
     told = "; ".join(f"{KINDS[k]} from {number(r[0, 1])} to {number(r[-1, 1])}" for k, r in lines.items())
     return Drawing(
         title,
-        f"Bands: 95 % intervals, percentiles of {last['draws']:,} bootstrap draws of whole "
-        f"{units(last['unit'])} within classes ({plural(last['n'], 'image')} of {plural(last['units'], last['unit'])}, seed "
-        f"{last['seed']}). All points are of the same images, so their differences are surer than the bands.",
+        f"Bands: 95 % intervals, {scored(last)}. All points are of the same images, so their differences are "
+        "surer than the bands.",
         to_svg(draw, name=f"probe-{score}".replace("_", "-"), title=f"{title} over epochs", description=told),
         name=f"probe_{score}",
     )
+
+
+def scored(probe: Mapping[str, Any]) -> str:
+    """Return what the intervals of a look rest on."""
+    n, of, unit = plural(probe["n"], "image"), plural(probe["units"], probe["unit"]), units(probe["unit"])
+    images = n if probe["unit"] == "image" else f"{n} of {of}"
+    draws = f"{probe['draws']:,} bootstrap draws of {unit} within classes"
+    return f"{draws}, seed {probe['seed']}; {images} scored"
 
 
 def spread_curve(looks: Sequence[dict[str, Any]]) -> Drawing | None:

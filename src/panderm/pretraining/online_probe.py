@@ -86,7 +86,7 @@ class OnlineProbe:
     ) -> None:
         if min(images, k, draws) < 1 or seed < 0:
             raise UsageError(
-                "--probe-images, k and draws must be at least 1, and --seed not negative.",
+                "images, k and draws of the online probe must be at least 1, and its seed not negative.",
                 f"found {images}, {k}, {draws} and {seed}",
             )
         fitted, scored, how = _rows_to_use(table, images, seed)

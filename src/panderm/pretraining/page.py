@@ -14,7 +14,7 @@ from PIL import Image
 
 from panderm.errors import plural, some
 from panderm.pretraining import account
-from panderm.pretraining.curves import KINDS, loss_curves, probe_curve, spread_curve, step_curve
+from panderm.pretraining.curves import KINDS, loss_curves, probe_curve, scored, spread_curve, step_curve
 from panderm.pretraining.followed import Followed, follow
 from panderm.report.mistakes.pictures import Picture, Sheet, Shown
 from panderm.report.page import FEW, Banner, ScoreRow, score_row, sentence, template
@@ -249,10 +249,8 @@ def _probe_table(probed: Sequence[Mapping[str, Any]]) -> Rows | None:
     for look in probed:
         by = {(kind, name): score for kind, name, score in _scores(look)}
         lines.append((f"{look['epoch']:,}", *(told(by.get(head)) for head in heads)))
-    last = probed[-1]["probe"]
     return Rows(
-        f"Scores by epoch, with 95 % intervals: {last['draws']:,} bootstrap draws of {units(last['unit'])} "
-        f"within classes, n = {last['n']:,} images of {plural(last['units'], last['unit'])}, seed {last['seed']}",
+        f"Scores by epoch, with 95 % intervals: {scored(probed[-1]['probe'])}",
         ("epoch", *(f"{score_words(name).title}, {KINDS[kind]}" for kind, name in heads)),
         lines,
     )

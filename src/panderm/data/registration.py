@@ -29,8 +29,14 @@ RATIO = 0.8
 """Least distinct match: distance to the nearest point over that to the second nearest (Lowe 2004)."""
 ERROR = 3.0
 """Pixels by which a match may miss the common similarity."""
+HALF = 0.5
+"""Pixels: OpenCV's points lie a quarter of one too far right, in a picture and in its mirror image."""
 BLACK = 16
 """Brightness below which a pixel is taken for the frame of the lens, or of nothing: it is not compared."""
+
+# A description is 4 × 4 places by 8 directions, turned to the point's own direction: in a mirror, places
+# change sides across that direction, and directions their sign.
+_MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,12 @@ class Points:
 
     @cached_property
     def mirror(self) -> Points:
-        """The mirror image's."""
+        """The mirror image's: the same points, for finding them anew costs as much as the first time."""
         other = object.__new__(Points)
         other.grey = np.ascontiguousarray(self.grey[:, ::-1])
+        places, described = self.found
+        across = (np.float32(self.grey.shape[1] - HALF) - places[:, 0], places[:, 1])
+        other.found = np.stack(across, axis=1), np.ascontiguousarray(described[:, _MIRRORED])
         return other
 
     @cached_property

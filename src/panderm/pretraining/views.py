@@ -165,8 +165,8 @@ class TwoViews:
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Crop:
         """Draw the rectangle of a picture and how it is turned.
 
-        Of a picture that may be scaled down while it is decoded, the rectangle begins and ends at whole pixels
-        of the smaller one, whatever its file: it moves by less than 8 pixels.
+        Of a picture that may be scaled down while it is decoded, the rectangle begins and ends at whole
+        pixels of the smaller one, whatever its file: it moves by less than 8 pixels.
         """
         top, left, tall, wide = self._rectangle(height, width, rng)
         by = self._shrink(tall, wide)

@@ -128,6 +128,7 @@ class Listing:
         self.names = packed(names)
         self.patients = packed(patients) if patients else None
         again = self._drop_repeated()
+        pa.default_memory_pool().release_unused()  # of the search: some 200 bytes a row
         if not len(self.names):
             found = [f"{path.name} has no row with an image"]
             if wanted and others:

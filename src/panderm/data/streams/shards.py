@@ -113,12 +113,22 @@ def _index(path: Path) -> _Shard:
                     names.append(member.name.encode("utf-8", "replace").decode())
                     places.append((member.offset_data, member.size))
             end = tar.offset
-        with path.open("rb") as file:
-            file.seek(end - _BLOCK if end >= _BLOCK else 0)
+        problem = _rest(path, end)
     except (tarfile.TarError, OSError, ValueError) as error:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     where = np.array(places, dtype=np.int64).reshape(-1, 2)
     return _Shard(packed([names]), where[:, 0].copy(), where[:, 1].copy(), problem)
+
+
+def _rest(path: Path, end: int) -> str | None:
+    """Say what is wrong where the reader stopped: it takes a header that is damaged for the end."""
+    size = path.stat().st_size
+    if end >= size:
+        return None if end == size else "cut off in its last member"
+    with path.open("rb") as file:
+        file.seek(end)
+        block = file.read(_BLOCK)
+    return f"no header at byte {end:,} of {size:,}; what follows is left out" if block.strip(b"\0") else None
 
 
 def _is_photograph(name: str) -> bool:

@@ -37,6 +37,7 @@ from panderm.models.pulling import pull
 from panderm.pipeline import demo, run
 from panderm.predictions import FileColumns
 from panderm.predictions.recalibrated import recalibrate
+from panderm.pretraining.pretrain import pretrain
 from panderm.report import Report
 from panderm.report.curve.curve import curve
 from panderm.report.map.embedding_map import EmbeddingMap, map_embeddings
@@ -316,6 +317,13 @@ OPTIONS = {
     "report": "predictions out tables pdf scores truth proba patient group image classes "
     "by columns image-column bands image-free image-free-columns embeddings attention weights card "
     "overwrite json quiet",
+    "pretrain": "source out student teacher teacher-weights teacher-card teacher-tokens teacher-precision "
+    "init images image-column split split-column patient exclude exclude-images exclude-split "
+    "exclude-patients no-near epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay "
+    "clip-grad drop-path mask mask-ratio cls-weight visible-weight masked-weight crop-scale flip "
+    "vertical-flip turn color-jitter hue student-jitter views probe probe-images probe-label probe-every "
+    "precision device workers grad-checkpointing fsdp checkpoint-minutes save-every tensorboard name seed "
+    "overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
     "test use-val score draws seed workers overwrite json quiet",
@@ -396,6 +404,7 @@ SAME = {
     "compare": ({"progress"}, compare),
     "recalibrate": (set(), recalibrate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
+    "pretrain": ({"progress", "ranks"}, pretrain),
     "demo": ({"progress"}, demo),
     "curve": ({"progress"}, curve),
     "benchmark": ({"progress"}, benchmark),

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from panderm.predictions.masks import MaskPredictions as MaskPredictions
     from panderm.predictions.masks import read_masks as read_masks
     from panderm.predictions.recalibrated import recalibrate as recalibrate
+    from panderm.pretraining.pretrain import pretrain as pretrain
     from panderm.report import Report as Report
     from panderm.report.check_page import CheckPage as CheckPage
     from panderm.report.curve.curve import curve as curve
@@ -117,6 +118,7 @@ _HOMES = {
     "MaskPredictions": "panderm.predictions.masks",
     "read_masks": "panderm.predictions.masks",
     "recalibrate": "panderm.predictions.recalibrated",
+    "pretrain": "panderm.pretraining.pretrain",
     "MaskScores": "panderm.scores.masks",
     "evaluate_masks": "panderm.scores.masks",
     "Report": "panderm.report",

@@ -15,6 +15,7 @@ from panderm.cli.compare import compare
 from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate
 from panderm.cli.frame import show_comparison, show_scores, verb
+from panderm.cli.pretrain import pretrain
 from panderm.cli.probe import probe
 from panderm.cli.recalibrate import recalibrate
 from panderm.cli.report import report
@@ -184,6 +185,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(recalibrate)
 app.command()(report)
+app.command()(pretrain)
 
 
 @app.command()

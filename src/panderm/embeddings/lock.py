@@ -26,7 +26,7 @@ class Hold:
         ArtifactError: another process holds it, or the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, noun: str = "an embeddings folder") -> None:
         self._path = folder / LOCK_NAME
         self._own: tuple[int, int] | None = None
         # Not of one thread: who makes shards and who finishes need not be the same.
@@ -36,7 +36,7 @@ class Hold:
                 self._lock.acquire()
             except Timeout:
                 raise ArtifactError(
-                    "one process at a time may write an embeddings folder.",
+                    f"one process at a time may write {noun}.",
                     f"{folder} is being written by {_holder(self._path)}",
                     "wait until it has ended, or choose another --out",
                 ) from None

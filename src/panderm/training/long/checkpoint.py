@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from panderm.errors import ArtifactError, PandermWarning
-from panderm.storage import new_file, remove_leftovers
+from panderm.storage import new_file, remove_leftovers, umask
 
 FOLDER = "checkpoint"
 _NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -68,6 +68,7 @@ def save_tensors(tensors: Tensors, path: Path, words: dict[str, str]) -> None:
     """
     try:
         save_file(tensors, path, metadata=words)
+        path.chmod(0o666 & ~umask())  # the library makes files for their owner alone
     except SafetensorError as error:
         found = _OS_ERROR.search(str(error))
         raise OSError(int(found[1]) if found else None, str(error), str(path)) from error

@@ -232,9 +232,8 @@ class _Run(Generic[Batch]):
         if self.journal is None:
             return
         line: dict[str, Any] = {"step": self.step, "epoch": epoch, "loss": seen.loss, **seen.parts}
-        line |= {"rate": seen.rate, "grad_norm": seen.norm, "weight": seen.weight}
-        images = min(self.plan.batch, self.plan.images) - seen.bad
-        line |= {"images_per_second": round(images / seconds, 3), "waited": round(seen.waited, 4)}
+        line |= {"rate": seen.rate, "norm": seen.norm, "weight": seen.weight}
+        line |= {"seconds": round(seconds, 4), "waited": round(seen.waited, 4)}
         if seen.bad:
             line["left_out"] = seen.bad
         if new:

@@ -189,7 +189,9 @@ class Listing:
         raw, separator, blank = _header_line(path)
 
         def left_out(row: pa_csv.InvalidRow) -> str:
-            self.bad.append(f"row {row.number} has {row.actual_columns} cells of {row.expected_columns}")
+            self.bad.append(
+                f"row {row.number} has {plural(row.actual_columns, 'cell')} of {row.expected_columns}"
+            )
             return "skip"
 
         named = {name.strip(): name for name in raw}
@@ -217,8 +219,8 @@ def _texts(column: pa.Array, name: str, path: Path) -> pa.Array:
         raise TableError(
             f"column {name!r} must hold names of files.",
             f"in {path.name} it holds {kind}",
-            "images that lie in Parquet itself are written out as files by: panderm import --from "
-            f"{path.name} --out images/",
+            "images inside Parquet are written out as files, with their table, by: "
+            f"panderm data import parquet --from {path.name} --out {path.stem}.csv",
         )
     return pc.fill_null(pc.utf8_trim_whitespace(column.cast(kind).cast(pa.large_string())), "")
 

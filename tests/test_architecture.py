@@ -321,9 +321,9 @@ OPTIONS = {
     "init images image-column split split-column patient exclude exclude-images exclude-split "
     "exclude-patients no-near epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay "
     "clip-grad drop-path mask mask-ratio cls-weight visible-weight masked-weight crop-scale flip "
-    "vertical-flip turn color-jitter hue student-jitter views probe probe-images probe-label probe-every "
-    "precision device workers grad-checkpointing fsdp checkpoint-minutes save-every tensorboard name seed "
-    "overwrite json quiet",
+    "vertical-flip turn color-jitter hue student-jitter views targets probe probe-images probe-label "
+    "probe-every precision device workers grad-checkpointing fsdp checkpoint-minutes save-every tensorboard "
+    "name seed overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
     "test use-val score draws seed workers overwrite json quiet",

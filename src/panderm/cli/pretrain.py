@@ -139,7 +139,19 @@ def pretrain(
     ] = False,
     views: Annotated[
         int | None,
-        Option(help="Fixed views an image; default: new ones each epoch.", min=1, show_default=False),
+        Option(
+            help="Fixed views an image: the teacher looks at each once, and what it says is kept on disk. "
+            "Default: new ones each epoch.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        Option(
+            help="With --views: folder of what the teacher said, for several runs; default: the run's own.",
+            show_default=False,
+        ),
     ] = None,
     probe: Annotated[
         Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from panderm.data.streams.source import ImageSource
 from panderm.pretraining.feed import TwoViewBatch, TwoViewFeed
 from panderm.pretraining.masks import MaskDrawer
 from panderm.pretraining.objective import TokenWeights, alignment
+from panderm.pretraining.target_cache import TargetCache
 from panderm.pretraining.teacher import Teacher
 from panderm.pretraining.views import TwoViews
 from panderm.pretraining.weights_file import student_preprocess
 from panderm.training.long.learner import Loss
 from panderm.training.long.plan import Positions
+
+_BLANK = -1  # the position of an image that is none
 
 
 class Normalise(nn.Module):
@@ -49,7 +53,12 @@ class Aligning:
         device: of the student.
         workers: threads that decode.
         fixed_views: each image has so many views, which come in turn; None: a new one each epoch.
+
+    Attributes:
+        cache: the teacher's tokens of fixed views, once they are on disk; None: the teacher is asked.
     """
+
+    cache: TargetCache | None = None
 
     def __init__(
         self,
@@ -67,37 +76,56 @@ class Aligning:
         self.source, self.views, self.masks, self.teacher = source, views, masks, teacher
         self.weights, self.seed, self.device, self.workers = weights, seed, device, workers
         self.fixed_views = fixed_views
+        self._view = 0  # of the epoch that is learned from
         self.normalise = Normalise(device)
 
-    def feed(self, epoch: int, groups: Sequence[Positions]) -> TwoViewFeed:
-        """Return the batches of an epoch, decoded ahead."""
+    def feed(self, epoch: int, groups: Sequence[Positions], *, teacher: bool = True) -> TwoViewFeed:
+        """Return the batches of an epoch, decoded ahead; for the teacher too, unless it is not to look."""
         return TwoViewFeed(
             self.source,
-            self.views,
+            self.views if teacher else replace(self.views, teacher_size=0),
             self.masks,
             seed=self.seed,
             epoch=epoch,
-            view_epoch=None if self.fixed_views is None else epoch % self.fixed_views,
+            view_epoch=self._view_of(epoch),
             groups=groups,
             workers=self.workers,
             pinned=self.device.type == "cuda",
         )
 
+    def _view_of(self, epoch: int) -> int:
+        return epoch if self.fixed_views is None else epoch % self.fixed_views
+
     def batches(self, epoch: int, groups: Sequence[Positions]) -> Iterator[TwoViewBatch]:
-        with self.feed(epoch, groups) as feed:
+        self._view = self._view_of(epoch)
+        with self.feed(epoch, groups, teacher=self.cache is None) as feed:
             yield from feed
 
     def loss(self, model: nn.Module, batch: TwoViewBatch) -> Loss | None:
-        if not len(batch.positions):
+        target, student, mask = self._target(batch)
+        if not len(target):
             return None
-        with torch.autocast(self.device.type, enabled=False):  # the teacher has a precision of its own
-            target = self.teacher.targets(batch.teacher).to(self.device)
-        predicted = model(self.normalise(batch.student), batch.mask)
-        found = alignment(predicted, target, batch.mask, self.weights)
+        predicted = model(self.normalise(student), mask)
+        found = alignment(predicted, target, mask, self.weights)
         parts = {"cls": found.cls, "visible": found.visible}
         if self.masks.masked:
             parts["masked"] = found.masked
-        return Loss(found.loss, len(batch.positions), parts)
+        return Loss(found.loss, len(target), parts)
+
+    def _target(self, batch: TwoViewBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the teacher's tokens, and of what they are: the student's view and the mask."""
+        if _BLANK in batch.positions:
+            tokens = 1 + batch.mask.shape[1]
+            return torch.zeros(1, tokens, self.teacher.dim, device=self.device), batch.student, batch.mask
+        if self.cache is None or not len(batch.positions):
+            with torch.autocast(self.device.type, enabled=False):  # the teacher has a precision of its own
+                target = self.teacher.targets(batch.teacher)
+            return target.to(self.device), batch.student, batch.mask
+        target, known = self.cache.read(self._view, batch.positions)
+        if not known.all():  # what could not be read when the teacher looked can be read now
+            keep = torch.from_numpy(known)
+            return target[keep].to(self.device), batch.student[keep], batch.mask[keep]
+        return target.to(self.device, non_blocking=True), batch.student, batch.mask
 
     def blank(self) -> TwoViewBatch:
         rgb = [
@@ -105,7 +133,7 @@ class Aligning:
             for side in (self.views.student_size, self.views.teacher_size)
         ]
         mask = torch.from_numpy(self.masks.draw(np.random.default_rng(0)))[None]
-        return TwoViewBatch(np.zeros(1, dtype=np.int64), rgb[0], rgb[1], mask)
+        return TwoViewBatch(np.full(1, _BLANK, dtype=np.int64), rgb[0], rgb[1], mask)
 
     def names(self, batch: TwoViewBatch) -> list[str]:
         return [self.source.name(int(position)) for position in batch.positions]

@@ -29,6 +29,7 @@ from panderm.pretraining.recipe import (
     plan_for,
     plan_in_words,
 )
+from panderm.pretraining.remembered import TARGETS_NAME, filled
 from panderm.pretraining.run_card import (
     EXCLUDED_NAME,
     RunCard,
@@ -94,6 +95,7 @@ def pretrain(
     hue: float = 0.0,
     student_jitter: bool = False,
     views: int | None = None,
+    targets: Path | str | None = None,
     probe: Path | str | None = None,
     probe_images: Path | str | None = None,
     probe_label: str | None = None,
@@ -160,7 +162,9 @@ def pretrain(
         color_jitter: brightness, contrast and saturation, each by a factor within 1 ± this.
         hue: shift of the hue, at most 0.5.
         student_jitter: only the student sees these colours.
-        views: fixed views an image; by default each epoch draws new ones.
+        views: fixed views an image, whose teacher's tokens are kept on disk; by default each epoch draws
+            new views, and the teacher looks at them.
+        targets: folder of these tokens, which several runs may share; by default the run's own.
         probe: labelled table for a probe now and then; its rows of test are not looked at.
         probe_images: folder of its images.
         probe_label: its column with the class.
@@ -336,6 +340,9 @@ def pretrain(
     )
     ranks.agree(set_up)
     try:
+        if views is not None:
+            where = Path(targets) if targets is not None else folder / TARGETS_NAME
+            learner.cache = filled(where, learner, ranks, shown=progress)
         done = learn(
             learner,
             model,
@@ -360,7 +367,7 @@ def pretrain(
 
 
 _NOT_ASKED = {
-    *("out", "overwrite", "progress", "ranks", "device", "workers", "micro_batch_size", "fsdp"),
+    *("out", "overwrite", "progress", "ranks", "device", "workers", "micro_batch_size", "fsdp", "targets"),
     *("grad_checkpointing", "checkpoint_minutes"),
 }
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from panderm.embeddings.making.ranks import Ranks
-from panderm.errors import DataError, ParentsError, plural
+from panderm.errors import DataError, ParentsError, UsageError, plural
 from panderm.progress import Progress, say
 from panderm.training.long.checkpoint import Saved, gathered, last_checkpoint, put_back, write_checkpoint
 from panderm.training.long.journal import JOURNAL_NAME, Journal, read_journal
@@ -95,6 +95,10 @@ def learn(
         ArtifactError: the disk is full, or a checkpoint damaged.
         KeyboardInterrupt: stopped with Ctrl-C or by a scheduler; a checkpoint was written.
     """
+    if sharing == "fsdp" and plan.precision == "fp16":
+        raise UsageError(
+            "fsdp computes in fp32 or bf16.", "found fp16, whose scale each process would find for itself"
+        )
     together = Together(ranks or Ranks(), device, sharing)
     with together.end_for_all(), torch.random.fork_rng(_devices(device)):
         model.train()
@@ -170,10 +174,10 @@ class _Run(Generic[Batch]):
             for epoch in range(before // per_epoch, plan.epochs):
                 first, losses = self.step % per_epoch, []
                 for seen in self._steps(epoch, first, stop):
-                    bar.advance(batch)
                     if seen.loss is not None:
                         losses.append(seen.loss)
                         bar.note(f"epoch {epoch + 1}/{plan.epochs}, loss {seen.loss:.4f}")
+                    bar.advance(batch)
                     if not foretold and (seconds := time.monotonic() - started) > _FORETELL:
                         foretold = True
                         self._foretell(seconds / (self.step - before))

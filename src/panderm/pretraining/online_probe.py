@@ -42,7 +42,8 @@ class OnlineProbe:
     Two probes are fitted on rows of ``train``: k nearest neighbours by cosine similarity, and the logistic
     probe of ``panderm probe``, both left to choose their strength on the rows they are fitted on. They are
     scored on rows of ``val``. Rows of ``test`` are never looked at: what watches a run decides, in the end,
-    which run is kept. Without ``val`` a part of the other rows is held out, whole patients (or lesions)
+    which run is kept. Without ``val``, or with one that cannot
+    tell two classes apart, a part of the other rows is held out, whole patients (or lesions)
     at a time and every class in its share; the record says so. A class with fewer than two patients (lesions,
     images) on either side is left out, and named. Intervals are percentiles of bootstrap draws of whole
     patients within classes.
@@ -220,27 +221,36 @@ def _rows_to_use(
             "name the column with --probe-label",
         )
     val = np.flatnonzero(labelled & (split == "val"))
-    others = np.array([name in (None, "train") for name in split])
-    train = np.flatnonzero(labelled & others)
+    train = np.flatnonzero(labelled & np.array([name in (None, "train") for name in split]))
     if not len(train):
         raise DataError(
             "the online probe must have rows to fit.", f"{table.card.name} has no labelled row of train"
         )
-    if len(val):
+    if len(_enough(table.select(val))) > 1:
         scored, few = _drawn(table, val, min(len(val), round(_SCORED * images)), seed, "scored")
         fitted, fewer = _drawn(table, train, min(len(train), images - len(scored)), seed, "fitted")
         how = f"{_part(few, val, 'val')} scored, {_part(fewer, train, 'train')} fitted"
     else:
-        kept, few = _drawn(table, train, min(len(train), images), seed, "all")
+        rows = np.sort(np.concatenate([train, val]))
+        kept, few = _drawn(table, rows, min(len(rows), images), seed, "all")
         scored, _ = _drawn(table, kept, round(_HELD_OUT * len(kept)), seed, "scored")
         fitted = np.setdiff1d(kept, scored)
-        where = "train" if any(name == "train" for name in split) else "the table"
         _, unit = cluster_codes(table.patient, table.group, len(table))
         whole = "stratified" if unit == "image" else f"stratified, each {unit} whole"
-        how = f"no val split: {_part(few, train, where)}, of which a part was held out ({whole}) and scored"
+        found, names = ("val is too small", "train and val") if len(val) else ("no val split", "train")
+        if not (split == "train").any():
+            names = "the table"
+        how = f"{found}: {_part(few, rows, names)}, of which a part was held out ({whole}) and scored"
     if (split == "test").any():
         how += "; test was not looked at"
     return fitted, scored, how
+
+
+def _enough(rows: Table) -> set[str]:
+    """Return the classes that enough patients (or lesions, images) of some rows show."""
+    codes, _ = cluster_codes(rows.patient, rows.group, len(rows))
+    found = {label for label in rows.label if label is not None}
+    return {c for c in found if len(np.unique(codes[rows.label == c])) >= _FEWEST}
 
 
 def _part(drawn: int, of: npt.NDArray[np.int64], name: str) -> str:
@@ -267,18 +277,13 @@ def _shared_classes(
     chosen: Table, is_scored: npt.NDArray[np.bool_], table: Table
 ) -> tuple[Table, npt.NDArray[np.bool_], npt.NDArray[np.bool_], tuple[str, ...]]:
     """Leave out classes that one side has none or only one unit of, and say which are left."""
-    codes, unit = cluster_codes(chosen.patient, chosen.group, len(chosen))
-    sides = [
-        {c for c in table.classes if len(np.unique(codes[side & (chosen.label == c)])) >= _FEWEST}
-        for side in (~is_scored, is_scored)
-    ]
+    sides = [_enough(chosen.select(side)) for side in (~is_scored, is_scored)]
     classes = tuple(c for c in table.classes if c in sides[0] & sides[1])
     if len(classes) < 2:
         raise DataError(
-            "the online probe must have two classes with two units each among the rows fitted and the rows "
-            "scored.",
-            f"by {unit}, fitted: {some(sorted(sides[0])) or 'none'}; "
-            f"scored: {some(sorted(sides[1])) or 'none'}",
+            "the online probe must have two classes, each of two patients (lesions, images) or more, among "
+            "the rows fitted and among the rows scored.",
+            f"fitted: {some(sorted(sides[0])) or 'none'}; scored: {some(sorted(sides[1])) or 'none'}",
             "give it a larger table, or more of its images",
         )
     kept = np.array([label in classes for label in chosen.label])

@@ -23,7 +23,7 @@ from panderm.pretraining.student import STUDENTS, PretrainingModel, Student
 from panderm.provenance import Record, version
 from panderm.storage import new_file, refuse_existing, sha256_of_file
 from panderm.training.long.checkpoint import save_tensors
-from panderm.weights.account import Account
+from panderm.weights.account import Account, require_fit
 from panderm.weights.checkpoint import read_header, read_state
 
 State = Mapping[str, torch.Tensor]
@@ -132,7 +132,7 @@ def write_pretrained(
         panderm=version(),
     )
     try:
-        told = json.dumps(words.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
+        told = json.dumps(words.model_dump(), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError("the record of a pretraining run must be JSON.", str(error)) from None
     card = student_card(
@@ -250,6 +250,7 @@ def read_pretrained(
         regressor=regressor,
         seed=seed,
     )
+    _require_whole(path, model)
     return model, read_init(path, model)
 
 
@@ -313,6 +314,19 @@ def _words(path: Path) -> Words | None:
             "what a pretraining file says of itself must be whole and of this version of panderm.",
             f"{path}: {where + ': ' if where else ''}{problem['msg']}",
         ) from None
+
+
+def _require_whole(path: Path, model: PretrainingModel) -> None:
+    """Refuse a file that lacks a part of the model, the head excepted."""
+    expected = {k: v for k, v in model.state_dict().items() if not k.startswith("decoder.")}
+    outline = {k: v for k, v in read_state(path, Account(), data=False).items() if k in expected}
+    require_fit(
+        outline,
+        expected,
+        path=path,
+        name=f"the {model.student.name} student and its regressor",
+        hint="give a whole pretraining file",
+    )
 
 
 def _form(path: Path, heads: int | None) -> tuple[Student, RegressorShape, int | None, int] | None:

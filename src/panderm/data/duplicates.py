@@ -261,7 +261,7 @@ def _magnitudes(spectra: Array) -> Array:
     size = np.abs(spectra)
     across = size.transpose(0, 2, 1)
     sorted_ = np.where(_U < _V, np.maximum(size, across), np.minimum(size, across))
-    return np.ascontiguousarray(sorted_.reshape(len(spectra), -1))
+    return np.ascontiguousarray(sorted_.reshape(len(spectra), FREQUENCIES**2))
 
 
 def _best_of_eight(a: Array, b: Array) -> Array:

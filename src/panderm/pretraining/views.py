@@ -171,9 +171,9 @@ class TwoViews:
         top, left, tall, wide = self._rectangle(height, width, rng)
         by = self._shrink(tall, wide)
         if by > 1:
-            top, left = top // by * by, left // by * by
-            tall = min(round(tall / by), height // by - top // by) * by
-            wide = min(round(wide / by), width // by - left // by) * by
+            tall, wide = (min(round(m / by), n // by) * by for m, n in ((tall, height), (wide, width)))
+            top = min(round(top / by), (height - tall) // by) * by
+            left = min(round(left / by), (width - wide) // by) * by
         chances = rng.random(4)
         turns = int(chances[3] * 4) if chances[2] < self.turn else 0
         return Crop(

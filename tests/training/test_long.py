@@ -221,13 +221,11 @@ def test_bfloat16_learns_much_the_same(tmp_path: Path) -> None:
 
 
 def test_float16_finds_its_scale_and_goes_on_with_it(tmp_path: Path) -> None:
-    """The first scale is too large: these steps are left out; a run that goes on knows what was found."""
+    """Scales that are too large leave a step out; a run that goes on knows what was found."""
     plan = Plan(**{**PLAN.as_dict(), "precision": "fp16"})
     run(tmp_path / "a", plan, Numbers(plan))
     norms = [line["norm"] for line in steps_of(tmp_path / "a")]
-    missed = norms.count(None)
-    assert 0 < missed < 8
-    assert None not in norms[12:]
+    assert 0 < norms.count(None) < 8
     with pytest.raises(OSError, match="the power went"):
         run(tmp_path / "b", plan, Numbers(plan), checkpoint_minutes=0.0, watch=Broken(10))
     run(tmp_path / "b", plan, Numbers(plan))

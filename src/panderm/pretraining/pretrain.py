@@ -48,6 +48,7 @@ from panderm.provenance import Provenance
 from panderm.storage import require_local
 from panderm.training.long.loop import learn
 from panderm.training.long.plan import passes_of
+from panderm.training.long.together import Sharing, require_several
 
 _LOOKS = 20  # over a run, where their number was not asked for
 
@@ -207,6 +208,8 @@ def pretrain(
             "a teacher must be named.",
             hint="--teacher timm:vit_small_patch14_dinov2 --teacher-weights dinov2_vits14.safetensors",
         )
+    sharing: Sharing = "fsdp" if fsdp else "ddp"
+    require_several(sharing, ranks.world)
     asked = {key: _plain(value) for key, value in given.items() if key not in _NOT_ASKED}
     held_record = ranks.agree(lambda: _held(folder, overwrite=overwrite))
     held = None if held_record is None else RunCard.model_validate(held_record)
@@ -304,7 +307,7 @@ def pretrain(
         settings={
             "device": str(on),
             "processes": ranks.world,
-            "sharing": ("fsdp" if fsdp else "ddp") if ranks.world > 1 else None,
+            "sharing": sharing if ranks.world > 1 else None,
             "micro_batch_size": at_once,
             "passes": passes,
             "grad_checkpointing": grad_checkpointing,
@@ -352,7 +355,7 @@ def pretrain(
             device=on,
             at_once=at_once,
             ranks=ranks,
-            sharing="fsdp" if fsdp else "ddp",
+            sharing=sharing,
             checkpoint_minutes=checkpoint_minutes,
             watch=watching,
             what=f"pretraining {student}",

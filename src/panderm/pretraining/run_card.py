@@ -13,6 +13,7 @@ from panderm.errors import ArtifactError
 from panderm.provenance import CARD_NAME, Card, read_card
 from panderm.storage import new_folder, refuse_existing, write_json
 from panderm.training.long.checkpoint import last_checkpoint
+from panderm.training.long.loop import require_same
 
 PRETRAINED_NAME, ENCODER_NAME, EXCLUDED_NAME = "pretrained.safetensors", "encoder.safetensors", "excluded.csv"
 
@@ -67,13 +68,21 @@ def held_run(folder: Path, *, overwrite: bool) -> RunCard | None:
 
 
 def begin(folder: Path, card: RunCard, held: RunCard | None) -> None:
-    """Make the folder of a run, or put the card of a run that goes on in the place of the one before."""
+    """Make the folder of a run; or see that what it holds is the beginning of this one.
+
+    Raises:
+        ParentsError: it was begun with other images or settings; nothing of it is changed.
+    """
     if held is None:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         with new_folder(folder, overwrite=True) as new:
             card.write(new)
-    elif last_checkpoint(folder) is None:
+        return
+    saved = last_checkpoint(folder)
+    if saved is not None:
+        require_same(saved.record["decided"], decided_by(card), folder)
+    else:
         for name in ("journal.jsonl", "pictures", "tensorboard"):
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -83,6 +92,11 @@ def begin(folder: Path, card: RunCard, held: RunCard | None) -> None:
 def as_json(value: dict[str, Any]) -> dict[str, Any]:
     """Return a record as it comes back from a file: lists for tuples."""
     return dict(json.loads(json.dumps(value)))
+
+
+def decided_by(card: RunCard) -> dict[str, Any]:
+    """Return all that decides a run, as its checkpoints name it."""
+    return as_json({"plan": card.plan, **card.decided()})
 
 
 def write_card(folder: Path, card: RunCard) -> None:

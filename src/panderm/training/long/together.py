@@ -47,6 +47,7 @@ class Together:
         self._wrapped: Any = None
         self._words: Any = None
         self._gradients: Any = None
+        require_several(sharing, self.world)
         if self.world > 1:
             dist = torch.distributed
             if device.type == "cuda":
@@ -54,12 +55,6 @@ class Together:
             self._words = dist.new_group(backend="gloo", timeout=_PATIENCE)
             backend = "nccl" if device.type == "cuda" else "gloo"
             self._gradients = dist.new_group(backend=backend, timeout=_PATIENCE)
-        elif sharing == "fsdp":
-            raise UsageError(
-                "fsdp shares a network out among processes.",
-                "found one process",
-                "start several with torchrun or accelerate launch, or leave it out",
-            )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the network as it is to be called; its parameters are those of ``model``."""
@@ -181,6 +176,16 @@ class Together:
                     store.compare_set(_REASON, "", json.dumps(_in_words(error, self.rank, self.world)))
                 raise
             raise _reason(store, self.lead) from None
+
+
+def require_several(sharing: Sharing, world: int) -> None:
+    """Raise :class:`UsageError` where there is nobody to share a network with."""
+    if sharing == "fsdp" and world == 1:
+        raise UsageError(
+            "fsdp shares a network out among processes.",
+            "found one process",
+            "start several with torchrun or accelerate launch, or leave it out",
+        )
 
 
 def _is_lost(error: RuntimeError) -> bool:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from timm.layers import resample_patch_embed
-from torch import nn
 
 from panderm.errors import WeightsError, plural, some
 from panderm.models.layouts import from_timm, image_tower
+from panderm.pretraining.narrowed import narrowed
+from panderm.pretraining.student import PretrainingModel
 from panderm.storage import sha256_of_file
 from panderm.weights.account import LEFTOVERS, Account, rename_published
 from panderm.weights.checkpoint import read_state
 
 State = dict[str, torch.Tensor]
 _ENCODER = "encoder."
+Kind = Literal["pretraining", "encoder", "timm", "narrowed"]
+INIT_IMAGES = 2000
+"""Crops that a wide network is narrowed on: 400,000 tokens for the 5.5 million numbers of a tiny student."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +33,14 @@ class Initial:
 
     Attributes:
         kind: ``pretraining`` (the whole published layout), ``encoder`` (PanDerm's layout), ``timm`` (a plain
-            vision transformer of the same width).
+            vision transformer of the same width), ``narrowed`` (one that is wider, fitted on images).
         file: its path.
         sha256: of the file.
         filled: how many of the model's tensors were filled from it.
         words: what became of every tensor, in words.
     """
 
-    kind: Literal["pretraining", "encoder", "timm"]
+    kind: Kind
     file: str
     sha256: str
     filled: int
@@ -50,23 +57,55 @@ class Initial:
         }
 
 
-def read_init(path: Path | str, model: nn.Module) -> Initial:
+class Seen(Protocol):
+    """What the student sees of some images: :class:`panderm.pretraining.feed.TwoViewBatch`."""
+
+    @property
+    def student(self) -> torch.Tensor:
+        """uint8 (n, S, S, 3)."""
+
+
+def crops_of(
+    feed: Callable[[Sequence[npt.NDArray[np.int64]]], Iterable[Seen]], count: int, most: int = INIT_IMAGES
+) -> npt.NDArray[np.uint8]:
+    """Return crops of images spread evenly over a source, uint8 (n, S, S, 3), as the student will see them.
+
+    Args:
+        feed: gives the views of groups of positions.
+        count: images of the source.
+        most: crops at most, one an image.
+    """
+    positions = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+    groups = np.array_split(positions, -(-len(positions) // 32))
+    return np.concatenate([batch.student.numpy() for batch in feed(groups)])
+
+
+def read_init(
+    path: Path | str,
+    model: PretrainingModel,
+    *,
+    crops: Callable[[], npt.NDArray[np.uint8]] | None = None,
+    shown: bool = False,
+) -> Initial:
     """Fill a pretraining model from a file, in place; what the file does not hold stays as it was drawn.
 
     A published pretraining checkpoint fills encoder, regressor and head (those whose shapes fit); a file of
     an encoder in PanDerm's layout, ours or published, fills the encoder exactly; a plain vision transformer
     of timm's layout (DINOv2 among them) of the same width fills it with three changes: the key bias is left
     out, which no attention notices (it adds the same to all scores of a query), the patch kernel is resized
-    to 16 × 16 (Beyer L. et al., FlexiViT, CVPR 2023), and the fixed position table stays.
+    to 16 × 16 (Beyer L. et al., FlexiViT, CVPR 2023), and the fixed position table stays. One that is wider
+    is narrowed, on crops of the images to be learned from (:mod:`panderm.pretraining.narrowed`): minutes.
 
     Args:
         path: ``.safetensors`` or PyTorch; nothing in it is run.
         model: in the published layout: ``encoder.*``, ``regresser.*``, ``decoder.*`` …
+        crops: gives uint8 (n, S, S, 3), see :func:`crops_of`; asked only where they are needed.
+        shown: show a bar where it takes long.
 
     Raises:
-        WeightsError: a file that is not whole, or of another architecture.
+        WeightsError: a file that is not whole, or of another architecture; a wider one without crops.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     account = Account()
     state = image_tower(read_state(file, account), account)
     expected = model.state_dict()
@@ -75,8 +114,12 @@ def read_init(path: Path | str, model: nn.Module) -> Initial:
     )
     rest = {key: value for key, value in state.items() if key.startswith(tuple(LEFTOVERS))} if whole else {}
     encoder = rename_published(state, Account() if whole else account)
-    kind: Literal["pretraining", "encoder", "timm"] = "pretraining" if whole else "encoder"
-    if "blocks.0.attn.qkv.bias" in encoder:
+    kind: Kind = "pretraining" if whole else "encoder"
+    told: tuple[str, ...] = ()
+    if "blocks.0.attn.qkv.bias" in encoder and _width(encoder) > model.student.dim:
+        kind = "narrowed"
+        encoder, rest, told = _narrow(encoder, model, crops, file, account, shown=shown)
+    elif "blocks.0.attn.qkv.bias" in encoder:
         kind, encoder = "timm", from_plain(encoder, expected, account)
     filled = _fitting(encoder, {k: v for k, v in expected.items() if k.startswith(_ENCODER)}, file)
     for key, value in rest.items():
@@ -87,10 +130,43 @@ def read_init(path: Path | str, model: nn.Module) -> Initial:
     drawn = [key for key in expected if key not in filled]
     model.load_state_dict(filled, strict=False)
     account.used = len(filled)
-    words = [str(account)]
+    words = [str(account), *told]
     if drawn:
         words.append(f"{plural(len(drawn), 'tensor')} stay as drawn: {some(drawn, 3)}")
     return Initial(kind, str(file.resolve()), sha256_of_file(file), len(filled), tuple(words))
+
+
+def _width(encoder: State) -> int:
+    token = encoder.get("cls_token")
+    return 0 if token is None else int(token.shape[-1])
+
+
+def _narrow(
+    encoder: State,
+    model: PretrainingModel,
+    crops: Callable[[], npt.NDArray[np.uint8]] | None,
+    file: Path,
+    account: Account,
+    *,
+    shown: bool,
+) -> tuple[State, State, tuple[str, ...]]:
+    """Return the encoder, the head, and what was done."""
+    student = model.student
+    if crops is None:
+        raise WeightsError(
+            "the file to begin from must fit the student, or be narrowed on images.",
+            f"{file} is {_width(encoder)} wide, the student {student.name} {student.dim}",
+            "begin from a file of the student's own width",
+        )
+    images = crops()
+    made = narrowed(encoder, student, images, shown=shown)
+    account.notes.append(
+        f"narrowed from {_width(encoder)} to {student.dim} on crops of {plural(len(images), 'image')}, by "
+        "least squares; its own positions gave way to the fixed table"
+    )
+    ours = {key.removeprefix(_ENCODER): v for key, v in made.state.items() if key.startswith(_ENCODER)}
+    head = {key: v for key, v in made.state.items() if not key.startswith(_ENCODER)}
+    return ours, head, made.words
 
 
 def from_plain(state: State, expected: State, account: Account) -> State:

@@ -35,6 +35,7 @@ from panderm.pretraining.run_card import (
     RunCard,
     as_json,
     begin,
+    goes_on,
     held_run,
     require_room,
 )
@@ -45,7 +46,7 @@ from panderm.pretraining.watching import Watching
 from panderm.pretraining.weights_file import regressor_of, student_preprocess
 from panderm.progress import say
 from panderm.provenance import Provenance
-from panderm.storage import require_local
+from panderm.storage import require_local, sha256_of_file
 from panderm.training.long.loop import learn
 from panderm.training.long.plan import passes_of
 from panderm.training.long.together import Sharing, require_several
@@ -258,7 +259,13 @@ def pretrain(
         device=str(on),
         precision=teacher_precision,
     )
-    model, begun = _student(form, taught, init, drop_path, seed)
+    model = _student(form, taught, init, drop_path, seed)
+    begun = None
+    if init is not None and held is not None and held.init is not None and goes_on(folder, ranks):
+        # Its weights are in the checkpoint; but it must be the same file.
+        begun = Initial(**held.init | {"sha256": sha256_of_file(Path(init))})
+    elif init is not None:
+        begun = read_init(init, model)
     model.checkpointed = grad_checkpointing
     model.to(on)
     ratio = form.mask_ratio if mask_ratio is None else mask_ratio
@@ -398,12 +405,9 @@ def _known(folder: Path, held: RunCard | None, asked: dict[str, Any]) -> tuple[P
 
 def _student(
     form: Student, teacher: Teacher, init: Path | str | None, drop_path: float | None, seed: int
-) -> tuple[PretrainingModel, Initial | None]:
-    options: dict[str, Any] = {"target_dim": teacher.dim, "drop_path": drop_path, "seed": seed}
-    if init is None:
-        return PretrainingModel(form, **options), None
-    model = PretrainingModel(form, regressor=regressor_of(init), **options)
-    return model, read_init(init, model)
+) -> PretrainingModel:
+    shape = None if init is None else regressor_of(init)
+    return PretrainingModel(form, target_dim=teacher.dim, drop_path=drop_path, regressor=shape, seed=seed)
 
 
 def _of_student(model: PretrainingModel, form: Student) -> dict[str, Any]:

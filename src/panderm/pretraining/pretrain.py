@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from panderm.data.table import read_table
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.making.ranks import Ranks
@@ -17,7 +20,7 @@ from panderm.pretraining.aligning import Aligning
 from panderm.pretraining.announced import checkpoints_in_words, networks_in_words
 from panderm.pretraining.finished import Pretrained, finish
 from panderm.pretraining.images import images_of
-from panderm.pretraining.initial import Initial, read_init
+from panderm.pretraining.initial import crops_of, read_init
 from panderm.pretraining.masks import MaskDrawer, MaskKind, masked_patches
 from panderm.pretraining.objective import TokenWeights
 from panderm.pretraining.online_probe import OnlineProbe
@@ -35,7 +38,6 @@ from panderm.pretraining.run_card import (
     RunCard,
     as_json,
     begin,
-    goes_on,
     held_run,
     require_room,
 )
@@ -47,6 +49,7 @@ from panderm.pretraining.weights_file import regressor_of, student_preprocess
 from panderm.progress import say
 from panderm.provenance import Provenance
 from panderm.storage import require_local, sha256_of_file
+from panderm.training.long.checkpoint import last_checkpoint
 from panderm.training.long.loop import learn
 from panderm.training.long.plan import passes_of
 from panderm.training.long.together import Sharing, require_several
@@ -260,14 +263,6 @@ def pretrain(
         precision=teacher_precision,
     )
     model = _student(form, taught, init, drop_path, seed)
-    begun = None
-    if init is not None and held is not None and held.init is not None and goes_on(folder, ranks):
-        # Its weights are in the checkpoint; but it must be the same file.
-        begun = Initial(**held.init | {"sha256": sha256_of_file(Path(init))})
-    elif init is not None:
-        begun = read_init(init, model)
-    model.checkpointed = grad_checkpointing
-    model.to(on)
     ratio = form.mask_ratio if mask_ratio is None else mask_ratio
     patches = taught.grid[0] * taught.grid[1]
     masks = MaskDrawer(taught.grid, masked_patches(ratio, patches), mask)
@@ -294,6 +289,12 @@ def pretrain(
         workers=workers,
         fixed_views=views,
     )
+    begun = None
+    if init is not None:
+        file, before = Path(init), None if held is None else held.init
+        begun = ranks.agree(lambda: _begun(file, before, folder, model, learner, shown=progress))
+    model.checkpointed = grad_checkpointing
+    model.to(on)
     watched = None
     if probe is not None and ranks.lead:
         table = read_table(probe, images=probe_images, label=probe_label, decode=False, progress=progress)
@@ -305,7 +306,7 @@ def pretrain(
         excluded=ready.record,
         student=_of_student(model, form),
         teacher=taught.record,
-        init=None if begun is None else begun.record(),
+        init=begun,
         plan=plan.as_dict(),
         masks={"kind": mask, "masked": masks.masked, "grid": list(masks.grid)},
         views={**asdict(seen), "fixed": views},
@@ -408,6 +409,26 @@ def _student(
 ) -> PretrainingModel:
     shape = None if init is None else regressor_of(init)
     return PretrainingModel(form, target_dim=teacher.dim, drop_path=drop_path, regressor=shape, seed=seed)
+
+
+def _begun(
+    init: Path,
+    before: dict[str, Any] | None,
+    folder: Path,
+    model: PretrainingModel,
+    learner: Aligning,
+    *,
+    shown: bool,
+) -> dict[str, Any]:
+    """Fill a model from a file, in the first process: from there its weights go to the others."""
+    if before is not None and last_checkpoint(folder) is not None:
+        return before | {"sha256": sha256_of_file(init)}  # its weights are in the checkpoint
+    count = len(learner.source)
+
+    def crops() -> npt.NDArray[np.uint8]:
+        return crops_of(lambda groups: learner.feed(0, groups, teacher=False), count)
+
+    return read_init(init, model, crops=crops, shown=shown).record()
 
 
 def _of_student(model: PretrainingModel, form: Student) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from panderm.errors import in_bytes, plural
-from panderm.pretraining.initial import Initial
 from panderm.pretraining.student import PretrainingModel
 from panderm.pretraining.teacher import Teacher
 
 
-def networks_in_words(model: PretrainingModel, teacher: Teacher, begun: Initial | None) -> list[str]:
+def networks_in_words(model: PretrainingModel, teacher: Teacher, begun: dict[str, Any] | None) -> list[str]:
     def of(part: torch.nn.Module) -> str:
         return f"{sum(p.numel() for p in part.parameters()) / 1e6:.1f} M"
 
@@ -25,7 +25,7 @@ def networks_in_words(model: PretrainingModel, teacher: Teacher, begun: Initial 
     ]
     if begun is None:
         return [*lines, "weights: drawn at random"]
-    return [*lines, f"weights: {begun.file}", *(f"  {word}" for word in begun.words)]
+    return [*lines, f"weights: {begun['file']}", *(f"  {word}" for word in begun["words"])]
 
 
 def checkpoints_in_words(model: PretrainingModel, folder: Path, minutes: float) -> str:

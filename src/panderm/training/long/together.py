@@ -62,12 +62,16 @@ class Together:
         self._wrapped = model
         if self.world == 1:
             return model
+        # What was computed from images may differ in the last bits from process to process.
+        for tensor in [*model.parameters(), *model.buffers()]:
+            torch.distributed.broadcast(tensor.detach(), src=0, group=self._gradients)
         if self.sharing == "ddp":
             self._wrapped = nn.parallel.DistributedDataParallel(
                 model,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
                 process_group=self._gradients,
                 broadcast_buffers=False,
+                init_sync=False,
                 gradient_as_bucket_view=True,
             )
             return self._wrapped  # type: ignore[no-any-return]

@@ -117,14 +117,14 @@ def measure_rows(n: int, dim: int) -> dict[str, float]:
         rows = read_rows(here / "tiles.csv", images=here)
         cells = memory()[0]
         read = time.monotonic() - started
-        facts = [ImageFacts(sha256=hashlib.sha256(str(i).encode()).hexdigest()) for i in range(n)]
+        facts = (ImageFacts(sha256=hashlib.sha256(str(i).encode()).hexdigest()) for i in range(n))
         started = time.monotonic()
         table = check_rows(rows, facts)
         del facts
         checked = memory()[0]
         took = time.monotonic() - started
-        columns = {name: pa.array(rows.columns[name], pa.large_string()) for name in ROLES}
-        shared = pa.table({**columns, "path": pa.array(rows.path, pa.large_string())}).nbytes
+        columns = {name: rows.columns[name].arrow().cast(pa.large_string()) for name in ROLES}
+        shared = pa.table({**columns, "path": rows.path.arrow().cast(pa.large_string())}).nbytes
         card = EmbeddingsCard(
             provenance=Provenance.now(), encoder=no_encoder(dim), table=table.card, rows=n, batch_size=64
         )

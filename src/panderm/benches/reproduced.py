@@ -230,8 +230,8 @@ def _compared(published: PublishedDataset, asked: AskedDataset) -> Looked:
         return Looked(published, asked, why_not=in_a_line(error))
     columns = rows.columns
     by_split: dict[str, Counter[str]] = {}
-    for split, label in zip(columns["split"], columns["label"], strict=True):
-        by_split.setdefault(split or "without a split", Counter())[whole_number(label) or ""] += 1
+    for part, label in zip(columns["split"], columns["label"], strict=True):
+        by_split.setdefault(part or "without a split", Counter())[whole_number(label) or ""] += 1
     total, classes = len(rows), {c for counter in by_split.values() for c in counter if c}
     told = []
     if total != published.images:

@@ -25,6 +25,7 @@ from panderm.cluster.reading import Given, read_given
 from panderm.cluster.session import session
 from panderm.cluster.stages import ROLES, Begun, Eye, Task, begin, decode_unit, hash_unit, own_error
 from panderm.cluster.units import Unit, units_of
+from panderm.data.cells import Hashes
 from panderm.data.images import ImageFacts
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, check_rows
@@ -94,7 +95,7 @@ def embed_with_ray(
     given = read_given(table, {name: asked.pop(name) for name in _READ_ALIKE if name in asked})  # type: ignore[arg-type]
     run = _Run(given, Path(out), _whole_paths(load), asked, progress=progress)
     # What has no label, and classes that are not listed, are known before any file is read.
-    known = run.check([ImageFacts() for _ in range(len(given.rows))], skip_bad=skip_bad, told=True)
+    known = run.check(skip_bad=skip_bad, told=True)
     with session(address) as ray:
         try:
             run.start(ray, known, actors, overwrite=overwrite)
@@ -115,18 +116,19 @@ class _Run:
         self.given, self.folder, self.load, self.asked = given, folder.absolute(), load, asked
         self.progress = progress
         n = len(given.rows)
-        self.sha256 = np.full(n, "", dtype=object)
-        self.problem = np.full(n, None, dtype=object)
+        self.sha256 = np.zeros((n, 32), dtype=np.uint8)  # zeros where not known
+        self.problem: dict[int, str] = {}
         self.warned: tuple[str, ...] = ()
         self.here = False
 
-    def check(self, facts: list[ImageFacts] | None = None, *, skip_bad: bool, told: bool = False) -> Table:
+    def check(self, *, skip_bad: bool, told: bool = False) -> Table:
         """Return the table of the rows as far as their files are known."""
-        if facts is None:
-            both = zip(self.sha256, self.problem, strict=True)
-            facts = [ImageFacts(sha256=digest, problem=problem) for digest, problem in both]
+        known = Hashes(self.sha256)
+        facts = (
+            ImageFacts(sha256=digest or "", problem=self.problem.get(i)) for i, digest in enumerate(known)
+        )
         rows = self.given.rows
-        if not all(fact.sha256 or fact.problem for fact in facts):
+        if int((~self.sha256.any(axis=1)).sum()) > len(self.problem):
             rows = replace(rows, lock=None)  # it holds hashes that are not known yet
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -200,16 +202,15 @@ class _Run:
         return Extraction(open_embeddings(self.folder), done)
 
     def _bad(self) -> bool:
-        return any(problem is not None for problem in self.problem[self.at])
+        return bool(np.isin(self.at, list(self.problem)).any())
 
     def _held(self, every: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the rows whose image's name the folder knows."""
         if not (self.folder / CARD_NAME).is_file():
             return every[:0]
         card = read_card(self.folder, EmbeddingsCard, "an --out that exists")
-        names = Known(self.folder, card).names()
-        image = self.given.rows.columns["image"][self.at]
-        return every[[name in names for name in image]]
+        names = self.given.rows.columns["image"].take(self.at).keys()
+        return every[Known(self.folder, card).have_names(names, aside=True)]
 
     def _look_again(self, task: Task, held: npt.NDArray[np.int64]) -> None:
         """Read files that have vectors already for their hashes: whether they are as they were."""
@@ -261,14 +262,14 @@ class _Run:
             for start, stop in self._hear(data, todo):
                 bar.advance(stop - start)
                 rows = self.at[todo[start:stop]]
-                made += sum(problem is None for problem in self.problem[rows])
+                made += sum(row not in self.problem for row in rows.tolist())
         return made
 
     def _share(self, chosen: npt.NDArray[np.int64]) -> Any:
         """Put rows where every process of the machines reads them; each machine fetches them once."""
         rows, at = self.given.rows, self.at[chosen]
-        columns = {name: pa.array(rows.columns[name][at], pa.large_string()) for name in ROLES}
-        columns["path"] = pa.array(rows.path[at], pa.large_string())
+        columns = {name: rows.columns[name].take(at).arrow().cast(pa.large_string()) for name in ROLES}
+        columns["path"] = rows.path.take(at).arrow().cast(pa.large_string())
         return self.ray.put(pa.table({"position": chosen, "row": rows.row[at], **columns}))
 
     def _units(self, units: list[Unit]) -> Any:
@@ -287,8 +288,12 @@ class _Run:
             for unit in block.to_pylist():
                 start, stop = unit["start"], unit["stop"]
                 rows = self.at[chosen[start:stop]]
-                self.sha256[rows] = unit["sha256"]
-                self.problem[rows] = [problem or None for problem in unit["problem"]]
+                told = zip(rows.tolist(), unit["sha256"], unit["problem"], strict=True)
+                for row, digest, problem in told:
+                    self.sha256[row] = np.frombuffer(bytes.fromhex(digest) or bytes(32), np.uint8)
+                    self.problem.pop(row, None)
+                    if problem:
+                        self.problem[row] = problem
                 yield start, stop
 
     def _begin(self, *args: Any, **options: Any) -> Begun:

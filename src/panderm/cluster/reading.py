@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
@@ -25,15 +25,17 @@ from panderm.cluster.addresses import (
     open_file,
     read_content,
 )
-from panderm.data.columns import cells_of, find_roles, read_cells
+from panderm.data.cells import Cells, Made, texts
+from panderm.data.columns import cells_in_turn, cells_of, find_roles
 from panderm.data.stored import ImageError
 from panderm.data.table import Rows, cells_of_roles, read_rows
 from panderm.errors import ArtifactError, TableError
-from panderm.storage import sha256_of_json
+from panderm.storage import sha256_of_file, sha256_of_json
 
 # Files that a task reads at once, and that wait for its decoder at most: a far storage is slow to answer.
 _READERS = 16
 _AHEAD = 32
+_LINES = 1 << 14  # of a list of files, at a time
 
 
 class TableOptions(TypedDict, total=False):
@@ -91,24 +93,24 @@ def read_given(path: Path | str, options: TableOptions) -> Given:
     folder = None if images is None else as_address(images)
     if ending != ".txt" and not is_address(place) and not (folder and is_address(folder)):
         return Given(read_rows(place, **options))
-    with _here(place) as here:
-        frame = _listed(here, place, column) if ending == ".txt" else read_cells(here)
-        digest = hashlib.sha256(here.read_bytes()).hexdigest()
     folder = folder or (place.rpartition("/")[0] if is_address(place) else str(Path(place).parent.resolve()))
-    return Given(_rows(frame, place, digest, folder, options))
+    with _here(place) as here:
+        digest = sha256_of_file(here)
+        frames = _listed(here, place, column) if ending == ".txt" else cells_in_turn(here)
+        return Given(_rows(frames, place, digest, folder, options))
 
 
 def _rows(
-    frame: pd.DataFrame,
+    frames: Iterator[pd.DataFrame],
     place: str,
     digest: str,
     folder: str,
     options: TableOptions,
-    paths: Sequence[str] | None = None,
+    paths: Cells | None = None,
 ) -> Rows:
-    source = Path(place)
+    source, first = Path(place), next(frames)
     roles = find_roles(
-        frame,
+        first,
         source,
         options.get("image_column", "image"),
         options.get("label"),
@@ -116,19 +118,23 @@ def _rows(
         options.get("patient"),
         options.get("group"),
     )
-    columns, number = cells_of_roles(frame, roles, Path(folder), source)
+    columns, number = cells_of_roles(chain([first], frames), roles, Path(folder), source)
     if paths is None:
-        paths = [beside(folder, name or "") for name in columns["image"]]
+        paths = Made(columns["image"], partial(_beside, folder))
     return Rows(
         name=source.name,
         csv=place if is_address(place) else str(source.resolve()),
         csv_sha256=digest,
         images=folder,
         row=number,
-        path=np.array(paths, dtype=object),
+        path=paths,
         columns=columns,
         roles=roles,
     )
+
+
+def _beside(folder: str, name: str | None) -> str:
+    return beside(folder, name or "")
 
 
 @contextlib.contextmanager
@@ -151,18 +157,22 @@ def _here(place: str) -> Iterator[Path]:
         yield copy
 
 
-def _listed(here: Path, place: str, column: str) -> pd.DataFrame:
-    """Return a list of files as a table of one column, numbered as its lines are."""
+def _listed(here: Path, place: str, column: str) -> Iterator[pd.DataFrame]:
+    """Yield a list of files as a table of one column, numbered as its lines are, some rows at a time."""
+    found = False
     try:
-        lines = here.read_text("utf-8-sig").splitlines()
+        with here.open(encoding="utf-8-sig") as file:
+            lines = enumerate(file, start=1)
+            named = ((number, name) for number, line in lines if (name := line.strip()))
+            while some := dict(islice(named, _LINES)):
+                frame = pd.DataFrame({column: list(some.values())}, index=list(some), dtype=object)
+                frame.attrs["separator"] = "\n"
+                found = True
+                yield frame
     except UnicodeDecodeError:
         raise TableError("a list of files must be UTF-8 text.", f"{place} is not") from None
-    named = {number: name for number, line in enumerate(lines, start=1) if (name := line.strip())}
-    if not named:
+    if not found:
         raise TableError("a list of files must name at least one.", f"{place} is empty")
-    frame = pd.DataFrame({column: list(named.values())}, index=list(named), dtype=object)
-    frame.attrs["separator"] = "\n"
-    return frame
 
 
 def _bytes_in(file: str, column: str) -> str | None:
@@ -223,7 +233,7 @@ def _with_images(place: str, files: list[str], held: str, options: TableOptions)
         if named:
             own = pa.compute.struct_field(table[column].combine_chunks(), "path").cast(pa.string())
         tables.append(table.select(names).append_column(column, own) if names else pa.table({column: own}))
-        paths += [f"{file}#{row}" for row in range(size.num_rows)]
+        paths.append(pa.array([f"{file}#{row}" for row in range(size.num_rows)], pa.string()))
     whole = pa.concat_tables(tables, promote_options="permissive")
     own_names = whole[column]
     if own_names.null_count or len(own_names.unique()) < len(own_names):
@@ -232,11 +242,11 @@ def _with_images(place: str, files: list[str], held: str, options: TableOptions)
             if len(files) > 1 or files[0] != place
             else len(place) - len(Path(place).name)
         )
-        whole = whole.set_column(
-            whole.column_names.index(column), column, pa.array([path[start:] for path in paths], pa.string())
-        )
-    frame = cells_of(whole, place)
-    return Given(_rows(frame, place, sha256_of_json(facts), place, options, paths), held)
+        names_of = pa.chunked_array([pa.compute.utf8_slice_codeunits(some, start) for some in paths])
+        whole = whole.set_column(whole.column_names.index(column), column, names_of)
+    frames = iter([cells_of(whole, place)])
+    path = texts(paths, repeat=False)
+    return Given(_rows(frames, place, sha256_of_json(facts), place, options, path), held)
 
 
 def contents(paths: Sequence[str], bytes_in: str | None) -> Iterator[bytes | ImageError]:

@@ -87,7 +87,8 @@ class Recipe:
 
 def rows_of(table: Table, group: Positions) -> list[Row]:
     """Return what a decoder has to know of a group's rows."""
-    return [Row(int(i), str(table.path[i]), str(table.sha256[i])) for i in group]
+    path, sha256 = table.cells("path"), table.cells("sha256")
+    return [Row(int(i), str(path[i]), str(sha256[i])) for i in group]
 
 
 def batch_of(group: Positions, rgb: torch.Tensor, reasons: Sequence[str | None], *, pinned: bool) -> Batch:

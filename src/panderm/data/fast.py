@@ -94,7 +94,7 @@ def compare_decoding(
     """
     levels = images = 0
     for i in positions:
-        path, most = table.path[i], table.card.max_megapixels
+        path, most = str(table.cells("path")[i]), table.card.max_megapixels
         try:
             content = read_bytes(path)
             exact = pixels(content, path, preprocess, exact=True, max_megapixels=most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,7 +123,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def inspect(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS, decode: bool = True) -> ImageFacts:
+def inspect(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS, decode: bool = True) -> ImageFacts:
     """Hash one file and decode it; a bad file is a fact, not an exception.
 
     With ``decode=False`` only the header is read of a JPEG or PNG that has its end, and every other file is
@@ -147,7 +147,7 @@ def _size_of_whole(content: bytes, max_megapixels: float) -> tuple[int, int] | N
 
 
 def inspect_all(
-    paths: Sequence[Path],
+    paths: Collection[Path | str],
     *,
     workers: int,
     progress: bool = True,

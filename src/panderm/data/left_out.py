@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from panderm.data.columns import Column, in_order
+from panderm.data.cells import Cells
+from panderm.data.columns import in_order
 from panderm.data.rows import described
 from panderm.data.table import Skipped, Table, refuse_bad
 
@@ -31,20 +31,20 @@ def leave_out(table: Table, bad: Mapping[int, str], *, skip_bad: bool) -> Table:
     """
     if not bad:
         return table
-    card = table.card
-    found = [Skipped(row=int(table.row[i]), image=table.image[i], reason=bad[i]) for i in sorted(bad)]
+    card, image = table.card, table.cells("image")
+    found = [Skipped(row=int(table.row[i]), image=image[i] or "", reason=bad[i]) for i in sorted(bad)]
     refuse_bad(found, Path(card.csv).name, card.images, card.roles, of=len(table), skip_bad=skip_bad)
     keep = np.ones(len(table), dtype=bool)
     keep[list(bad)] = False
     kept = table.select(keep)
     classes = card.classes
-    if classes == in_order({x for x in table.label if x is not None}):  # not stated: as found
-        classes = in_order({x for x in kept.label if x is not None})
+    if classes == in_order(_labels(table)):  # not stated: as found
+        classes = in_order(_labels(kept))
     skipped = tuple(sorted((*card.skipped, *found), key=lambda one: one.row))
     new, old = described(_columns(kept), classes), described(_columns(table), card.classes)
     others = [told for told in card.warnings if told not in old["warnings"]]
     update = {**new, "warnings": (*new["warnings"], *others), "skipped": skipped}
-    return replace(kept, card=card.model_copy(update=update))
+    return kept.under(card.model_copy(update=update))
 
 
 def as_table(rows: Table) -> Table:
@@ -62,8 +62,12 @@ def as_table(rows: Table) -> Table:
         return rows
     update = described(_columns(rows), rows.card.classes)
     update["warnings"] = rows.card.warnings  # they speak of the table that the rows come from
-    return replace(rows, card=rows.card.model_copy(update=update))
+    return rows.under(rows.card.model_copy(update=update))
 
 
-def _columns(table: Table) -> dict[str, Column]:
-    return {role: getattr(table, role) for role in ("image", "sha256", "split", "label", "patient", "group")}
+def _labels(table: Table) -> set[str]:
+    return {x for x in table.cells("label").distinct() if x is not None}
+
+
+def _columns(table: Table) -> dict[str, Cells]:
+    return {role: table.cells(role) for role in ("image", "sha256", "split", "label", "patient", "group")}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -298,7 +298,7 @@ def _torn(lock: Lock, image: Column, numbers: list[int], now: dict[str, Column])
 
 
 def moved_images(
-    lock: Lock, rows: Sequence[int], images: Sequence[str], sha256: Sequence[str]
+    lock: Lock, rows: Iterable[int], images: Iterable[str], sha256: Iterable[str]
 ) -> list[tuple[int, Moved]]:
     """Compare files with the lock; return what moved, each with its position among the rows given.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from panderm.data.table import Table, TableCard
+from panderm.data.cells import of_arrow
+from panderm.data.table import COLUMNS, Table, TableCard
 
 _CARD = b"card"
 
@@ -19,7 +19,7 @@ def pack_table(table: Table) -> bytes:
         >>> unpack_table(pack_table(table)).card == table.card  # doctest: +SKIP
         True
     """
-    columns = {f.name: pa.array(getattr(table, f.name), pa.string()) for f in fields(Table)[1:-1]}
+    columns = {name: table.cells(name).arrow() for name in COLUMNS}
     card = {_CARD: table.card.model_dump_json().encode()}
     arrow = pa.table({"row": pa.array(table.row), **columns}).replace_schema_metadata(card)
     sink = pa.BufferOutputStream()
@@ -32,6 +32,6 @@ def unpack_table(content: bytes) -> Table:
     """Return the table that :func:`pack_table` made to bytes."""
     with pa.ipc.open_stream(content) as stream:
         arrow = stream.read_all()
-    columns = {f.name: np.array(arrow[f.name].to_pylist(), dtype=object) for f in fields(Table)[1:-1]}
+    columns: dict[str, Any] = {name: of_arrow(arrow[name], name) for name in COLUMNS}
     card = TableCard.model_validate_json(arrow.schema.metadata[_CARD])
     return Table(row=arrow["row"].to_numpy(), card=card, **columns)

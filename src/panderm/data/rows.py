@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from panderm.data.columns import Column
+from panderm.data.cells import Cells, Column, Hashes, cells, keys_of, repeated, texts
 from panderm.errors import TableError, did_you_mean, plural, some
-from panderm.storage import sha256_of_json
+from panderm.storage import canonical_json
 
 SPLITS = ("train", "val", "test")
 HELD = "held"
@@ -31,15 +34,25 @@ def images_folder(source: Path, images: Path | str | None) -> Path:
     return folder.resolve()
 
 
-def require_unique_images(image: Column, folder: Path, rows: npt.NDArray[np.int64], name: str | None) -> None:
+def require_unique_images(
+    image: Column | Cells, folder: Path, rows: npt.NDArray[np.int64], name: str | None
+) -> None:
     """Raise :class:`TableError` where a file is named by two rows."""
+
     # One file may have two names: a.jpg, ./a.jpg, and its whole path.
-    file = np.array([x and os.path.normpath(folder / x) for x in image], dtype=object)
-    times = Counter(x for x in file if x)
-    found = {x: image[file == x][0] for x, n in times.items() if n > 1}
+    def file_of(x: str) -> str:
+        return os.path.normpath(folder / x)
+
+    image = cells(image)
+    named = np.flatnonzero(np.fromiter((bool(x) for x in image), bool, len(image)))
+    at = named[repeated(keys_of(file_of(x) for x in image if x))]
+    names = image.take(at).strings()
+    file = np.array([file_of(x) for x in names], dtype=object)
+    times = Counter(file)
+    found = {x: names[file == x][0] for x, n in times.items() if n > 1}
     twice = list(found.values())
     if twice:
-        where = [f"{found[x]}: rows {some([int(r) for r in rows[file == x]])}" for x in list(found)[:5]]
+        where = [f"{found[x]}: rows {some([int(r) for r in rows[at][file == x]])}" for x in list(found)[:5]]
         raise TableError(
             f"every image must be named once in column {name!r}.",
             [f"{plural(len(twice), 'image')} named more than once: {some(twice)}", *where],
@@ -47,13 +60,17 @@ def require_unique_images(image: Column, folder: Path, rows: npt.NDArray[np.int6
         )
 
 
-def require_known_splits(split: Column, rows: npt.NDArray[np.int64], name: str | None, source: Path) -> None:
+def require_known_splits(
+    split: Column | Cells, rows: npt.NDArray[np.int64], name: str | None, source: Path
+) -> None:
     """Raise :class:`TableError` where a row is in no split, or in one of another name."""
-    unknown = sorted({x or "" for x in split} - {*SPLITS, HELD})
+    split = cells(split)
+    unknown = sorted({x or "" for x in split.distinct()} - {*SPLITS, HELD})
     if unknown:
         lines = []
         for value in unknown[:5]:
-            at = [int(r) for r in rows[(split == value) if value else (split == None)]]  # noqa: E711
+            here = np.fromiter(((x or "") == value for x in split), bool, len(split))
+            at = [int(r) for r in rows[here]]
             lines.append(f"{value!r} in {plural(len(at), 'row')} ({some(at)}){did_you_mean(value, SPLITS)}")
         raise TableError(
             f"a split must be one of {', '.join(SPLITS)}.",
@@ -72,20 +89,32 @@ def other_ending(path: Path) -> str:
     return ""
 
 
-def crossing(unit: Column, split: Column, role: Literal["patient", "group"]) -> list[str]:
+def crossing(unit: Column | Cells, split: Column | Cells, role: Literal["patient", "group"]) -> list[str]:
     """Name the patients (or groups) that stand in more than one split, one sentence a pair of splits."""
     return [
         f"a {role} must not be in two splits: {plural(len(both), role)} in both {one} "
         f"and {other}: {some(both)}. Scores on {other} will look better than they are"
-        for one, other, both in _in_both(unit, split)
+        for one, other, both in _in_both(cells(unit), cells(split))
     ]
 
 
-def crossing_images(image: Column, sha256: Column, split: Column) -> list[str]:
+def crossing_images(image: Column | Cells, sha256: Column | Cells, split: Column | Cells) -> list[str]:
     """Name the files that are in more than one split under several names, byte for byte the same."""
-    names: dict[str, list[str]] = defaultdict(list)
+    image, sha256, split = cells(image), cells(sha256), cells(split)
+    if isinstance(sha256, Hashes):
+        keys, part = sha256.keys(), split.codes()[0]
+        at = repeated(keys)
+        # Of the files with several names, those that are in several splits.
+        of, key = np.unique(keys[at], return_inverse=True)
+        first, last = np.full(len(of), 1 << 16), np.full(len(of), -1)
+        inside = part[at] >= 0
+        np.minimum.at(first, key[inside], part[at][inside])
+        np.maximum.at(last, key[inside], part[at][inside])
+        at = at[(first < last)[key]]
+        image, sha256, split = image.take(at), sha256.take(at), split.take(at)
+    names: dict[str | None, list[str]] = defaultdict(list)
     for name, digest in zip(image, sha256, strict=True):
-        names[digest].append(name)
+        names[digest].append(str(name))
     return [
         f"an image must not be in two splits: {plural(len(both), 'image')} in both {one} and {other} under "
         f"several names: {some([' = '.join(names[x]) for x in both])}. "
@@ -94,15 +123,19 @@ def crossing_images(image: Column, sha256: Column, split: Column) -> list[str]:
     ]
 
 
-def _in_both(unit: Column, split: Column) -> list[tuple[str, str, list[str]]]:
-    members: dict[str, set[str]] = defaultdict(set)
-    for value, name in zip(unit, split, strict=True):
-        if value and name:
-            members[name].add(value)
+def _in_both(unit: Cells, split: Cells) -> list[tuple[str, str, list[str]]]:
+    code, values = unit.codes()
+    part, named = split.codes()
+    members = {}
+    for i, name in enumerate(named):
+        members[name] = np.zeros(len(values), dtype=bool)
+        members[name][code[(part == i) & (code >= 0)]] = True
     order = [name for name in (*SPLITS, HELD) if name in members]
     pairs = [(one, other) for i, one in enumerate(order) for other in order[i + 1 :]]
-    found = [(one, other, sorted(members[one] & members[other])) for one, other in pairs]
-    return [(one, other, both) for one, other, both in found if both]
+    found = [(one, other, np.flatnonzero(members[one] & members[other])) for one, other in pairs]
+    return [
+        (one, other, sorted(str(x) for x in values.take(both))) for one, other, both in found if len(both)
+    ]
 
 
 def lesions_of(patient: Column, group: Column) -> Column:
@@ -111,22 +144,27 @@ def lesions_of(patient: Column, group: Column) -> Column:
     So they are taken where three lesions or more, and more than a tenth of those named more than once, stand
     with several patients. Fewer are taken for one lesion, and join its patients: that never leaks.
     """
-    owners: dict[str, list[str | None]] = defaultdict(list)
-    for who, lesion in zip(patient, group, strict=True):
-        if lesion:
-            owners[lesion].append(who)
-    repeated = [set(whose) - {None} for whose in owners.values() if len(whose) > 1]
-    shared = sum(len(whose) > 1 for whose in repeated)
-    if shared < 3 or shared <= len(repeated) / 10:
+    return _lesions(cells(patient), cells(group)).strings()
+
+
+def _lesions(patient: Cells, group: Cells) -> Cells:
+    who, people = patient.codes()
+    lesion, lesions = group.codes()
+    times = np.bincount(lesion[lesion >= 0], minlength=len(lesions))
+    pairs = np.unique((lesion * (len(people) + 1) + who)[(lesion >= 0) & (who >= 0)])
+    owners = np.bincount(pairs // (len(people) + 1), minlength=len(lesions))
+    shared = int((owners > 1).sum())
+    if shared < 3 or shared <= int((times > 1).sum()) / 10:
         return group
-    both = [
-        lesion and (f"{who} / {lesion}" if who else lesion)
-        for who, lesion in zip(patient, group, strict=True)
-    ]
-    return np.array(both, dtype=object)
+
+    def both(person: str | None, name: str | None) -> str | None:
+        return name and (f"{person} / {name}" if person else name)
+
+    turns = zip(patient.turns(), group.turns(), strict=True)
+    return texts(pa.array(list(map(both, *turn)), pa.string()) for turn in turns)
 
 
-def described(columns: dict[str, Column], classes: tuple[str, ...]) -> dict[str, Any]:
+def described(columns: Mapping[str, Column | Cells], classes: tuple[str, ...]) -> dict[str, Any]:
     """Return what a table's card says of its rows: hash, counts, and what stands in two splits.
 
     Args:
@@ -136,32 +174,47 @@ def described(columns: dict[str, Column], classes: tuple[str, ...]) -> dict[str,
     Returns:
         ``sha256``, ``rows``, ``classes``, ``counts``, ``patients``, ``groups``, ``warnings``, as on a card.
     """
-    split = columns["split"]
-    lesion = lesions_of(columns["patient"], columns["group"])
-    ordered = [columns[role].tolist() for role in ("image", "split", "label", "patient", "group", "sha256")]
+    held = {role: cells(column) for role, column in columns.items()}
+    split = held["split"]
+    lesion = _lesions(held["patient"], held["group"])
+    ordered = [held[role] for role in ("image", "split", "label", "patient", "group", "sha256")]
     return {
-        "sha256": sha256_of_json([list(classes), *ordered]),
+        "sha256": _sha256(classes, ordered),
         "rows": len(split),
         "classes": classes,
-        "counts": _counts(split, columns["label"], classes),
-        "patients": _distinct(columns["patient"]),
+        "counts": _counts(split, held["label"], classes),
+        "patients": _distinct(held["patient"]),
         "groups": _distinct(lesion),
         "warnings": (
-            *crossing(columns["patient"], split, "patient"),
+            *crossing(held["patient"], split, "patient"),
             *crossing(lesion, split, "group"),
-            *crossing_images(columns["image"], columns["sha256"], split),
+            *crossing_images(held["image"], held["sha256"], split),
         ),
     }
 
 
-def _counts(split: Column, label: Column, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+def _sha256(classes: tuple[str, ...], columns: list[Cells]) -> str:
+    """Return what ``sha256_of_json`` gives of classes and columns, without one text that holds them all."""
+    digest = hashlib.sha256(f"[{canonical_json(list(classes))}".encode())
+    for column in columns:
+        digest.update(b",[")
+        for number, turn in enumerate(column.turns()):
+            digest.update(("," if number else "").encode() + canonical_json(turn.tolist())[1:-1].encode())
+        digest.update(b"]")
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _counts(split: Cells, label: Cells, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
-    for name in [s for s in (*SPLITS, HELD) if s in set(split)] or [""]:
-        here = Counter(label[split == name] if name else label)
+    times = Counter(zip(split, label, strict=True))
+    for name in [s for s in (*SPLITS, HELD) if s in split.distinct()] or [""]:
+        here: Counter[str | None] = Counter()
+        for (part, one), n in times.items():
+            here[one] += n if part == name or not name else 0
         counts[name or "all"] = {c: here[c] for c in classes} if classes else {"": int(here[None])}
     return counts
 
 
-def _distinct(unit: Column) -> int | None:
-    known = {x for x in unit if x is not None}
-    return len(known) or None
+def _distinct(unit: Cells) -> int | None:
+    return len(unit.codes(empty=True)[1]) or None

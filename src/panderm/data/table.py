@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from panderm.data.columns import Column, find_roles, in_order, read_cells, read_column, whole_numbers
+from panderm.data.cells import Cells, Column, cells, hashes
+from panderm.data.columns import in_order, whole_numbers
 from panderm.data.images import ImageFacts, inspect_all
-from panderm.data.lock import (
-    Lock,
-    LockRecord,
-    Moved,
-    in_lines,
-    lock_path,
-    moved_images,
-    moved_rows,
-    read_lock,
-    record_of,
-    split_columns,
-)
+from panderm.data.lock import LockRecord, moved_images, record_of
 from panderm.data.rows import SPLITS as SPLITS
-from panderm.data.rows import (
-    described,
-    images_folder,
-    other_ending,
-    require_known_splits,
-    require_unique_images,
-)
+from panderm.data.rows import described, other_ending
 from panderm.data.stored import MAX_MEGAPIXELS
+from panderm.data.unopened import Rows as Rows
+from panderm.data.unopened import cells_of_roles as cells_of_roles
+from panderm.data.unopened import read_rows as read_rows
+from panderm.data.unopened import refuse_moved
 from panderm.errors import PandermWarning, TableError, plural, some
 from panderm.provenance import Record
-from panderm.storage import sha256_of_file
 
 
 class Skipped(Record):
@@ -73,6 +59,9 @@ class TableCard(Record):
 @dataclass(frozen=True, eq=False)
 class Table:
     """Rows with roles; object arrays of n strings, None where a role or a value is absent.
+
+    Columns are kept in a few bytes a row (:meth:`cells`), and become arrays of strings when they are first
+    asked for. Arrays that a table is made of stay as they are.
 
     Attributes:
         row: int (n,), the row as a spreadsheet numbers it (the header is row 1).
@@ -114,14 +103,41 @@ class Table:
         position = {name: i for i, name in enumerate(self.classes)}
         return np.array([position[label] for label in self.label], dtype=np.int64)
 
+    def cells(self, name: str) -> Cells:
+        """Return a column as it is kept, for those who need not have all its strings at once."""
+        held: Cells = vars(self)[name]
+        return held
+
     def select(self, chosen: npt.NDArray[Any] | slice) -> Self:
         """Return the chosen rows (boolean mask, positions or slice) under the same card."""
-        columns = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "card"}
-        return replace(self, **columns)
+        columns: dict[str, Any] = {name: self.cells(name).take(chosen) for name in COLUMNS}
+        return type(self)(row=self.row[chosen], card=self.card, **columns)
+
+    def under(self, card: TableCard) -> Self:
+        """Return the same rows under another card."""
+        return type(self)(**{**vars(self), "card": card})
 
     def in_split(self, name: str) -> Self:
         """Return the rows of one split."""
         return self.select(self.split == name)
+
+
+class _Strings:
+    """A column of a table: kept as cells, seen as strings."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, table: Table | None, _: type | None = None) -> Any:
+        return self if table is None else table.cells(self._name).strings()
+
+    def __set__(self, table: Table, column: Column | Cells) -> None:
+        vars(table)[self._name] = cells(column)
+
+
+COLUMNS = ("image", "path", "sha256", "split", "label", "patient", "group")
+for _name in COLUMNS:
+    setattr(Table, _name, _Strings(_name))
 
 
 def read_table(
@@ -184,104 +200,19 @@ def read_table(
         patient=patient,
         group=group,
     )
-    paths = [Path(file) for file in rows.path]
     workers = min(8, os.cpu_count() or 1)
-    looked = inspect_all(
+    paths = cast("Collection[str]", rows.path)
+    facts = inspect_all(
         paths, workers=workers, progress=progress, max_megapixels=max_megapixels, decode=decode
     )
-    facts = list(looked)
     return check_rows(
         rows, facts, classes=classes, skip_bad=skip_bad, max_megapixels=max_megapixels, note=note
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The rows of a table before any of its images is opened; columns as of :class:`Table`.
-
-    Attributes:
-        name: the table's, for messages.
-        csv: where its file is.
-        csv_sha256: of its file's bytes.
-        images: the folder that its images are relative to.
-        row: int (n,), as a spreadsheet numbers them.
-        path: absolute path or address of each image.
-        columns: image, split, label, patient, group.
-        roles: which column each of them is; None where there is none.
-        lock, lock_file: the lock beside the table, whose rows agree with it, and its file.
-        unlocked: why the lock does not hold the split that is read.
-    """
-
-    name: str
-    csv: str
-    csv_sha256: str
-    images: str
-    row: npt.NDArray[np.int64]
-    path: Column
-    columns: dict[str, Column]
-    roles: dict[str, str | None]
-    lock: Lock | None = None
-    lock_file: Path | None = None
-    unlocked: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-
-def read_rows(
-    path: Path | str,
-    *,
-    images: Path | str | None = None,
-    image_column: str = "image",
-    label: str | None = None,
-    split_column: str = "split",
-    patient: str | None = None,
-    group: str | None = None,
-) -> Rows:
-    """Read a table's cells and find its roles; no image is opened. Arguments as of :func:`read_table`.
-
-    Example:
-        >>> rows = read_rows("ham_clean.csv", images="images/")  # doctest: +SKIP
-        >>> table = check_rows(rows, [inspect(Path(path)) for path in rows.path])  # doctest: +SKIP
-    """
-    source = Path(path)
-    frame = read_cells(source)
-    roles = find_roles(frame, source, image_column, label, split_column, patient, group)
-    folder = images_folder(source, images)
-    columns, number = cells_of_roles(frame, roles, folder, source)
-    lock, unlocked = _lock_of(source, frame, roles)
-    return Rows(
-        name=source.name,
-        csv=str(source.resolve()),
-        csv_sha256=sha256_of_file(source),
-        images=str(folder),
-        row=number,
-        path=np.array([str(folder / (name or "")) for name in columns["image"]], dtype=object),
-        columns=columns,
-        roles=roles,
-        lock=lock,
-        lock_file=None if lock is None else lock_path(source),
-        unlocked=tuple(unlocked),
-    )
-
-
-def cells_of_roles(
-    frame: pd.DataFrame, roles: dict[str, str | None], folder: Path, source: Path
-) -> tuple[dict[str, Column], npt.NDArray[np.int64]]:
-    """Return the roles' columns and the rows' numbers: each image named once, each split a known one."""
-    columns = {role: read_column(frame, name) for role, name in roles.items()}
-    number = frame.index.to_numpy(dtype=np.int64)
-    if roles["label"]:
-        columns["label"] = whole_numbers(columns["label"])
-    require_unique_images(columns["image"], folder, number, roles["image"])
-    if roles["split"]:
-        require_known_splits(columns["split"], number, roles["split"], source)
-    return columns, number
-
-
 def check_rows(
     rows: Rows,
-    facts: Sequence[ImageFacts],
+    facts: Iterable[ImageFacts],
     *,
     classes: Sequence[str] | None = None,
     skip_bad: bool = False,
@@ -294,27 +225,40 @@ def check_rows(
         TableError: rows without a readable image or a label; classes; images that are not the lock's.
     """
     columns, roles, number = rows.columns, rows.roles, rows.row
-    bad = []
-    for i, fact in enumerate(facts):
-        if not columns["image"][i]:
-            bad.append(Skipped(row=int(number[i]), image="", reason="no image is named"))
-        elif fact.problem:
-            near = other_ending(Path(rows.path[i])) if fact.problem == "no such file" else ""
-            bad.append(Skipped(row=int(number[i]), image=columns["image"][i], reason=fact.problem + near))
-        elif roles["label"] and columns["label"][i] is None:
-            bad.append(Skipped(row=int(number[i]), image=columns["image"][i], reason="no label"))
-    keep = ~np.isin(number, [b.row for b in bad])
+    bad: list[Skipped] = []
+    keep = np.ones(len(rows), dtype=bool)
+
+    def digests() -> Iterator[str]:
+        asked = zip(columns["image"], columns["label"], facts, strict=True)
+        for i, (image, label, fact) in enumerate(asked):
+            reason = fact.problem
+            if not image:
+                reason = "no image is named"
+            elif fact.problem:
+                near = other_ending(Path(rows.path[i] or "")) if fact.problem == "no such file" else ""
+                reason = fact.problem + near
+            elif roles["label"] and label is None:
+                reason = "no label"
+            if reason:
+                keep[i] = False
+                bad.append(Skipped(row=int(number[i]), image=image or "", reason=reason))
+            yield fact.sha256
+
+    sha256 = hashes(digests(), len(rows))
     refuse_bad(bad, rows.name, rows.images, roles, of=len(rows), skip_bad=skip_bad)
-    columns = {role: values[keep] for role, values in columns.items()}
-    hashes = np.array([fact.sha256 for fact in facts], dtype=object)[keep]
+    path = rows.path
+    if bad:
+        columns = {role: column.take(keep) for role, column in columns.items()}
+        sha256, path, number = sha256.take(keep), path.take(keep), number[keep]
     order = _classes(columns["label"], classes, roles["label"])
     held = None
     if rows.lock is not None and rows.lock_file is not None:
         held = record_of(rows.lock, rows.lock_file, roles["split"])
-        changed = moved_images(rows.lock, number[keep].tolist(), columns["image"].tolist(), hashes.tolist())
-        _refuse_moved([moved for _, moved in changed], rows.name)
+        names = (str(image) for image in columns["image"])
+        changed = moved_images(rows.lock, number.tolist(), names, (str(x) for x in sha256))
+        refuse_moved([moved for _, moved in changed], rows.name)
 
-    facts_of_rows = described(columns | {"sha256": hashes}, order)
+    facts_of_rows = described(columns | {"sha256": sha256}, order)
     leaks = [*facts_of_rows.pop("warnings"), *rows.unlocked]
     for leak in leaks:
         warnings.warn(leak, PandermWarning, stacklevel=3)
@@ -331,7 +275,8 @@ def check_rows(
         lock=held,
         **facts_of_rows,
     )
-    return Table(row=number[keep], path=rows.path[keep], sha256=hashes, card=card, **columns)
+    held_columns: dict[str, Any] = {**columns, "path": path, "sha256": sha256}
+    return Table(row=number, card=card, **held_columns)
 
 
 def refuse_bad(
@@ -362,32 +307,8 @@ def refuse_bad(
         )
 
 
-def _lock_of(
-    source: Path, frame: pd.DataFrame, roles: dict[str, str | None]
-) -> tuple[Lock | None, list[str]]:
-    """Return the lock beside a table whose rows agree with it, or why it does not hold the split read."""
-    path = lock_path(source)
-    if not os.path.lexists(path):
-        return None, []
-    lock = read_lock(path)
-    column = roles["split"]
-    if column is not None and column not in split_columns(lock, frame, column).values():
-        return None, [f"{path.name} holds column {some(lock.head.columns)}: column {column!r} is not locked"]
-    _refuse_moved(moved_rows(lock, frame, roles), source.name)
-    return lock, []
-
-
-def _refuse_moved(moved: list[Moved], name: str) -> None:
-    if moved:
-        raise TableError(
-            "a table must be as its lock says.",
-            [f"{name} is not as it was when it was split:", *in_lines(moved)],
-            f"panderm split {name} --verify lists all; or split the table again",
-        )
-
-
-def _classes(label: Column, stated: Sequence[str] | None, name: str | None) -> tuple[str, ...]:
-    present = {x for x in label if x is not None}
+def _classes(label: Cells, stated: Sequence[str] | None, name: str | None) -> tuple[str, ...]:
+    present = {x for x in label.distinct() if x is not None}
     if stated is not None:
         order = tuple(whole_numbers(np.array([str(x) for x in stated], dtype=object)))
         unlisted = sorted(present - set(order))

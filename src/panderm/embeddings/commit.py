@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def write_parts(
         rows, at = table.select(chosen), places[chosen]
         kept = _unchanged(folder, layout, rows, known, at, number, before)
         if kept is None:
-            groups = _groups(layout, rows_of(rows, layout.rows), known, at)
+            groups = _groups(layout, partial(_rows_between, rows, layout), known, at)
             kept = write_one(folder, layout, number, groups)
         parts.append(kept)
         seen(len(rows))
@@ -79,7 +80,8 @@ def keep_aside(folder: Path, vectors: Layout, tokens: Layout | None, known: Know
         if layout is None or path.exists():
             continue
         with new_file(path) as temporary:
-            write_part(temporary, layout, _groups(layout, known.rows_at(places, layout.rows), known, places))
+            beside = known.rows_at(places, layout.rows)
+            write_part(temporary, layout, _groups(layout, partial(_slice, beside), known, places))
 
 
 def tidy(folder: Path, card: EmbeddingsCard, *, made: bool = True) -> None:
@@ -110,11 +112,19 @@ def sweep(folder: Path) -> None:
 
 
 def _groups(
-    layout: Layout, beside: pa.Table, known: Known, places: Places
+    layout: Layout, beside: Callable[[int, int], pa.Table], known: Known, places: Places
 ) -> Iterator[tuple[pa.Table, Array]]:
     for start in range(0, len(places), layout.group_rows):
         chosen = places[start : start + layout.group_rows]
-        yield beside.slice(start, len(chosen)), known.numbers(chosen, layout)
+        yield beside(start, len(chosen)), known.numbers(chosen, layout)
+
+
+def _rows_between(rows: Table, layout: Layout, start: int, n: int) -> pa.Table:
+    return rows_of(rows.select(slice(start, start + n)), layout.rows)
+
+
+def _slice(rows: pa.Table, start: int, n: int) -> pa.Table:
+    return rows.slice(start, n)
 
 
 def _unchanged(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from panderm.data.cells import keys_of
 from panderm.data.table import Table
 from panderm.embeddings.card import EmbeddingsCard, Part
 from panderm.embeddings.made import open_shard, shards, tokens_beside
@@ -18,7 +21,7 @@ from panderm.embeddings.parts import KEYS, ROWS, Layout, PartFile, token_layout,
 from panderm.embeddings.vectors import Array, Block, MappedVectors
 from panderm.errors import ArtifactError
 
-_DIGEST = 64  # letters of a sha256
+_KEY = 16  # bytes of the hash that a row is known by: of its image's name and sha256
 _SHIFT = 40  # a place is the number of its source and the row there, in one integer
 Places = npt.NDArray[np.int64]
 
@@ -61,9 +64,9 @@ class Known:
 
     Attributes:
         sources: where they lie.
-        images: the names of those that are not kept aside.
-        aside: which rows are kept aside.
         twice: images that were made more than once; the first counts.
+
+    Of each row 33 bytes are in memory: two hashes, the place, and whether it is kept aside.
 
     Raises:
         ArtifactError: a part of the card cannot be read. One that is gone is made again.
@@ -73,10 +76,7 @@ class Known:
         self._vectors = vector_layout(card.encoder.dim)
         self._tokens = None if card.tokens is None else token_layout(card.tokens)
         self.sources: list[Source] = []
-        self.images: set[str] = set()
-        self.aside: set[str] = set()
-        self.twice: list[str] = []
-        self._places: dict[str, int] = {}
+        self._gathered: list[_Rows] = []
         if card.parts:
             self._add_parts(folder, card)
         for path in shards(folder):
@@ -86,27 +86,48 @@ class Known:
         for path in sorted(folder.glob("removed-*.parquet")):
             if not path.name.endswith(".tokens.parquet"):
                 self._add_removed(path)
+        self._rows = _joined_rows(self._gathered)
+        del self._gathered
+        # Each key once, by its first row; whoever kept a row of it aside, it is aside.
+        order = np.argsort(self._rows.keys, kind="stable")
+        keys = self._rows.keys[order]
+        first = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
+        self._keys, self._places = keys[first], self._rows.places[order][first]
+        starts = np.flatnonzero(first)
+        self._aside = np.logical_or.reduceat(self._rows.aside[order], starts) if len(starts) else first
+        again = self._rows.places[np.sort(order[~first])]
+        self.twice = self._names_at(again[self._is_made(again)])
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def names(self) -> set[str]:
-        """Return the images that there are vectors of, of whatever file of that name, kept aside or not."""
-        return {key[_DIGEST:] for key in self._places}
-
     def locate(self, table: Table) -> Places:
         """Return the place of each row of a table, -1 where there is none."""
-        found = (self._places.get(_key(*row), -1) for row in zip(table.image, table.sha256, strict=True))
-        return np.fromiter(found, np.int64, len(table))
+        wanted = _keys(table.cells("image"), table.cells("sha256"))
+        if not len(self):
+            return np.full(len(table), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self._keys, wanted), len(self) - 1)
+        return np.where(self._keys[at] == wanted, self._places[at], -1)
+
+    def have_names(self, names: npt.NDArray[np.uint64], *, aside: bool = False) -> npt.NDArray[np.bool_]:
+        """Say of images, by the keys of their names, which have vectors, of whatever file of that name.
+
+        Rows that are kept aside count only where ``aside``.
+        """
+        return np.isin(names, self._rows.names if aside else self._rows.names[~self._rows.aside])
+
+    def images_but(self, names: npt.NDArray[np.uint64]) -> list[str]:
+        """Return the images that have vectors, not kept aside, and are none of some names; sorted."""
+        others = ~self._rows.aside & ~np.isin(self._rows.names, names)
+        return sorted(set(self._names_at(np.sort(self._rows.places[others]))))
 
     def in_shards(self) -> bool:
         """Say whether rows are in shards that are nowhere else."""
-        return any(self.sources[place >> _SHIFT].kind == "made" for place in self._places.values())
+        return bool(self._is_made(self._places).any())
 
     def left_over(self, used: Places) -> Places:
         """Return the places of rows that are neither used nor kept aside already."""
-        there = np.array([p for key, p in self._places.items() if key not in self.aside], dtype=np.int64)
-        return np.setdiff1d(there, used)
+        return np.setdiff1d(self._places[~self._aside], used)
 
     def numbers(self, places: Places, layout: Layout) -> Array:
         """Return the vectors or tokens at some places."""
@@ -129,9 +150,7 @@ class Known:
 
     def made(self) -> tuple[pa.Table, MappedVectors, MappedVectors | None]:
         """Return what lies in shards, each row once, in the table's order: rows, vectors, tokens."""
-        there = np.array(list(self._places.values()), np.int64)
-        kinds = np.array([source.kind == "made" for source in self.sources], bool)
-        places = np.sort(there[kinds[there >> _SHIFT]] if len(kinds) else there)
+        places = np.sort(self._places[self._is_made(self._places)])
         rows = self.rows_at(places, ROWS)
         held = [source for source in self.sources if source.kind == "made"]
         vectors = _joined(self._vectors, [source.vectors for source in held])
@@ -196,18 +215,55 @@ class Known:
 
     def _add(self, file: PartFile, start: int, there: npt.NDArray[np.bool_]) -> None:
         number = len(self.sources) - 1
-        kind = self.sources[number].kind
         rows = file.read_rows(KEYS)
-        names, hashes = rows["image"].to_pylist(), rows["sha256"].to_pylist()
-        for i in np.flatnonzero(there).tolist():
-            key = _key(names[i], hashes[i])
-            place = (number << _SHIFT) + start + i
-            if kind == "removed":
-                self.aside.add(key)
-            else:
-                self.images.add(names[i])
-            if self._places.setdefault(key, place) != place and kind == "made":
-                self.twice.append(names[i])
+        at = np.flatnonzero(there)
+        keys, names = [], []
+        for begun in range(0, len(at), _TURN):
+            some = rows.take(pa.array(at[begun : begun + _TURN]))
+            image, sha256 = some["image"].to_pylist(), some["sha256"].to_pylist()
+            keys.append(_keys(image, sha256))
+            names.append(keys_of(image))
+        places = (number << _SHIFT) + start + at
+        aside = np.full(len(at), self.sources[number].kind == "removed")
+        self._gathered.append(_Rows(_one(keys, _NO_KEYS), _one(names, _NO_NAMES), places, aside))
+
+    def _is_made(self, places: Places) -> npt.NDArray[np.bool_]:
+        kinds = np.array([source.kind == "made" for source in self.sources] or [False])
+        return np.asarray(kinds[places >> _SHIFT])
+
+    def _names_at(self, places: Places) -> list[str]:
+        """Return the images at some places, in their order."""
+        order = np.argsort(places, kind="stable")
+        names = self.rows_at(places[order], KEYS)["image"].to_pylist()
+        return [names[i] for i in np.argsort(order, kind="stable")]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is kept of rows: the hash of name and sha256, that of the name, the place, whether aside."""
+
+    keys: npt.NDArray[np.bytes_]
+    names: npt.NDArray[np.uint64]
+    places: Places
+    aside: npt.NDArray[np.bool_]
+
+
+_TURN = 4096  # rows that are strings at a time
+_NO_KEYS = np.empty(0, f"S{_KEY}")
+_NO_NAMES = np.empty(0, np.uint64)
+
+
+def _one(pieces: list[npt.NDArray[Any]], empty: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.concatenate(pieces) if pieces else empty
+
+
+def _joined_rows(pieces: list[_Rows]) -> _Rows:
+    return _Rows(
+        _one([piece.keys for piece in pieces], _NO_KEYS),
+        _one([piece.names for piece in pieces], _NO_NAMES),
+        _one([piece.places for piece in pieces], np.empty(0, np.int64)),
+        _one([piece.aside for piece in pieces], np.empty(0, bool)),
+    )
 
 
 def _joined(layout: Layout, held: list[MappedVectors]) -> MappedVectors:
@@ -239,5 +295,9 @@ def _row(places: Places) -> npt.NDArray[np.int64]:
     return places & ((1 << _SHIFT) - 1)
 
 
-def _key(image: str, sha256: str) -> str:
-    return sha256 + image
+def _keys(images: Iterable[str | None], hashes: Iterable[str | None]) -> npt.NDArray[np.bytes_]:
+    pairs = zip(images, hashes, strict=True)
+    digests = (
+        hashlib.blake2b(f"{sha256}{image}".encode(), digest_size=_KEY).digest() for image, sha256 in pairs
+    )
+    return np.frombuffer(b"".join(digests), f"S{_KEY}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from panderm.data.cells import of_arrow
 from panderm.data.table import Table, TableCard
 from panderm.embeddings.card import EmbeddingsCard, EncoderRecord, Part
 from panderm.embeddings.known import Known, open_part
 from panderm.embeddings.parts import COLUMNS, KEYS, ROWS, PartFile, token_layout, vector_layout
-from panderm.embeddings.vectors import MappedVectors
+from panderm.embeddings.vectors import Block, MappedVectors
 from panderm.errors import ArtifactError, ParentsError, plural
 from panderm.provenance import read_card
 
@@ -47,13 +49,22 @@ class Embeddings:
         path: Path | None = None,
         *,
         tokens: npt.NDArray[np.float16] | MappedVectors | Callable[[], MappedVectors] | None = None,
+        read: bool = False,
     ) -> None:
-        # Whoever computes with them need not know which of the two they are.
-        self.vectors = cast("npt.NDArray[np.float32]", vectors)
+        self._held = vectors
         self.card = card
         self.path = path
+        self._read = read  # mapped vectors when they are first asked for
         self._rows = rows
         self._tokens = tokens
+
+    @cached_property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """The vectors, float32 (n, D); those of one part are read when they are first asked for."""
+        if isinstance(self._held, MappedVectors) and self._read:
+            self._held = np.asarray(self._held)
+        # Whoever computes with them need not know which of the two they are.
+        return cast("npt.NDArray[np.float32]", self._held)
 
     @cached_property
     def rows(self) -> Table:
@@ -68,7 +79,7 @@ class Embeddings:
         return cast("npt.NDArray[np.float16] | None", found)
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self._held)
 
     def __repr__(self) -> str:
         tokens = "" if self._tokens is None else ", with patch tokens"
@@ -77,7 +88,7 @@ class Embeddings:
     @property
     def dim(self) -> int:
         """Width D of a vector."""
-        return int(self.vectors.shape[1])
+        return int(self._held.shape[1])
 
     def select(self, chosen: npt.NDArray[Any], *, read: bool = True) -> Embeddings:
         """Return the chosen rows (boolean mask or positions) under the same card.
@@ -144,9 +155,13 @@ def _finished(folder: Path, card: EmbeddingsCard) -> Embeddings:
     layout = vector_layout(card.encoder.dim)
     files = [open_part(folder, part, layout) for part in card.parts]
     blocks = [block for file in files for block in file.blocks()]
-    vectors: npt.NDArray[np.float32] | MappedVectors = MappedVectors(blocks, layout.tail, layout.dtype)
-    if len(files) == 1:
+    one = len(files) == 1
+    if one:
         _require_as_written(files[0], card.parts[0])
+        # Mapped from now on: they can be read when the folder has been written again, or is gone.
+        blocks = [_kept(block) for block in blocks]
+    vectors: npt.NDArray[np.float32] | MappedVectors = MappedVectors(blocks, layout.tail, layout.dtype)
+    if one and os.name != "posix":  # where a file that is mapped cannot be replaced
         vectors = np.asarray(vectors)
     tokens: Callable[[], MappedVectors] | None = None
     if card.tokens is not None:
@@ -158,7 +173,12 @@ def _finished(folder: Path, card: EmbeddingsCard) -> Embeddings:
             blocks = [block for file in beside for block in file.blocks()]
             return MappedVectors(blocks, of_tokens.tail, of_tokens.dtype)
 
-    return Embeddings(vectors, lambda: _table(files, card), card, folder, tokens=tokens)
+    return Embeddings(vectors, lambda: _table(files, card), card, folder, tokens=tokens, read=one)
+
+
+def _kept(block: Block) -> Block:
+    held = block.load()
+    return Block(block.rows, lambda: held)
 
 
 def _unfinished(folder: Path, card: EmbeddingsCard) -> Embeddings:
@@ -174,7 +194,7 @@ def _table(files: list[PartFile], card: EmbeddingsCard) -> Table:
 
 def as_table(rows: pa.Table, card: EmbeddingsCard) -> Table:
     """Return Arrow columns as rows of the card's table."""
-    columns = {name: np.array(rows[name].to_pylist(), dtype=object) for name in COLUMNS}
+    columns: dict[str, Any] = {name: of_arrow(rows[name], name) for name in COLUMNS}
     return Table(row=rows["row"].to_numpy(), card=card.table, **columns)
 
 

@@ -94,7 +94,10 @@ def token_layout(tokens: TokensRecord) -> Layout:
 
 def rows_of(table: Table, schema: pa.Schema = ROWS) -> pa.Table:
     """Return the rows of a table as Arrow columns, without the numbers."""
-    columns = [pa.array(getattr(table, field.name).tolist(), field.type) for field in schema]
+    columns = [
+        pa.array(table.row) if name == "row" else table.cells(name).arrow().cast(pa.string())
+        for name in schema.names
+    ]
     return pa.table(columns, schema=schema)
 
 
@@ -273,12 +276,33 @@ def _head(layout: Layout, rows: int) -> int:
 
 
 def _bytes_of_a_group(schema: pa.Schema, table: pa.Table, layout: Layout) -> int:
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, **_options(layout)) as file:
-        start: int = sink.tell()
+    counted = _Counted()
+    with pa.PythonFile(counted, "w") as sink, pq.ParquetWriter(sink, schema, **_options(layout)) as file:
+        start = counted.bytes
         file.write_table(table, row_group_size=max(1, len(table)))
-        end: int = sink.tell()
+        end = counted.bytes
     return end - start
+
+
+class _Counted:
+    """A file that nobody keeps: how many bytes were written to it."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def write(self, content: Any) -> int:
+        size = memoryview(content).nbytes
+        self.bytes += size
+        return size
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def _options(layout: Layout) -> dict[str, Any]:

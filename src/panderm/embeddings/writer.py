@@ -156,7 +156,7 @@ class EmbeddingsWriter:
                 write_parts(self.folder, layout, table, known, places, held, bar.advance) if layout else ()
                 for layout, held in ((self._vectors, before), (self._tokens, tokens_before))
             )
-        assert sum(part.rows for part in parts) == len(table) == len(set(places.tolist()))
+        assert sum(part.rows for part in parts) == len(table) == len(np.unique(places))
         keep_aside(self.folder, self._vectors, self._tokens, known, known.left_over(places))
         rate = images_per_second
         if rate is None and self._before is not None:
@@ -238,9 +238,9 @@ class EmbeddingsWriter:
         self.todo = known.locate(table) < 0
         if self.todo.all() and (len(known) or before.complete):
             require_same_table(self.folder, before.table, table.card)
-        names = set(table.image)
-        self.removed = sorted(known.images - names)
-        self.changed = [image for image in table.image[self.todo] if image in known.images]
+        self.removed = known.images_but(table.cells("image").keys())
+        missing = table.cells("image").take(self.todo)
+        self.changed = [str(image) for image in missing.take(known.have_names(missing.keys()))]
         self.new = int(self.todo.sum()) - len(self.changed)
         self._before = before if before.parts else None
         if not before.complete and before.table.sha256 != table.card.sha256:
@@ -251,6 +251,6 @@ class EmbeddingsWriter:
             raise ArtifactError(
                 "every row must have its vector before a folder is finished.",
                 f"{plural(int((~there).sum()), 'row')} of {self.folder} have none: "
-                f"{some(table.image[~there].tolist())}",
+                f"{some(table.cells('image').take(~there).strings().tolist())}",
                 "run the same panderm embed command again; it makes only what is missing",
             )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from panderm.data.cells import joined
 from panderm.data.images import ImageFacts
 from panderm.data.lock import LockRecord
 from panderm.data.table import Rows, Table, check_rows
@@ -122,10 +123,10 @@ def _table(
     rows = [t.emb.rows.select(t.positions) for t in taken]
     cards = [t.emb.card.table for t in taken]
     columns = {
-        role: np.concatenate([getattr(r, role) for r in rows])
+        role: joined([r.cells(role) for r in rows], role)
         for role in ("image", "split", "label", "patient", "group")
     }
-    hashes = np.concatenate([r.sha256 for r in rows])
+    digests = (str(digest) for r in rows for digest in r.cells("sha256"))
     notes = dict.fromkeys(card.note for card in cards if card.note)
     given = Rows(
         name=out.name,
@@ -133,18 +134,18 @@ def _table(
         csv_sha256=sha256_of_file(csv),
         images=", ".join(dict.fromkeys(card.images for card in cards)),
         row=np.arange(2, 2 + len(frame), dtype=np.int64),
-        path=np.concatenate([r.path for r in rows]),
+        path=joined([r.cells("path") for r in rows], "path"),
         columns=columns,
         roles=roles,
     )
     table = check_rows(
         given,
-        [ImageFacts(sha256=digest) for digest in hashes],
+        (ImageFacts(sha256=digest) for digest in digests),
         classes=classes if roles["label"] else None,
         max_megapixels=max(card.max_megapixels for card in cards),
         note=" ".join(notes) or None,
     )
-    return Table(**{**vars(table), "card": table.card.model_copy(update={"lock": lock})})
+    return table.under(table.card.model_copy(update={"lock": lock}))
 
 
 def _decoding(all_of_them: Sequence[Decoding]) -> Decoding:

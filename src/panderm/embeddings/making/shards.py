@@ -14,10 +14,11 @@ import numpy.typing as npt
 from panderm.data.table import Table
 from panderm.errors import DataError, some
 
-# What a shard may hold: at most this much work is lost when a run is killed.
+# What a shard may hold: at most this much work is lost when a run is killed, and three are in memory.
 _SHARD_SECONDS = 60.0
 _SHARD_ROWS = 8192
-_SHARD_BYTES = 64 * 2**20
+_SHARD_BYTES = 4 * 2**20
+_TOKEN_BYTES = 64 * 2**20  # with patch tokens, of which a batch alone may have 25 MiB
 
 Positions = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -114,7 +115,8 @@ class _Growing:
 
     def __init__(self, vectors: Vectors, tokens: Tokens | None) -> None:
         self._row_bytes = vectors[0].nbytes + (0 if tokens is None else tokens[0].nbytes)
-        room = min(_SHARD_ROWS, -(-_SHARD_BYTES // self._row_bytes)) + len(vectors)
+        self._most = _SHARD_BYTES if tokens is None else _TOKEN_BYTES
+        room = min(_SHARD_ROWS, -(-self._most // self._row_bytes)) + len(vectors)
         self._positions = np.empty(room, np.int64)
         self._vectors = np.empty((room, *vectors.shape[1:]), np.float32)
         self._tokens = None if tokens is None else np.empty((room, *tokens.shape[1:]), np.float16)
@@ -124,7 +126,7 @@ class _Growing:
         return self._rows + rows <= len(self._positions)
 
     def is_full(self) -> bool:
-        return self._rows >= _SHARD_ROWS or self._rows * self._row_bytes >= _SHARD_BYTES
+        return self._rows >= _SHARD_ROWS or self._rows * self._row_bytes >= self._most
 
     def add(self, positions: Positions, vectors: Vectors, tokens: Tokens | None) -> None:
         here = slice(self._rows, self._rows + len(positions))

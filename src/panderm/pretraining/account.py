@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from panderm.errors import plural
+from panderm.errors import plural, some
 from panderm.pretraining.followed import Followed
 from panderm.report.authors.references import PANDERM
-from panderm.report.words import moment, pairs
+from panderm.report.words import moment, pairs, plain
 
 Card: TypeAlias = Mapping[str, Any]
 Facts: TypeAlias = list[tuple[str, str]]
@@ -66,14 +66,44 @@ def steps_planned(card: Card) -> int:
 
 def made_of(card: Card) -> list[tuple[str, Facts]]:
     """Return what took part, each under its title."""
-    found = []
-    for name, title in _MADE_OF.items():
-        held = card.get(name)
-        several = held if isinstance(held, list) else [held]
-        rows = [row for one in several if isinstance(one, Mapping) for row in pairs(one)]
-        if rows:
-            found.append((title, rows))
-    return found
+    words = {"source": _source, "excluded": _excluded, "init": _init}
+    return [
+        (title, words.get(name, pairs)(part(card, name)))
+        for name, title in _MADE_OF.items()
+        if part(card, name)
+    ]
+
+
+def _source(held: Card) -> Facts:
+    notes = [("note", str(note)) for note in held.get("notes", ())]
+    several = [
+        ("of it", f"{plural(int(one['count']), 'image')} of {one['where']} ({one['kind']})")
+        for one in held.get("parts", ())
+    ]
+    return [
+        (str(held.get("kind", "where")), str(held.get("where", ""))),
+        ("images", f"{int(held.get('count', 0)):,}"),
+        *several,
+        *notes,
+    ]
+
+
+def _excluded(held: Card) -> Facts:
+    rows = [("images left out", f"{int(held.get('excluded', 0)):,} of {int(held.get('of', 0)):,}")]
+    for reason, count in part(held, "by").items():
+        like = [str(one["image"]) for one in part(held, "examples").get(reason, ())]
+        rows.append((reason, f"{count:,}{f': {some(like, 3)}' if like else ''}"))
+    for one in held.get("against", ()):
+        rows.append(("held against", f"{plural(int(one['count']), 'image')} of {one['where']}"))
+    told = {name: held[name] for name in ("near", "at_hand", "named", "patients", "bad") if name in held}
+    names = {"near": "near-duplicates looked for", "at_hand": "of these, at hand", "named": "of these, named"}
+    names |= {"patients": "patients named", "bad": "images that could not be looked at"}
+    return rows + [(names[name], plain(value)) for name, value in told.items()]
+
+
+def _init(held: Card) -> Facts:
+    words = [("account", str(line)) for line in held.get("words", ())]
+    return [*pairs({name: value for name, value in held.items() if name != "words"}), *words]
 
 
 def settings(card: Card) -> list[tuple[str, Facts]]:

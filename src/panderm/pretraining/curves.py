@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ _LOSSES = {
     "cls": "class token",
 }
 _PENS = {"loss": (INK, 1.9), "visible": (SERIES[0], 1.4), "masked": (SERIES[1], 1.4), "cls": (SERIES[2], 1.4)}
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 KINDS = {"linear": "logistic probe", "knn": "nearest neighbours"}
 
 
@@ -73,18 +75,20 @@ def loss_curves(run: Followed) -> Drawing | None:
 
 
 def step_curve(
-    run: Followed, values: Floats, *, name: str, title: str, label: str, caption: str, from_zero: bool = False
+    run: Followed, values: Floats, *, name: str, title: str, label: str, caption: str
 ) -> Drawing | None:
-    """Draw one number of every step over the epochs."""
+    """Draw one number of every step, none below 0, over the epochs; small ones by a power of ten."""
     x, y = thinned(run.epochs, values)
     if not len(x):
         return None
+    power = math.floor(math.log10(y.max())) if y.max() > 0 else 0
+    power = power if power < -2 else 0
+    written = f"{label}, × 10{str(power).translate(_RAISED)}" if power else label
 
     def draw() -> Figure:
-        figure, axes = _axes(label, 0)
-        axes.plot(x, y, color=SERIES[0], linewidth=1.5)
-        if from_zero:
-            axes.set_ylim(bottom=0)
+        figure, axes = _axes(written, 0)
+        axes.plot(x, y / 10.0**power, color=SERIES[0], linewidth=1.5)
+        axes.set_ylim(bottom=0)
         return figure
 
     told = f"From {y[0]:.3g} to {y[-1]:.3g}; least {y.min():.3g}, most {y.max():.3g}."
@@ -110,9 +114,10 @@ def probe_curve(looks: Sequence[dict[str, Any]], score: str, title: str) -> Draw
             lines[kind] = np.array([[np.nan if x is None else x for x in row] for row in known], dtype=float)
     if not lines:
         return None
+    label = title if title.startswith("AUROC") else title.lower()
 
     def draw() -> Figure:
-        figure, axes = _axes(title.lower() if not title.startswith("AUROC") else title, len(lines))
+        figure, axes = _axes(label, len(lines), looks=True)
         drawn = []
         for i, rows in enumerate(lines.values()):
             at, value, low, high = rows.T
@@ -151,7 +156,7 @@ def spread_curve(looks: Sequence[dict[str, Any]]) -> Drawing | None:
     at, rank = np.array(rows, dtype=float).T
 
     def draw() -> Figure:
-        figure, axes = _axes("effective rank", 0)
+        figure, axes = _axes("effective rank", 0, looks=True)
         axes.plot(at, rank, color=SERIES[2], linewidth=1.6, marker="o", markersize=3.5)
         axes.set_ylim(bottom=0)
         return figure
@@ -172,7 +177,7 @@ def _score(look: dict[str, Any], kind: str, score: str) -> dict[str, Any]:
     return found
 
 
-def _axes(label: str, rows: int) -> tuple[Figure, Axes]:
+def _axes(label: str, rows: int, *, looks: bool = False) -> tuple[Figure, Axes]:
     below = _BOTTOM + (_ROW * ((rows + 1) // 2 + 0.3) if rows else 0)
     height = _HEIGHT + below
     figure = Figure(figsize=(_WIDTH, height))
@@ -180,7 +185,7 @@ def _axes(label: str, rows: int) -> tuple[Figure, Axes]:
     axes = figure.add_axes(box)
     axes.set_xlabel("epochs")
     axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=looks))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}".replace("-", "−")))
     axes.tick_params(length=2.5)

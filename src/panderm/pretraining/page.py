@@ -90,7 +90,9 @@ def _title(card: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _source(card: Mapping[str, Any]) -> str:
-    return Path(str(account.part(card, "source").get("where", "images"))).name or "images"
+    source = account.part(card, "source")
+    where = Path(str(source.get("where", ""))).name
+    return f"{source.get('kind', 'a source')} {where}" if where else "a source"
 
 
 def _lead(run: Followed) -> str:
@@ -102,8 +104,8 @@ def _lead(run: Followed) -> str:
     hidden = account.hidden_of(run.card)
     hidden = f", {hidden}" if hidden else ""
     return (
-        f"{plural(images, 'image')} without labels from {_source(run.card)}{hidden}; "
-        f"{done:,.4g}{of}, {plural(int(run.step[-1]) if len(run.step) else 0, 'step')} of "
+        f"{plural(images, 'image')} without labels of {_source(run.card)}{hidden}; "
+        f"{round(done, 1):,g}{of}, {plural(int(run.step[-1]) if len(run.step) else 0, 'step')} of "
         f"{plural(int(plan.get('batch') or 0), 'image')}."
     )
 
@@ -198,7 +200,6 @@ def _curves(run: Followed) -> list[Drawing]:
             title="Learning rate",
             label="learning rate",
             caption="It rises in the warm-up and falls as half a cosine, step by step.",
-            from_zero=True,
         ),
         step_curve(
             run,
@@ -207,7 +208,6 @@ def _curves(run: Followed) -> list[Drawing]:
             title="Gradient norm",
             label="norm",
             caption=f"Of all gradients together, before clipping.{over}",
-            from_zero=True,
         ),
         step_curve(
             run,
@@ -216,7 +216,6 @@ def _curves(run: Followed) -> list[Drawing]:
             title="Speed",
             label="images a second",
             caption="Whole steps: reading, the teacher, forward and backward. After a start it is lower.",
-            from_zero=True,
         ),
     ]
     return [drawn for drawn in found if drawn]
@@ -235,7 +234,8 @@ def _probe_words(card: Mapping[str, Any], probed: Sequence[Mapping[str, Any]]) -
     return [
         f"After some epochs two probes are fitted on {plural(last['fitted'], 'labelled image')}{table} as "
         f"the frozen student sees them, and scored on {plural(last['n'], 'other')}: nearest neighbours by "
-        f"cosine similarity (k = {last['knn']['k']}), and the logistic probe of panderm probe.{rows}",
+        f"cosine similarity (k = {last['knn']['k']}, every class with as many votes), and the logistic "
+        f"probe of panderm probe.{rows}",
         "These labels taught the student nothing. But who picks an epoch or a setting by these scores has "
         "used them: what is reported should come from rows that watched no run.",
     ]

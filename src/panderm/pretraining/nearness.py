@@ -19,7 +19,12 @@ from panderm.data.streams.source import ImageSource
 from panderm.gate.lookalikes import MOST, is_one
 from panderm.progress import in_threads
 
-_PIECE = 2048  # images whose spectra wait to be compared: a megabyte
+CENTRES = (0.9, 0.8, 0.7)
+"""Shares of height and width whose centre is looked for in the other picture, besides the centred square."""
+_CUTS = 2 + len(CENTRES)  # spectra of a picture: whole, centred square, centres
+_PIECE = 1024  # images whose spectra wait to be compared: 3 MB
+
+Spectra = tuple[bytes, ...]
 
 
 @dataclass
@@ -49,22 +54,23 @@ def find_near(
     """Return which images of a source are one photograph with an image of another.
 
     Both are recognised by their lowest frequencies, whatever their size, file and colours, turned by right
-    angles or mirrored (:mod:`panderm.data.duplicates`); a second look at the pixels decides, as
-    ``panderm check`` does (:func:`panderm.gate.lookalikes.is_one`). Every image is decoded once, JPEG no
-    larger than it takes.
+    angles or mirrored (:mod:`panderm.data.duplicates`), and so is one that is the other's centred square or
+    its centre of about :data:`CENTRES` its sides; a second look at the pixels decides, as ``panderm check``
+    does (:func:`panderm.gate.lookalikes.is_one`). Crops elsewhere, tighter ones and free turns are not found.
+    Every image is decoded once, JPEG no larger than it takes.
 
     Args:
-        source: the images that are looked through; spectra of 2,048 are in memory at a time.
+        source: the images that are looked through; spectra of 1,024 are in memory at a time.
         positions: which of them, int64.
-        other: the images they are held against; their spectra are kept, 512 bytes each.
+        other: the images they are held against; what is kept of each is some 25 kB.
         workers: threads that decode.
         max_megapixels: larger images are bad.
         progress: show progress on standard error.
     """
     known = [
-        one if isinstance(one, bytes) else b""
+        one if isinstance(one, tuple) else (b"",) * _CUTS
         for one in in_threads(
-            partial(_spectrum, other, max_megapixels),
+            partial(_spectra, other, max_megapixels),
             range(len(other)),
             "images to stay clear of",
             "images",
@@ -72,11 +78,11 @@ def find_near(
             shown=progress,
         )
     ]
-    gallery = Gallery(known)
+    whole, every = Gallery([one[0] for one in known]), Gallery([cut for one in known for cut in one])
     result = Nearness()
     pairs: list[tuple[int, int, bool, float]] = []
     looked = in_threads(
-        partial(_spectrum, source, max_megapixels),
+        partial(_spectra, source, max_megapixels),
         positions.tolist(),
         "looking for their duplicates",
         "images",
@@ -86,8 +92,16 @@ def find_near(
     for start, piece in _pieces(looked):
         here = positions[start : start + len(piece)]
         result.bad |= {int(i): one for i, one in zip(here, piece, strict=True) if isinstance(one, str)}
-        for pair in gallery.find([one if isinstance(one, bytes) else b"" for one in piece]):
-            pairs.append((int(here[pair.first]), pair.second, pair.kind == "near", pair.similarity))
+        spectra = [one if isinstance(one, tuple) else (b"",) * _CUTS for one in piece]
+        best: dict[tuple[int, int], tuple[bool, float]] = {}
+        for pair in every.find([one[0] for one in spectra]):
+            key = int(here[pair.first]), pair.second // _CUTS
+            sure = pair.kind == "near" and pair.second % _CUTS == 0
+            best[key] = max(best.get(key, (False, 0.0)), (sure, pair.similarity))
+        for pair in whole.find([cut for one in spectra for cut in (b"", *one[1:])]):
+            key = int(here[pair.first // _CUTS]), pair.second
+            best[key] = max(best.get(key, (False, 0.0)), (False, pair.similarity))
+        pairs += [(*key, *how) for key, how in best.items()]
     pairs.sort(key=lambda pair: -pair[3])
     result.not_looked = max(0, len(pairs) - MOST)
     chosen = sorted(pairs[:MOST], key=lambda pair: (pair[0], -pair[3]))
@@ -113,27 +127,42 @@ def find_near(
     return result
 
 
-def _spectrum(source: ImageSource, max_megapixels: float, i: int) -> bytes | str:
-    """Return an image's spectrum, or why it cannot be read."""
+def _spectra(source: ImageSource, max_megapixels: float, i: int) -> Spectra | str:
+    """Return the spectra of an image and of its centres, or why it cannot be read."""
     try:
-        content, name = source.read(i), source.name(i)
-        plain = plain_jpeg(content, max_megapixels)
-        if plain is not None:
-            try:
-                # The least that is asked for; libjpeg-turbo gives the next size above.
-                least = min(4 * SIDE, *plain[:2])
-                small = simplejpeg.decode_jpeg(content, "RGB", min_height=least, min_width=least, strict=True)
-                return spectrum(small)
-            except ValueError:
-                pass
-        return spectrum(np.ascontiguousarray(decode(content, name, max_megapixels=max_megapixels)))
+        rgb = _small(source.read(i), source.name(i), max_megapixels)
     except ImageError as error:
         return error.reason
+    height, width, _ = rgb.shape
+    side = min(height, width)
+    cuts = [(height, width), *((round(height * share), round(width * share)) for share in CENTRES)]
+    if side < 0.97 * max(height, width):
+        cuts.insert(1, (side, side))
+    found = []
+    for tall, wide in cuts:
+        top, left = (height - tall) // 2, (width - wide) // 2
+        cut = rgb[top : top + tall, left : left + wide]
+        found.append(spectrum(np.ascontiguousarray(cut)) if min(tall, wide) > 0 else b"")
+    return (*found, *(b"",) * (_CUTS - len(found)))
 
 
-def _pieces(items: Iterator[bytes | str]) -> Iterator[tuple[int, list[bytes | str]]]:
+def _small(content: bytes, name: str, max_megapixels: float) -> npt.NDArray[np.uint8]:
+    """Return a file's pixels, of a large plain JPEG scaled down while it is decoded; not upright, if so."""
+    plain = plain_jpeg(content, max_megapixels)
+    if plain is not None:
+        # The least that is asked for; libjpeg-turbo gives the next size above.
+        least = min(6 * SIDE, *plain[:2])
+        try:
+            rgb = simplejpeg.decode_jpeg(content, "RGB", min_height=least, min_width=least, strict=True)
+            return np.asarray(rgb, dtype=np.uint8)
+        except ValueError:
+            pass  # libjpeg-turbo finds something amiss: the whole decoder says what
+    return decode(content, name, max_megapixels=max_megapixels)
+
+
+def _pieces(items: Iterator[Spectra | str]) -> Iterator[tuple[int, list[Spectra | str]]]:
     start = 0
-    piece: list[bytes | str] = []
+    piece: list[Spectra | str] = []
     for item in items:
         piece.append(item)
         if len(piece) == _PIECE:

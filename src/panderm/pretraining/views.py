@@ -24,7 +24,7 @@ TRIES = 10
 """Rectangles drawn before the centre is taken, as torchvision's RandomResizedCrop does."""
 # A JPEG may be decoded at a half, a quarter or an eighth where the crop still has so many times the larger
 # view's pixels along each axis.
-_LEAST = 1.0
+_LEAST = 2.0
 _BY_TORCH = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,

@@ -38,7 +38,7 @@ _ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def load_encoder(
-    name: str | None = None,
+    name: str | Path | None = None,
     *,
     weights: Path | str | None = None,
     card: Path | str | None = None,
@@ -54,8 +54,8 @@ def load_encoder(
     Args:
         name: ``panderm-large``, ``panderm-base`` and the others that ``panderm models`` lists;
             ``timm:NAME``, ``hf-hub:ORG/NAME``, ``open_clip:ARCH[/TAG]``, ``transformers:ID``;
-            ``random-tiny`` (no weights needed); or a file that ``panderm convert`` wrote, which knows what
-            it is.
+            ``random-tiny`` (no weights needed); or a file that ``panderm convert`` or ``pretrain``
+            wrote, which knows what it is.
         weights: the file: the published ``.pth`` layouts, wrapped or not, fine-tuned or not, or
             ``.safetensors``; or a folder with a file and its configuration. By default what
             ``panderm models pull`` has brought.
@@ -87,7 +87,7 @@ def load_encoder(
     """
     if pool not in (None, "cls", "mean"):
         raise UsageError(f"pool must be cls or mean, not {pool!r}.")
-    chosen = _choose(name, weights, card, image_size)
+    chosen = _choose(None if name is None else str(name), weights, card, image_size)
     where = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
     tried = choose(precision, where, engine)
     if engine == "openvino":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache as once
 from pathlib import Path
 
 import pytest
+import typer.testing
 
 # ONNX Runtime reports its use to its maker unless it is told not to before it is opened.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -18,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import panderm
 from panderm.data.drawn import DrawnWorld, draw_world
+
+# One tree of commands serves every call: making it takes longer than many a verb.
+typer.testing._get_command = once(typer.testing._get_command)  # type: ignore[attr-defined]
 
 SHARED = Path(os.environ.get("PANDERM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 GOLDEN = Path(__file__).parent / "golden"

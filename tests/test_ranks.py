@@ -33,12 +33,14 @@ BATCH = 4
 DRIVER = """
 import json, os, signal, sys, time
 
+import functools
 import torch
+import typer.main
 
 torch.set_num_threads(1)  # threads do not survive a fork
 import panderm.data.table
 import torch.distributed
-from panderm.cli import main
+from panderm.cli import app, main
 from panderm.embeddings.making import loop, shards
 from panderm.models import encoder, load
 
@@ -57,6 +59,8 @@ class ColourMeans(torch.nn.Module):
 
 tiny = load.load_encoder("random-tiny")
 eye = encoder.Encoder(ColourMeans(), tiny.preprocess, tiny.record, tiny.account, tiny.device)
+typer.main.get_command = functools.cache(typer.main.get_command)
+typer.main.get_command(app)  # once for all
 shards._SHARD_ROWS = 8
 
 def loaded(*_, **__):

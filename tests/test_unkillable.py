@@ -71,12 +71,14 @@ DRIVER = '''
 import json, os, signal, sys, time
 from pathlib import Path
 
+import functools
 import torch
+import typer.main
 
 torch.set_num_threads(1)  # threads do not survive a fork
 import panderm.data.table
 from panderm import storage
-from panderm.cli import main
+from panderm.cli import app, main
 from panderm.embeddings import commit, made
 from panderm.embeddings.making import shards
 from panderm.models import encoder, load
@@ -90,6 +92,8 @@ tiny = load.load_encoder("random-tiny")
 network = ColourMeans()
 eye = encoder.Encoder(network, tiny.preprocess, tiny.record, tiny.account, tiny.device)
 load.load_encoder = lambda *_, **__: eye
+typer.main.get_command = functools.cache(typer.main.get_command)
+typer.main.get_command(app)  # once for all
 shards._SHARD_ROWS = SHARD
 
 def die():

@@ -57,7 +57,8 @@ class Broken(Watch):
 def steps_of(folder: Path) -> list[dict[str, Any]]:
     """The journal's steps without what the clock says."""
     told = ("seconds", "waited")
-    lines = read_journal(folder / "journal.jsonl")
+    path = folder / "journal.jsonl"
+    lines = read_journal(path) if path.exists() else ()
     return [{key: value for key, value in line.items() if key not in told} for line in lines]
 
 
@@ -271,16 +272,25 @@ class Driver:
         self._process = process
 
     def __call__(
-        self, folder: Path, *, after: float | None = None, number: int = signal.SIGKILL, minutes: float = 0.0
+        self,
+        folder: Path,
+        *,
+        lines: int | None = None,
+        delay: float = 0.0,
+        number: int = signal.SIGKILL,
+        minutes: float = 0.0,
     ) -> int:
-        """Start a run, end it after some seconds, and return how it ended."""
+        """Start a run, end it some time after so many lines of its journal, and return how it ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        job = {"folder": str(folder), "pause": 0.0 if after is None else 0.01, "minutes": minutes}
+        job = {"folder": str(folder), "pause": 0.0 if lines is None else 0.01, "minutes": minutes}
         print(json.dumps(job), file=self._process.stdin, flush=True)
         child = int(self._process.stdout.readline())
-        if after is not None:
-            time.sleep(after)
+        if lines is not None:
+            until = time.monotonic() + 60
+            while len(steps_of(folder)) < lines and time.monotonic() < until:
+                time.sleep(0.002)
+            time.sleep(delay)
             os.kill(child, number)
         return int(self._process.stdout.readline())
 
@@ -324,21 +334,23 @@ def test_killed_at_random_moments_it_is_the_run_that_was_not(
 ) -> None:
     """Dropout on, a batch in three passes: the weights, both moments of the optimiser, and every loss."""
     moments = random.Random(seed)
-    folder, killed = tmp_path / "run", 0
-    minutes = 0.0 if seed else 0.001  # after each step, or now and then
-    while start(folder, after=moments.uniform(0.01, 0.25), minutes=minutes) == -signal.SIGKILL:
-        killed += 1
-        assert killed < 60
-        if killed >= 6:
-            assert start(folder, minutes=minutes) == 0
-            break
-    assert killed
+    folder = tmp_path / "run"
+    minutes = (0.0, 0.001, 0.0)[seed]  # after each step, or now and then
+    done = 0
+    for _ in range(5):
+        saved = last_checkpoint(folder)
+        done = saved.step if saved is not None else 0
+        lines = min(done + moments.randrange(5), PLAN.steps - 2)
+        ended = start(folder, lines=lines, delay=moments.uniform(0, 0.02), minutes=minutes)
+        assert ended == -signal.SIGKILL
+    assert done
+    assert start(folder, minutes=minutes) == 0
     require_same(folder, uninterrupted)
 
 
 def test_ctrl_c_writes_a_checkpoint_and_ends(start: Driver, uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert start(folder, after=0.15, number=signal.SIGINT, minutes=10.0) == 130
+    assert start(folder, lines=3, number=signal.SIGINT, minutes=10.0) == 130
     saved = last_checkpoint(folder)
     assert saved is not None
     assert 0 < saved.step < PLAN.steps

@@ -50,6 +50,7 @@ from panderm.progress import say
 from panderm.provenance import Provenance
 from panderm.storage import require_local, sha256_of_file
 from panderm.training.long.checkpoint import last_checkpoint
+from panderm.training.long.journal import JOURNAL_NAME
 from panderm.training.long.loop import learn
 from panderm.training.long.plan import passes_of
 from panderm.training.long.together import Sharing, require_several
@@ -371,6 +372,10 @@ def pretrain(
         )
         if ranks.lead:
             card = finish(folder, card, done, watching, name or folder.resolve().name)
+    except KeyboardInterrupt:
+        if ranks.lead and (folder / JOURNAL_NAME).exists():
+            watching.finish()  # what there is so far
+        raise
     finally:
         for one in hold:
             one.release()
@@ -399,7 +404,8 @@ def _known(folder: Path, held: RunCard | None, asked: dict[str, Any]) -> tuple[P
     path = folder / EXCLUDED_NAME
     if held is None or held.excluded is None or not path.is_file():
         return None
-    what = [key for key in asked if key.startswith("exclude") or key in ("no_near", "source", "images")]
+    what = {"no_near", "source", "images", "image_column", "split", "split_column", "patient"}
+    what |= {key for key in asked if key.startswith("exclude")}
     same = all(held.asked.get(key) == asked[key] for key in what)
     return (path, held.excluded) if same else None
 

@@ -172,6 +172,9 @@ class Watching(Watch):
                 found[key] = float(np.mean(values))
         return found
 
+    def after_lines(self) -> None:
+        write_page(self.folder)
+
     def finish(self) -> None:
         """Write what is left, and the page."""
         if self._board is not None:

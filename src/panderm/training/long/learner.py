@@ -65,3 +65,6 @@ class Watch:
     def after_epoch(self, epoch: int, model: nn.Module) -> list[dict[str, Any]]:  # noqa: ARG002
         """Look at the network after an epoch, and return lines for the journal."""
         return []
+
+    def after_lines(self) -> None:
+        """Hear that these lines stand in the journal."""

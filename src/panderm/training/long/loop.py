@@ -253,6 +253,7 @@ class _Run(Generic[Batch]):
             for line in self.watch.after_epoch(epoch, plain):
                 self.journal.write({"step": self.step, "epoch": epoch, **line})
             plain.train()
+            self.watch.after_lines()
 
     def _keep(self) -> None:
         """Write a checkpoint."""

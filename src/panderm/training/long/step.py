@@ -166,12 +166,9 @@ class Stepper(Generic[Batch]):
             return
         means = [value / seen.weight for value in found[len(known) :]]
         if not math.isfinite(means[0]):
-            mine = [
-                name
-                for loss, row in zip(counted, values, strict=True)
-                if not math.isfinite(row[0])
-                for name in names[losses.index(loss)]
-            ]
+            named = [some_names for loss, some_names in zip(losses, names, strict=True) if loss.weight]
+            bad = [not math.isfinite(row[0]) for row in values]
+            mine = [name for part, is_bad in zip(named, bad, strict=True) if is_bad for name in part]
             raise self._not_finite("loss", step, self.together.gather(mine))
         seen.loss, seen.parts = means[0], dict(zip(called, means[1:], strict=True))
 

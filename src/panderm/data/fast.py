@@ -161,7 +161,7 @@ def _square(
     # What lies right of the square and below it is not computed. 601 pixels halved are 301, which cover a
     # little more than the picture: the true scale is told.
     resized = _BY_TORCH[preprocess.interpolation](
-        torch.from_numpy(rgb).permute(2, 0, 1)[None],
+        torch.from_numpy(rgb)[None].permute(0, 3, 1, 2),  # in this order torch sees interleaved channels
         [rows, columns],
         False,
         cut.height * by / height,

@@ -17,12 +17,14 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from test_comparison import several
+from test_pretraining_page import write_run
 from test_report import make_predictions
 from test_tables import labels, scored
 
 import panderm
 from panderm.data.drawn import DrawnWorld
 from panderm.gate.check import check
+from panderm.pretraining.page import write_page
 from panderm.report import Report
 from panderm.report.check_page import CheckPage
 from panderm.report.multi_label import MultiLabelReport
@@ -80,9 +82,12 @@ def page(embeddings: panderm.Embeddings, world: DrawnWorld, tmp_path: Path) -> C
     def of_map(to: Path) -> None:
         panderm.map_embeddings(embeddings, method="pca", color=["label"]).save(to, progress=False)
 
+    def of_pretraining(to: Path) -> None:
+        write_page(write_run(tmp_path / "run", alarm="the loss has not moved")).rename(to)
+
     made = {
         "one": one, "several": several_, "labels": of_labels, "check": of_check, "curve": of_curve,
-        "map": of_map,
+        "map": of_map, "pretraining": of_pretraining,
     }  # fmt: skip
 
     def make(kind: str) -> Path:
@@ -113,7 +118,7 @@ def read(browser: Browser, page: Path, *, width: int, dark: bool, rules: list[st
     return complaints + ([f"{wide} pixels wider than the window"] if wide > 0 else [])
 
 
-@pytest.mark.parametrize("kind", ["one", "several", "labels", "check", "curve", "map"])
+@pytest.mark.parametrize("kind", ["one", "several", "labels", "check", "curve", "map", "pretraining"])
 def test_axe_finds_nothing(browser: Browser, page: Callable[[str], Path], kind: str) -> None:
     made = page(kind)
     assert read(browser, made, width=1200, dark=False, rules=[]) == []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from panderm.errors import plural, some
+from panderm.errors import plural
 from panderm.pretraining.followed import Followed
 from panderm.report.authors.references import PANDERM
 from panderm.report.words import moment, pairs, plain
@@ -91,8 +91,9 @@ def _source(held: Card) -> Facts:
 def _excluded(held: Card) -> Facts:
     rows = [("images left out", f"{int(held.get('excluded', 0)):,} of {int(held.get('of', 0)):,}")]
     for reason, count in part(held, "by").items():
-        like = [str(one["image"]) for one in part(held, "examples").get(reason, ())]
-        rows.append((reason, f"{count:,}{f': {some(like, 3)}' if like else ''}"))
+        like = ", ".join(str(one["image"]) for one in part(held, "examples").get(reason, ())[:3])
+        more = f" and {count - 3:,} more" if count > 3 else ""
+        rows.append((reason, f"{count:,}{f': {like}{more}' if like else ''}"))
     for one in held.get("against", ()):
         rows.append(("held against", f"{plural(int(one['count']), 'image')} of {one['where']}"))
     told = {name: held[name] for name in ("near", "at_hand", "named", "patients", "bad") if name in held}

@@ -158,7 +158,7 @@ def spread_curve(looks: Sequence[dict[str, Any]]) -> Drawing | None:
     def draw() -> Figure:
         figure, axes = _axes("effective rank", 0, looks=True)
         axes.plot(at, rank, color=SERIES[2], linewidth=1.6, marker="o", markersize=3.5)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * rank.max())
         return figure
 
     return Drawing(

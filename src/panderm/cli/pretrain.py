@@ -49,7 +49,8 @@ def pretrain(
     init: Annotated[
         Path | None,
         Option(
-            help="Weights to begin from: a pretraining file, PanDerm's or your own, an encoder, a plain ViT.",
+            help="Weights to begin from: a pretraining file, PanDerm's or your own, an encoder, a plain ViT; "
+            "a wider ViT is narrowed on the images.",
             show_default=False,
         ),
     ] = None,

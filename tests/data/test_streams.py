@@ -126,6 +126,7 @@ def test_a_damaged_shard_counts_as_far_as_it_can_be_read(files: list[Path], tmp_
     (tmp_path / "none.tar").write_bytes(b"")
     source = open_source([tmp_path / "bad.tar", tmp_path / "cut.tar"], progress=False)
     assert source.summary().count("1 shard damaged") == 2
+    assert source.name(4) == "cut.tar/0.jpg"
     bad = open_source(tmp_path / "bad.tar", progress=False)
     assert len(bad) == 4
     assert "what follows is left out" in bad.summary()

@@ -110,7 +110,10 @@ class Excluded:
         for reason, n in self.counts.items():
             if n:
                 alike = [m for m in self.matches if m.reason == reason]
-                shown = some([m.image if m.image == m.like else f"{m.image} = {m.like}" for m in alike], 3)
+                shown = some(
+                    [m.image if _last(m.image) == _last(m.like) else f"{m.image} = {m.like}" for m in alike],
+                    3,
+                )
                 lines.append(f"{n:,} {_TOLD[reason]}: {shown}")
         if self.named and self.at_hand < self.named:
             lines.append(
@@ -153,6 +156,10 @@ def read_excluded(path: Path, source: ImageSource) -> ImageSource:
             "was the folder or table changed? Start a new run",
         )
     return without(source, matches)
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def without(source: ImageSource, matches: Sequence[Match]) -> ImageSource:

@@ -125,7 +125,10 @@ class _Joined(ImageSource):
     def __init__(self, parts: Sequence[ImageSource]) -> None:
         self._parts = tuple(parts)
         self._ends = np.cumsum([len(part) for part in parts])
-        self._called = _called([part.record["where"] for part in parts])
+        called = _called([part.record["where"] for part in parts])
+        # Images in shards have the shard's name already.
+        own = [isinstance(p, _Joined) or p.record["kind"] == "shards" for p in parts]
+        self._called = ["" if has else name for has, name in zip(own, called, strict=True)]
         listing = "\n".join(part.record["sha256"] for part in parts)
         self.record = SourceRecord(
             kind="joined",
@@ -150,7 +153,8 @@ class _Joined(ImageSource):
 
     def name(self, i: int) -> str:
         part, at = self._place(i)
-        return f"{self._called[part]}/{self._parts[part].name(at)}"
+        name = self._parts[part].name(at)
+        return f"{self._called[part]}/{name}" if self._called[part] else name
 
     def read(self, i: int) -> bytes:
         part, at = self._place(i)

@@ -11,7 +11,6 @@ from panderm.predictions import Predictions
 from panderm.report.words import HEADLINES, interval, number, score_words, signed
 from panderm.scores import Score, differences
 from panderm.scores.scoring import score_rows
-from panderm.tasks.image_free import image_free
 
 # More columns than this are counted in the sentence, not named.
 _NAMED = 6
@@ -103,6 +102,8 @@ def score_image_free(
     """
     if columns is not None and not list(columns):
         raise UsageError("--image-free-columns must name a column or more.", "found none")
+    from panderm.tasks.image_free import image_free  # brings torch: seconds that no other page needs
+
     made = image_free(predictions[0], columns=columns)
     base = score_rows(made.predictions, draws=draws, seed=seed)
     both = made.with_giving_away

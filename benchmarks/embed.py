@@ -336,8 +336,13 @@ class Wide(torch.nn.Module):
 
 
 def one_memory(table: Path, out: Path, way: str) -> None:
-    """In a process of its own: embed a table, print the peak."""
-    tiny = panderm.load_encoder("random-tiny", device="cpu")
+    """In a process of its own: embed a table, print the peak; what is imported counts for neither way."""
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    import panderm.embeddings  # noqa: F401
+
+    tiny = panderm.load_encoder("random-tiny", device="cpu", image_size=32)
     record = tiny.record.model_copy(update={"dim": 1024})
     eye = panderm.Encoder(Wide(1024), tiny.preprocess, record, tiny.account, tiny.device)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -352,18 +357,26 @@ def one_memory(table: Path, out: Path, way: str) -> None:
 
 
 def memory(folder: Path, counts: list[int]) -> None:
+    """Print what each way has in memory at its peak, above its start, and what a row more takes."""
     print(f"{'rows':>8} {'way':>6} {'before':>9} {'peak':>9} {'more':>9} {'rows/s':>8}")
+    ways: dict[str, list[int]] = {"plain": [], "ours": []}
     for count in counts:
-        table = photographs(folder / str(count), count, (96, 72), min(count, 512))
-        for way in ("plain", "ours"):
+        table = photographs(folder / str(count), count, (48, 36), min(count, 64))
+        for way in ways:
             words = [sys.executable, __file__, "--one", way, str(table), str(folder / f"{count}-{way}.npy")]
             told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
             more = told["peak"] - told["before"]
+            ways[way].append(more)
             print(
                 f"{count:8,} {way:>6} {told['before'] / MIB:5.0f} MiB {told['peak'] / MIB:5.0f} MiB "
                 f"{more / MIB:5.0f} MiB {count / told['seconds']:8.0f}",
                 flush=True,
             )
+        print(f"{count:8,} plain / ours: {ways['plain'][-1] / ways['ours'][-1]:.2f}", flush=True)
+    for low, high in itertools.pairwise(range(len(counts))):
+        a_row = {way: (more[high] - more[low]) / (counts[high] - counts[low]) for way, more in ways.items()}
+        told = ", ".join(f"{way} {slope:,.0f} bytes" for way, slope in a_row.items())
+        print(f"a row more, from {counts[low]:,} to {counts[high]:,}: {told}")
 
 
 def main() -> None:

@@ -395,6 +395,8 @@ def test_names_that_are_not_there_are_listed(a: Path, tmp_path: Path) -> None:
             "column 'imge' must be there; did you mean 'image'?",
         ),
         (["--rows", "{here}/none.csv"], "found no file"),
+        (["--where", "split=train", "--skip-missing"], "found --skip-missing, and no --rows"),
+        (["--where", "split=train", "--image-column", "name"], "found --image-column name, and no --rows"),
     ],
 )
 def test_what_chooses_nothing_is_refused(words: list[str], wanted: str, a: Path, tmp_path: Path) -> None:

@@ -133,6 +133,18 @@ def test_what_cannot_be_mapped_is_refused(embeddings, monkeypatch):
             panderm.map_embeddings(embeddings, **wrong)
     with pytest.raises(UsageError, match="--pca"):
         panderm.map_embeddings(embeddings, method="pca", pca=5)
+    for name, value in {"n_neighbors": 5, "min_dist": 0.1, "seed": 7}.items():
+        with pytest.raises(
+            UsageError, match=f"--{name.replace('_', '-')} must be left out with --method pca"
+        ):
+            panderm.map_embeddings(embeddings, method="pca", **{name: value})
+
+
+def test_umap_is_announced_once_nothing_can_be_refused(folder, tmp_path):
+    pytest.importorskip("umap")
+    refused = run(folder, "--out", tmp_path / "map.html", "--color", "nothing")
+    assert refused.exit_code == 2
+    assert "numba" not in refused.stderr
 
 
 def test_without_umap_learn_nothing_is_changed_silently(folder, tmp_path, monkeypatch):

@@ -105,9 +105,6 @@ def map_(
             raise UsageError(
                 "an output must not be what it is made from.", f"{option} {path} is the file of --columns"
             )
-    if method == "umap" and not quiet:
-        told = "numba compiles first, some 10 s; 100,000 images take a minute or two more"
-        typer.echo(f"UMAP of {len(opened):,} × {opened.dim:,} numbers: {told}", err=True)
     found = map_embeddings(
         opened,
         color=color,
@@ -120,6 +117,7 @@ def map_(
         metric=metric,
         pca=pca,
         seed=seed,
+        progress=not quiet,
     )
     # The page first: reading the images takes longest, and a run that is stopped leaves no file behind.
     made = found.save(

@@ -50,7 +50,8 @@ def select_embeddings(
         The chosen embeddings, opened from ``out``.
 
     Raises:
-        UsageError: nothing asked for, no such column, no such value, or no row that meets all conditions.
+        UsageError: nothing asked for, no such column, no such value, or no row that meets all conditions;
+            ``image_column`` or ``skip_missing`` without ``rows``.
         TableError: the file of ``rows`` cannot be read, or names images that are not there.
         ArtifactError: ``embeddings`` cannot be opened, or ``out`` exists.
 
@@ -67,6 +68,14 @@ def select_embeddings(
             "it must be said which rows are wanted.",
             "found neither --where nor --rows",
             "--where split=test, or --rows ids.csv",
+        )
+    if rows is None and (skip_missing or image_column != "image"):
+        found = [f"--image-column {image_column}"] * (image_column != "image")
+        found += ["--skip-missing"] * skip_missing
+        raise UsageError(
+            "--image-column and --skip-missing need --rows: they speak of its file.",
+            f"found {' and '.join(found)}, and no --rows",
+            "--rows ids.csv; columns of the table are chosen by with --where",
         )
     emb = opened(embeddings, target)
     frame, roles = own_table([emb.rows])

@@ -15,6 +15,7 @@ import numpy as np
 from panderm.data.table import Table
 from panderm.embeddings import Embeddings, EmbeddingsCard, open_embeddings
 from panderm.errors import DataError, PandermWarning, UsageError, plural
+from panderm.progress import say
 from panderm.provenance import Provenance
 from panderm.report.map.columns import ROLES, Categories, Colourings, read_colourings
 from panderm.report.map.thumbnails import MOST, Thumbnails, make_thumbnails
@@ -176,6 +177,7 @@ def map_embeddings(
     metric: Metric = "euclidean",
     pca: int | None = None,
     seed: int = 42,
+    progress: bool = True,
 ) -> EmbeddingMap:
     """Lay embeddings out on a plane.
 
@@ -195,9 +197,11 @@ def map_embeddings(
         pca: first reduce the vectors to so many principal components: no longer the published settings, and
             little faster.
         seed: of UMAP.
+        progress: say on standard error how long UMAP takes, before it begins.
 
     Raises:
-        UsageError: umap-learn is not installed; a column named twice; settings out of range.
+        UsageError: umap-learn is not installed; a column named twice; settings out of range, or of UMAP with
+            another method.
         DataError: fewer than 4 rows, or numbers that are not finite.
         TableError: a column, or an image, that is not there.
         ArtifactError: the embeddings cannot be used, or the table they were made from has changed.
@@ -239,6 +243,9 @@ def map_embeddings(
             start, held = reduced(vectors, pca, metric=metric)
             its_metric = "euclidean"  # of unit vectors: the order of neighbours is that of the cosine
             parameters |= {"pca": pca, "pca_variance": round(held, 4)}
+        if progress:
+            told = "numba compiles first, some 10 s; 100,000 images take a minute or two more"
+            say(f"UMAP of {n:,} × {given.dim:,} numbers: {told}")
         plane = umap_projection(
             np.asarray(start), n_neighbors=near, min_dist=min_dist, metric=its_metric, seed=seed
         )
@@ -258,3 +265,12 @@ def _require_settings(method: Method, n_neighbors: int, min_dist: float, pca: in
     if pca is not None and (pca < 2 or method == "pca"):
         found = f"found {pca}" if pca < 2 else "found --method pca, whose map is the first two already"
         raise UsageError("--pca must be 2 components or more, before UMAP.", found)
+    if method == "pca":
+        given = {"--n-neighbors": (n_neighbors, 10), "--min-dist": (min_dist, 0.2), "--seed": (seed, 42)}
+        told = [f"{name} {value:g}" for name, (value, usual) in given.items() if value != usual]
+        if told:
+            raise UsageError(
+                f"{' and '.join(one.split()[0] for one in told)} must be left out with --method pca.",
+                f"found {' '.join(told)}, which only UMAP has a use for",
+                "leave them out, or take --method umap",
+            )

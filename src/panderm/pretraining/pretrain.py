@@ -216,7 +216,7 @@ def pretrain(
     sharing: Sharing = "fsdp" if fsdp else "ddp"
     require_several(sharing, ranks.world)
     asked = {key: _plain(value) for key, value in given.items() if key not in _NOT_ASKED}
-    held_record = ranks.agree(lambda: _held(folder, overwrite=overwrite))
+    held_record = ranks.agree(lambda: _as_held(held_run(folder, overwrite=overwrite)))
     held = None if held_record is None else RunCard.model_validate(held_record)
     if require_room(held, asked, folder):
         assert held is not None
@@ -370,8 +370,9 @@ def pretrain(
             what=f"pretraining {student}",
             progress=progress,
         )
-        if ranks.lead:
-            card = finish(folder, card, done, watching, name or folder.resolve().name)
+        ends = ranks.agree(
+            lambda: _as_held(finish(folder, card, done, watching, name or folder.resolve().name))
+        )
     except KeyboardInterrupt:
         if ranks.lead and (folder / JOURNAL_NAME).exists():
             watching.finish()  # what there is so far
@@ -379,7 +380,7 @@ def pretrain(
     finally:
         for one in hold:
             one.release()
-    return Pretrained(folder, card)
+    return Pretrained(folder, RunCard.model_validate(ends))
 
 
 _NOT_ASKED = {
@@ -394,9 +395,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _held(folder: Path, *, overwrite: bool) -> dict[str, Any] | None:
-    held = held_run(folder, overwrite=overwrite)
-    return None if held is None else held.model_dump(mode="json")
+def _as_held(card: RunCard | None) -> dict[str, Any] | None:
+    return None if card is None else card.model_dump(mode="json")
 
 
 def _known(folder: Path, held: RunCard | None, asked: dict[str, Any]) -> tuple[Path, dict[str, Any]] | None:

@@ -173,7 +173,8 @@ class Watching(Watch):
         return found
 
     def after_lines(self) -> None:
-        write_page(self.folder)
+        if self._now[-1]["epoch"] < self.epochs:  # the last page comes with the weights
+            write_page(self.folder)
 
     def finish(self) -> None:
         """Write what is left, and the page."""

@@ -97,7 +97,7 @@ class Listing:
         wanted = [split] if isinstance(split, str) else list(split or ())
         names: list[pa.Array] = []
         patients: list[pa.Array] = []
-        empty = others = 0
+        empty = others = tests = 0
         seen_splits: set[str] = set()
         is_text = path.suffix.lower() == ".txt"
         roles: dict[str, str | None] = {"image": "image", "split": None, "patient": None}
@@ -121,6 +121,8 @@ class Listing:
                 here = pc.is_in(piece["split"], value_set=pa.array(wanted, piece["split"].type))
                 others += pc.sum(pc.and_(keep, pc.invert(here)).cast(pa.int64())).as_py()
                 keep = pc.and_(keep, here)
+            elif "split" in piece:
+                tests += pc.sum(pc.and_(keep, pc.equal(piece["split"], "test")).cast(pa.int64())).as_py() or 0
             names.append(piece["image"].filter(keep))
             if "patient" in piece:
                 told = piece["patient"].filter(keep)
@@ -139,6 +141,8 @@ class Listing:
         notes = []
         if others:
             notes.append(f"{plural(others, 'row')} of other splits left out")
+        if tests:
+            notes.append(f"{plural(tests, 'row')} of split test among them: a split of train leaves them out")
         if empty:
             notes.append(f"{plural(empty, 'row')} left out that name no image")
         if again:

@@ -3,9 +3,9 @@
     python benchmarks/streams.py [--rows 1000000] [--files 100000] [--members 40000]
         [--table ham_clean.csv --images ham10000/images --split val --strangers train]
 
-Rows, files and tar members are made here, without pictures in them. With a table, images of one split are saved
-anew in ten ways under other names (40 each) and held against that split; those of another split (every second
-row) are held against it too: whatever is taken of them is a mistake, or a picture the splits share.
+Rows, files and tar members are made here, without pictures in them. With a table, images of one split are
+saved anew in ten ways under other names (40 each) and held against that split; those of another split (every
+second row) are held against it too: whatever is taken of them is a mistake, or a picture the splits share.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def opened(title: str, path: Path, made: int) -> None:
     took = time.process_time() - began
     kept = sum(one.nbytes for one in vars(source).values() if isinstance(one, pa.Array | np.ndarray))
     print(
-        f"{title}: {len(source):,} images, {kept / len(source):.1f} bytes each, {took:.2f} s of processor time, "
+        f"{title}: {len(source):,} images, {kept / len(source):.1f} bytes each, {took:.2f} s of processor, "
         f"{took / made * 1e6:.1f} µs each; Arrow holds {(pa.total_allocated_bytes() - before) / 1e6:.0f} MB, "
         f"had at most {pa.default_memory_pool().max_memory() / 1e6:.0f} MB"
     )

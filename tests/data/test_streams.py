@@ -18,6 +18,7 @@ from panderm.data.drawn import DrawnWorld
 from panderm.data.stored import ImageError
 from panderm.data.streams import join, open_source
 from panderm.data.streams.opened import expand
+from panderm.data.streams.source import require_files
 from panderm.errors import DataError, PandermError, TableError, UsageError
 
 
@@ -203,6 +204,13 @@ def test_a_split_that_nobody_has_is_told_with_those_there_are(world: DrawnWorld,
     bare = written(tmp_path / "bare.csv", b"image\na.jpg\n")
     with pytest.raises(TableError, match="where one split is asked for"):
         open_source(bare, split="train")
+
+
+def test_files_that_are_nowhere_are_told_before_any_work(world: DrawnWorld, tmp_path: Path) -> None:
+    require_files(open_source(world.csv, images=world.images))
+    with pytest.raises(DataError, match="must be there") as told:
+        require_files(open_source(world.csv, images=tmp_path))
+    assert "--images" in str(told.value)
 
 
 def test_images_inside_parquet_are_sent_to_the_import(files: list[Path], tmp_path: Path) -> None:

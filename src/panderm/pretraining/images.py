@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from panderm.data.streams.opened import open_source
-from panderm.data.streams.source import ImageSource
+from panderm.data.streams.source import ImageSource, require_files
 from panderm.embeddings.making.ranks import Ranks
 from panderm.errors import ParentsError, UsageError
 from panderm.pretraining.exclusion import Excluded, read_excluded
@@ -77,6 +77,7 @@ def images_of(
     """
     columns = {"image_column": image_column, "split_column": split_column, "patient": patient}
     opened = open_source(source, images=images, split=split, progress=progress, **columns)  # type: ignore[arg-type]
+    require_files(opened)
     seen = ranks.agree(lambda: opened.record["sha256"])
     if seen != opened.record["sha256"]:
         raise ParentsError(

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from panderm.errors import DataError, plural, some
 
+_LOOKED_FOR = 200  # files, before a source is taken for one that has none
+
 Kind = Literal["folder", "table", "shards", "joined"]
 
 
@@ -177,6 +179,24 @@ def join(parts: Sequence[ImageSource]) -> ImageSource:
     if not parts:
         raise DataError("a source must have at least one image.", "no source was given")
     return parts[0] if len(parts) == 1 else _Joined(parts)
+
+
+def require_files(source: ImageSource) -> None:
+    """Look for some files of a source, before anything is made of it.
+
+    Raises:
+        DataError: not one of them is there.
+    """
+    some_of = np.unique(np.linspace(0, len(source) - 1, _LOOKED_FOR).astype(int)).tolist()
+    if all(source.size(i) < 0 for i in some_of):
+        raise DataError(
+            "the images of a source must be there.",
+            [
+                f"of {plural(len(some_of), 'image')} of {source.record['where']} that were looked for, none is:",
+                *(source.name(i) for i in some_of[:3]),
+            ],
+            "name the folder that the image column is relative to with --images",
+        )
 
 
 def packed(pieces: Sequence[Any]) -> pa.LargeStringArray:

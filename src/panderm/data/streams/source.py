@@ -192,7 +192,7 @@ def require_files(source: ImageSource) -> None:
         raise DataError(
             "the images of a source must be there.",
             [
-                f"of {plural(len(some_of), 'image')} of {source.record['where']} that were looked for, none is:",
+                f"of {plural(len(some_of), 'image')} of {source.record['where']} looked for, none is:",
                 *(source.name(i) for i in some_of[:3]),
             ],
             "name the folder that the image column is relative to with --images",

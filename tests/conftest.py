@@ -30,14 +30,20 @@ GOLDEN = Path(__file__).parent / "golden"
 LONGEST = (
     "test_docs.py",
     "test_journeys.py",
+    "test_several_encoders.py",
     "test_unkillable.py",
-    "test_offline.py",
+    "test_ranks.py",
+    "test_columns.py",
     "test_notebook.py",
     "test_ray_engine.py",
-    "test_ranks.py",
+    "test_offline.py",
+    "test_export.py",
+    "test_accessible.py",
+    "test_wrong_input.py",
+    "test_sealed.py",
+    "test_benchmark.py",
     "test_tokens.py",
     "test_map.py",
-    "test_export.py",
 )
 
 

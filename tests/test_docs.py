@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +14,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models._registry import _model_entrypoints
 from typer.testing import CliRunner
 
 from panderm.cli import app
 from panderm.data.drawn import draw_world
 from panderm.models import cards
+from panderm.models.names import find_card
 from panderm.models.network import build, draw_weights
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +30,21 @@ BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.M | re.S)
 
 def blocks(page: str) -> list[tuple[str, str]]:
     return [(kind, body) for _, kind, body in BLOCK.findall((ROOT / page).read_text("utf-8"))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks() -> Iterator[None]:
+    """The encoders of the pages with less in them: the commands run as written, in seconds."""
+    sizes = {
+        "random-tiny": {"dim": 96, "depth": 6, "heads": 3},  # a page looks at its block 5
+        "panderm-large": {"dim": 64, "depth": 2, "heads": 1},
+    }
+    known = tuple(card.model_copy(update=sizes.get(card.name, {})) for card in cards.KNOWN)
+    dino = "vit_small_patch14_dinov2"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cards, "KNOWN", known)
+        patch.setitem(_model_entrypoints, dino, partial(_model_entrypoints[dino], depth=2))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +58,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(world.images, desk / "images")
     dino = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
     save_file(dino.state_dict(), desk / "dinov2_vits14.safetensors")
-    return desk
-
-
-@pytest.fixture
-def small_large(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PanDerm Large with two blocks: the pages' commands run as written, in seconds."""
-    card = next(c for c in cards.KNOWN if c.name == "panderm-large").model_copy(
-        update={"dim": 64, "depth": 2, "heads": 1}
-    )
-    monkeypatch.setattr(cards, "KNOWN", (card, *(c for c in cards.KNOWN if c.name != card.name)))
-    shapes = {name: value.shape for name, value in build(card, "cls").state_dict().items()}
+    large = build(find_card("panderm-large"), "cls").state_dict()
+    shapes = {name: value.shape for name, value in large.items()}
     state = {f"encoder.{name}": value for name, value in draw_weights(shapes, 0).items()}
     torch.save(state, desk / "panderm_ll_data6_checkpoint-499.pth")
+    return desk
 
 
 def run_page(page: str) -> int:
@@ -72,7 +83,7 @@ def run_page(page: str) -> int:
     return ran
 
 
-@pytest.mark.usefixtures("small_large")
+@pytest.mark.timeout(900)
 def test_readme_runs_as_written(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
     assert run_page("README.md") >= 8

@@ -511,18 +511,19 @@ def test_run_goes_on_after_its_parts_and_keeps_embeddings_when_overwriting(
 
 
 def test_demo_twice(desk: Path) -> None:
-    first = cli("demo", "--out", "show", "--n", "60", "-q")
-    assert first["random"] is True
-    result = CliRunner().invoke(app, ["demo", "--out", "show", "--n", "60", "-q"])
-    assert result.exit_code == 2
-    second = cli("demo", "--out", "show", "--n", "60", "-q", "--overwrite")
-    assert second["scores"] == first["scores"]
+    words = ["demo", "--out", "show", "--n", "60", "-q"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0
+    assert "These images are drawn, not photographed" in result.stdout
+    first = json.loads(Path("show/scores.json").read_text("utf-8"))
     page = Path("show/report.html").read_text("utf-8")
     assert "drawn by panderm" in page
     assert "Random encoder" in page
-    result = CliRunner().invoke(app, ["demo", "--out", "show", "--n", "75", "-q", "--overwrite"])
-    assert result.exit_code == 0
-    assert "These images are drawn, not photographed" in result.stdout
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    second = cli(*words, "--overwrite")
+    assert second["random"] is True
+    assert second["scores"] == first["scores"]
     assert not [p for p in desk.rglob("*") if p.name.endswith((".tmp", ".old"))]
 
 

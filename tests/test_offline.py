@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from panderm.cli import app
 from panderm.data.drawn import DrawnWorld
+from panderm.models import cards
 
 ATTEMPTS: list[str] = []
 
@@ -54,7 +55,9 @@ def test_the_block_blocks() -> None:
 
 @pytest.fixture
 def desk(world: DrawnWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder with a table of 30 drawn images."""
+    """A user's folder with a table of 30 drawn images, and a random-tiny of two blocks."""
+    known = (c.model_copy(update={"depth": 2}) if c.name == "random-tiny" else c for c in cards.KNOWN)
+    monkeypatch.setattr(cards, "KNOWN", tuple(known))
     monkeypatch.chdir(tmp_path)
     pd.read_csv(world.csv).groupby(["split", "label"]).head(4).to_csv("skin.csv", index=False)
     return world.images

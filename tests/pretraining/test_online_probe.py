@@ -105,9 +105,11 @@ def test_the_numbers_are_those_of_a_plain_vote(probe: OnlineProbe) -> None:
     codes = np.concatenate([probe._fitted.codes, probe._scored.codes])
     drawn = np.random.default_rng(5).normal(size=(len(codes), 12))
     drawn[np.arange(len(codes)), codes] += 1.2
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn += 5  # a mean that all share says nothing
     found = probe.score(drawn.astype(np.float32))["knn"]
-    n, tau = len(probe._fitted.codes), np.inf if isinstance(found["tau"], str) else found["tau"]
+    n, tau = len(probe._fitted.codes), found["tau"]
+    drawn -= drawn[:n].mean(axis=0)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     share = 1 / np.bincount(codes[:n])
     called = []
     for similar in drawn[n:] @ drawn[:n].T:

@@ -16,13 +16,16 @@ from panderm.data.preprocess import Preprocess
 from panderm.data.split import assign, name_groups, strata_of
 from panderm.data.table import Table
 from panderm.errors import DataError, UsageError, plural, some
+from panderm.fitted.neighbours import FittedNeighbours, unit_length
 from panderm.progress import Progress
 from panderm.scores.resampled import Resampling
 from panderm.scores.score import intervals_in_words
 from panderm.statistics.classification import classification_scorer, not_computable
 from panderm.statistics.resampling import cluster_codes
-from panderm.training.features import Features
+from panderm.training.features import Features, require_finite
 from panderm.training.fit import fit_probe
+from panderm.training.neighbours import DEFAULT_TAU
+from panderm.training.row_weights import row_weights
 from panderm.training.settings import ProbeSettings
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -39,12 +42,12 @@ INTERVAL = intervals_in_words("percentile", stratified=True)
 class OnlineProbe:
     """Labelled images of a table, and what a probe of the student's features says of them.
 
-    Two probes are fitted on rows of ``train``: k nearest neighbours by cosine similarity, every class with as
-    many votes as any other, and the logistic probe of ``panderm probe``; both are left to choose their
-    strength on the rows they are fitted on. They are scored on rows of ``val``. Rows of ``test`` are never
-    looked at: what watches a run decides, in the end, which run is kept. Without ``val``, or with one that
-    cannot tell two classes apart, a part of the other rows is held out, whole patients (or lesions) at a time
-    and every class in its share; the record says so. A class with fewer than two patients (lesions,
+    Two probes are fitted on rows of ``train``: k nearest neighbours, by cosine similarity of features less
+    their mean, every class with as many votes as any other; and the logistic probe of ``panderm probe``,
+    whose strength is chosen on the rows it is fitted on. They are scored on rows of ``val``. Rows of ``test``
+    are never looked at: what watches a run decides, in the end, which run is kept. Without ``val``, or with
+    one that cannot tell two classes apart, a part of the other rows is held out, whole patients (or lesions)
+    at a time and every class in its share; the record says so. A class with fewer than two patients (lesions,
     images) on either side is left out, and named. Intervals are percentiles of bootstrap draws of whole
     patients within classes.
 
@@ -158,20 +161,21 @@ class OnlineProbe:
                 f"found shape {features.shape} for {plural(len(self.rgb), 'image')}",
             )
         train, test = self._fitted.features(features[:n]), self._scored.features(features[n:])
-        told: dict[str, Any] = {}
-        for kind in ("knn", "linear"):
-            settings = ProbeSettings(
-                kind="knn" if kind == "knn" else "linear",
-                k=min(self._k, n) if kind == "knn" else None,
-                # Of neighbours of a table where 7 of 10 are naevi most are naevi, whatever the features.
-                class_weight="balanced" if kind == "knn" else "none",
-                device="cpu",
-                seed=self._seed,
-            )
-            fit = fit_probe(settings, train, None, method=settings.record())
-            told[kind] = {"scores": self._scores(fit.probe.probabilities(test.X))} | {
-                name: fit.outcome[name] for name in ("k", "tau", "C", "converged") if name in fit.outcome
-            }
+        near = self._neighbours(train)
+        linear = ProbeSettings(device="cpu", seed=self._seed)
+        fit = fit_probe(linear, train, None, method=linear.record())
+        told: dict[str, Any] = {
+            "knn": {
+                "scores": self._scores(near.probabilities(test.X - train.X.mean(axis=0))),
+                "k": near.k,
+                "tau": near.tau,
+            },
+            "linear": {
+                "scores": self._scores(fit.probe.probabilities(test.X)),
+                "C": fit.outcome["C"],
+                "converged": fit.outcome["converged"],
+            },
+        }
         return told | {
             "n": len(test),
             "fitted": n,
@@ -181,6 +185,23 @@ class OnlineProbe:
             "draws": self._draws,
             "seconds": round(time.perf_counter() - began, 3),
         }
+
+    def _neighbours(self, train: Features) -> FittedNeighbours:
+        """Return nearest neighbours of features less their mean, at DINO's temperature, every class alike.
+
+        A mean that all share brings all cosines near 1. And of the neighbours in a table where seven of ten
+        are naevi most are naevi, whatever the features.
+        """
+        require_finite(train.X, train.images)
+        return FittedNeighbours(
+            classes=train.classes,
+            method={},
+            vectors=unit_length(train.X - train.X.mean(axis=0)),
+            codes=train.codes(train.classes).astype(np.int32),
+            votes=row_weights(train, "balanced"),
+            k=min(self._k, len(train)),
+            tau=DEFAULT_TAU,
+        )
 
     def _scores(self, probabilities: npt.NDArray[np.float64]) -> dict[str, Any]:
         truth, classes = self._scored.codes, self._scored.classes

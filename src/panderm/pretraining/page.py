@@ -234,8 +234,8 @@ def _probe_words(card: Mapping[str, Any], probed: Sequence[Mapping[str, Any]]) -
     return [
         f"After some epochs two probes are fitted on {plural(last['fitted'], 'labelled image')}{table} as "
         f"the frozen student sees them, and scored on {plural(last['n'], 'other')}: nearest neighbours by "
-        f"cosine similarity (k = {last['knn']['k']}, every class with as many votes), and the logistic "
-        f"probe of panderm probe.{rows}",
+        f"cosine similarity, the mean taken away (k = {last['knn']['k']}, every class with as many votes), "
+        f"and the logistic probe of panderm probe.{rows}",
         "These labels taught the student nothing. But who picks an epoch or a setting by these scores has "
         "used them: what is reported should come from rows that watched no run.",
     ]

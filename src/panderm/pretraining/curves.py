@@ -124,7 +124,9 @@ def probe_curve(looks: Sequence[dict[str, Any]], score: str, title: str) -> Draw
             if len(at) > 1:
                 axes.fill_between(at, low, high, color=SERIES[i], alpha=0.16, linewidth=0)
             else:
+                at = at + 0.06 * (i - 0.5)  # side by side, not over each other
                 axes.vlines(at, low, high, color=SERIES[i], alpha=0.4, linewidth=5)
+                axes.set_xlim(rows[0, 0] - 0.5, rows[0, 0] + 0.5)
             drawn += axes.plot(at, value, color=SERIES[i], linewidth=1.6, marker="o", markersize=3.5)
         _legend(figure, drawn, [f"{KINDS[kind]}: {number(rows[-1, 1])}" for kind, rows in lines.items()])
         return figure
@@ -159,6 +161,8 @@ def spread_curve(looks: Sequence[dict[str, Any]]) -> Drawing | None:
         figure, axes = _axes("effective rank", 0, looks=True)
         axes.plot(at, rank, color=SERIES[2], linewidth=1.6, marker="o", markersize=3.5)
         axes.set_ylim(0, 1.08 * rank.max())
+        if len(at) == 1:
+            axes.set_xlim(at[0] - 0.5, at[0] + 0.5)
         return figure
 
     return Drawing(

@@ -121,7 +121,7 @@ class OnlineProbe:
             "scored": len(self._scored.table),
             "unit": self._engine.unit,
             "units": self._engine.units,
-            "classes": {c: int((self._scored.table.label == c).sum()) for c in classes},
+            "scored by class": {c: int((self._scored.table.label == c).sum()) for c in classes},
             "classes left out": left,
             "rows": how,
             "bad": len(bad),

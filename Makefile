@@ -8,6 +8,8 @@ UV := $(shell command -v uv 2>/dev/null)
 demo: .venv/installed
 	$(BIN)/panderm demo --out demo --overwrite
 
+# What is compiled once serves every process that a test starts, whatever the shell says of byte code.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev check
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 

@@ -21,6 +21,7 @@ from panderm.pretraining import watching
 from panderm.pretraining.aligning import Aligning
 from panderm.pretraining.finished import Pretrained
 from panderm.pretraining.recipe import batch_size_for, lr_for, plan_for
+from panderm.pretraining.run_card import begin, held_run
 from panderm.pretraining.teacher import Teacher
 from panderm.training.long.journal import read_journal
 from panderm.training.long.learner import Loss
@@ -171,6 +172,14 @@ def test_a_finished_run_is_left_alone(run: Pretrained, folder: Path) -> None:
         panderm.pretrain(folder, run.folder, save_every=2, **(ASKED | {"epochs": 3}))
     assert caught.value.found == ("epochs: 2 before, 3 now",)
     assert (run.folder / "card.json").read_bytes() == before
+
+
+def test_begun_again_nothing_of_the_old_run_is_left(run: Pretrained, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    assert held_run(tmp_path / "run", overwrite=False) == run.card
+    assert held_run(tmp_path / "run", overwrite=True) is None
+    begin(tmp_path / "run", run.card, None)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["card.json"]
 
 
 def test_folders_of_others_are_not_replaced(folder: Path, tmp_path: Path) -> None:

@@ -328,16 +328,16 @@ def require_same(folder: Path, wanted: Path) -> None:
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")], "something was left behind"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_moments_it_is_the_run_that_was_not(
     seed: int, start: Driver, uninterrupted: Path, tmp_path: Path
 ) -> None:
     """Dropout on, a batch in three passes: the weights, both moments of the optimiser, and every loss."""
     moments = random.Random(seed)
     folder = tmp_path / "run"
-    minutes = (0.0, 0.001, 0.0)[seed]  # after each step, or now and then
+    minutes = (0.0, 0.001)[seed]  # after each step, or now and then
     done = 0
-    for _ in range(5):
+    for _ in range(4):
         saved = last_checkpoint(folder)
         done = saved.step if saved is not None else 0
         lines = min(done + moments.randrange(5), PLAN.steps - 2)
@@ -454,11 +454,22 @@ def test_flushing_comes_before_the_name(stopped: Path, monkeypatch: pytest.Monke
     assert steps[-2:] == ["flush checkpoint", "fsync"]
 
 
+def test_what_killed_runs_left_of_other_steps_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "run/checkpoint/.step-000000007.safetensors.4194311.x1y2z3a4.tmp"
+    left.mkdir(parents=True)
+    (left / ".tmpIuP9Zf").write_bytes(b"gigabytes")
+    run(tmp_path / "run")
+    names = [path.name for path in (tmp_path / "run/checkpoint").iterdir()]
+    assert names == ["step-000000024.safetensors"]
+
+
 def test_the_generator_of_others_is_left_alone(tmp_path: Path) -> None:
+    model = network()
     torch.manual_seed(3)
     wanted = torch.rand(4)
     torch.manual_seed(3)
-    run(tmp_path / "run")
+    options: dict[str, Any] = {"record": {}, "device": CPU, "at_once": 5, "progress": False}
+    learn(Numbers(PLAN), model, PLAN, tmp_path, **options)
     assert torch.equal(torch.rand(4), wanted)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from panderm.errors import ArtifactError, PandermWarning
-from panderm.storage import new_file, remove_leftovers, umask
+from panderm.storage import explain_write_errors, new_file, umask
 
 FOLDER = "checkpoint"
 _NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -53,6 +55,8 @@ def write_checkpoint(folder: Path, step: int, tensors: Tensors, record: dict[str
     where = folder / FOLDER
     path = where / f"step-{step:09d}.safetensors"
     text = json.dumps({"step": step, **record}, allow_nan=False)
+    with explain_write_errors(where):
+        _sweep(where)
     with new_file(path, overwrite=True) as temporary:
         save_tensors(tensors, temporary, {"panderm": text})
     for _, old in _found(where)[_KEPT:]:
@@ -61,17 +65,32 @@ def write_checkpoint(folder: Path, step: int, tensors: Tensors, record: dict[str
 
 
 def save_tensors(tensors: Tensors, path: Path, words: dict[str, str]) -> None:
-    """Write a ``.safetensors`` file.
+    """Write a ``.safetensors`` file under a temporary name that :func:`panderm.storage.new_file` gave.
 
     Raises:
         OSError: as the system refused it; the library has an exception of its own.
     """
-    try:
-        save_file(tensors, path, metadata=words)
-        path.chmod(0o666 & ~umask())  # the library makes files for their owner alone
-    except SafetensorError as error:
-        found = _OS_ERROR.search(str(error))
-        raise OSError(int(found[1]) if found else None, str(error), str(path)) from error
+    # The library writes beside the file under a name of its own choice, and leaves it there when it is killed:
+    # in a folder of our name it is found and removed.
+    prefix = path.name.removesuffix("tmp")
+    with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=path.parent) as folder:
+        whole = Path(folder) / "whole"
+        try:
+            save_file(tensors, whole, metadata=words)
+        except SafetensorError as error:
+            found = _OS_ERROR.search(str(error))
+            raise OSError(int(found[1]) if found else None, str(error), str(path)) from error
+        whole.chmod(0o666 & ~umask())  # the library makes files for their owner alone
+        whole.replace(path)
+
+
+def _sweep(where: Path) -> None:
+    """Remove what runs that were killed left half-written, of whatever step; one process at a time writes."""
+    for path in where.glob(".step-*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def last_checkpoint(folder: Path) -> Saved | None:
@@ -85,7 +104,6 @@ def last_checkpoint(folder: Path) -> Saved | None:
     where = folder / FOLDER
     damaged: list[Path] = []
     for step, path in _found(where):
-        remove_leftovers(path)
         try:
             with safe_open(path, framework="pt") as file:
                 record = json.loads((file.metadata() or {})["panderm"])

@@ -70,7 +70,7 @@ def save_tensors(tensors: Tensors, path: Path, words: dict[str, str]) -> None:
     Raises:
         OSError: as the system refused it; the library has an exception of its own.
     """
-    # The library writes beside the file under a name of its own choice, and leaves it there when it is killed:
+    # The library writes beside the file under a name of its own choice, and leaves it where it is killed:
     # in a folder of our name it is found and removed.
     prefix = path.name.removesuffix("tmp")
     with tempfile.TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=path.parent) as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,24 +87,30 @@ def follow(run: Path | str) -> Followed:
                 f"found no {file}",
                 "make it with: panderm pretrain",
             )
+    # Column by column: a long run has half a million steps.
+    step, epoch = array("q"), array("q")
+    numbers = {name: array("d") for name in NUMBERS}
+    looks: list[Mapping[str, Any]] = []
+    bad: dict[str, str] = {}
     try:
         told = json.loads(card.read_bytes())
-        lines = list(read_journal(journal))
-    except (OSError, ValueError) as error:
-        raise ArtifactError("a run's card and journal must be readable.", f"{folder}: {error}") from error
-    steps = [line for line in lines if "loss" in line]
-    numbers = {
-        name: np.array([_number(line.get(name)) for line in steps], dtype=np.float64) for name in NUMBERS
-    }
-    bad: dict[str, str] = {}
-    for line in steps:
-        bad |= {str(name): str(reason) for name, reason in line.get("unreadable", ())}
+        for line in read_journal(journal):
+            if "loss" not in line:
+                looks.append(line)
+                continue
+            step.append(line["step"])
+            epoch.append(line["epoch"])
+            for name, column in numbers.items():
+                column.append(_number(line.get(name)))
+            bad |= {str(name): str(reason) for name, reason in line.get("unreadable", ())}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError("a run's card and journal must be readable.", f"{folder}: {error!r}") from error
     return Followed(
         card=told,
-        step=np.array([line["step"] for line in steps], dtype=np.int64),
-        epoch=np.array([line["epoch"] for line in steps], dtype=np.int64),
-        numbers=numbers,
-        looks=tuple(line for line in lines if "loss" not in line),
+        step=np.array(step, dtype=np.int64),
+        epoch=np.array(epoch, dtype=np.int64),
+        numbers={name: np.array(column, dtype=np.float64) for name, column in numbers.items()},
+        looks=tuple(looks),
         bad=bad,
         pictures=tuple(sorted((folder / PICTURES).glob("*.png"))),
     )

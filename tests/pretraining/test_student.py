@@ -353,6 +353,17 @@ def test_all_learns_but_the_fixed_tables_and_the_norm_that_nothing_uses(width: i
     assert all(bool(gradient.any()) for gradient in gradients.values())
 
 
+def test_without_masks_all_that_may_learn_has_a_gradient() -> None:
+    model = model_of(16)
+    model.freeze_regressor()
+    pixels, mask = batch(masked=0)
+    model(pixels, mask).sum().backward()
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert all(p.grad is not None for p in named.values())
+    assert not any(name.startswith("regresser.") for name in named)
+    assert "encoder_to_regresser.weight" in named
+
+
 @pytest.mark.parametrize("drop_path", [0.0, 0.4])
 def test_blocks_computed_twice_learn_the_same_to_the_bit(drop_path: float) -> None:
     kept, twice = (model_of(drop_path=drop_path) for _ in range(2))

@@ -267,6 +267,8 @@ def pretrain(
     ratio = form.mask_ratio if mask_ratio is None else mask_ratio
     patches = taught.grid[0] * taught.grid[1]
     masks = MaskDrawer(taught.grid, masked_patches(ratio, patches), mask)
+    if not masks.masked:
+        model.freeze_regressor()
     seen = TwoViews(
         model.image_size,
         taught.image_size,

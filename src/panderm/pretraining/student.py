@@ -267,6 +267,14 @@ class PretrainingModel(nn.Module):
         made: torch.Tensor = self.encoder(pixels)
         return made
 
+    def freeze_regressor(self) -> None:
+        """Let regressor and mask token learn nothing: where no patch is masked, nothing asks them.
+
+        Processes that share a network wait for the gradient of all that learns.
+        """
+        self.regresser.requires_grad_(requires_grad=False)
+        self.mask_token.requires_grad_(requires_grad=False)
+
     def _kept(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """Draw which branches are kept: (depth, 2, B), 0 or 1 / (1 - rate)."""
         if not self.training or self.drop_path == 0:

@@ -273,7 +273,7 @@ class PretrainingModel(nn.Module):
         Processes that share a network wait for the gradient of all that learns.
         """
         self.regresser.requires_grad_(requires_grad=False)
-        self.mask_token.requires_grad_(requires_grad=False)
+        self.mask_token.requires_grad = False
 
     def _kept(self, pixels: torch.Tensor) -> torch.Tensor | None:
         """Draw which branches are kept: (depth, 2, B), 0 or 1 / (1 - rate)."""

@@ -227,7 +227,7 @@ def main() -> None:
     one.add_argument("--hash", type=float, default=1800.0, help="MB a second of SHA-256, one core")
     one.add_argument("--store-rows", type=int, default=2_000_000)
     one.add_argument(
-        "--row-bytes", type=float, default=1420.0, help="that the process in charge holds for a row"
+        "--row-bytes", type=float, default=410.0, help="that the process in charge holds for a row"
     )
     one.add_argument("--json", action="store_true")
     two = ways.add_parser("rows")

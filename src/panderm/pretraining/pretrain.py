@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from panderm.data.table import read_table
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.making.ranks import Ranks
@@ -18,9 +15,9 @@ from panderm.models.device import pick_device
 from panderm.models.precision import PrecisionChoice, choose
 from panderm.pretraining.aligning import Aligning
 from panderm.pretraining.announced import checkpoints_in_words, networks_in_words
+from panderm.pretraining.begun import begun_from, student_for, student_record
 from panderm.pretraining.finished import Pretrained, finish
 from panderm.pretraining.images import images_of
-from panderm.pretraining.initial import crops_of, read_init
 from panderm.pretraining.masks import MaskDrawer, MaskKind, masked_patches
 from panderm.pretraining.objective import TokenWeights
 from panderm.pretraining.online_probe import OnlineProbe
@@ -41,15 +38,14 @@ from panderm.pretraining.run_card import (
     held_run,
     require_room,
 )
-from panderm.pretraining.student import PretrainingModel, Student, StudentName, find_student
+from panderm.pretraining.student import StudentName, find_student
 from panderm.pretraining.teacher import Teacher, Tokens
 from panderm.pretraining.views import TwoViews
 from panderm.pretraining.watching import Watching
-from panderm.pretraining.weights_file import regressor_of, student_preprocess
+from panderm.pretraining.weights_file import student_preprocess
 from panderm.progress import say
 from panderm.provenance import Provenance
-from panderm.storage import require_local, sha256_of_file
-from panderm.training.long.checkpoint import last_checkpoint
+from panderm.storage import require_local
 from panderm.training.long.journal import JOURNAL_NAME
 from panderm.training.long.loop import learn
 from panderm.training.long.plan import passes_of
@@ -263,7 +259,7 @@ def pretrain(
         device=str(on),
         precision=teacher_precision,
     )
-    model = _student(form, taught, init, drop_path, seed)
+    model = student_for(form, taught, init, drop_path, seed)
     ratio = form.mask_ratio if mask_ratio is None else mask_ratio
     patches = taught.grid[0] * taught.grid[1]
     masks = MaskDrawer(taught.grid, masked_patches(ratio, patches), mask)
@@ -294,8 +290,11 @@ def pretrain(
     )
     begun = None
     if init is not None:
-        file, before = Path(init), None if held is None else held.init
-        begun = ranks.agree(lambda: _begun(file, before, folder, model, learner, shown=progress))
+        file, before = Path(init).expanduser(), None if held is None else held.init
+        begun = ranks.agree(lambda: begun_from(file, before, folder, model, learner, shown=progress))
+    if not masks.masked:  # what nothing uses must not be waited for by other processes
+        model.regresser.requires_grad_(requires_grad=False)
+        model.mask_token.requires_grad = False
     model.checkpointed = grad_checkpointing
     model.to(on)
     watched = None
@@ -307,7 +306,7 @@ def pretrain(
         asked=asked,
         source=dict(ready.source.record),
         excluded=ready.record,
-        student=_of_student(model, form),
+        student=student_record(model),
         teacher=taught.record,
         init=begun,
         plan=plan.as_dict(),
@@ -410,40 +409,3 @@ def _known(folder: Path, held: RunCard | None, asked: dict[str, Any]) -> tuple[P
     what |= {key for key in asked if key.startswith("exclude")}
     same = all(held.asked.get(key) == asked[key] for key in what)
     return (path, held.excluded) if same else None
-
-
-def _student(
-    form: Student, teacher: Teacher, init: Path | str | None, drop_path: float | None, seed: int
-) -> PretrainingModel:
-    shape = None if init is None else regressor_of(init)
-    return PretrainingModel(form, target_dim=teacher.dim, drop_path=drop_path, regressor=shape, seed=seed)
-
-
-def _begun(
-    init: Path,
-    before: dict[str, Any] | None,
-    folder: Path,
-    model: PretrainingModel,
-    learner: Aligning,
-    *,
-    shown: bool,
-) -> dict[str, Any]:
-    """Fill a model from a file, in the first process: from there its weights go to the others."""
-    if before is not None and last_checkpoint(folder) is not None:
-        return before | {"sha256": sha256_of_file(init)}  # its weights are in the checkpoint
-    count = len(learner.source)
-
-    def crops() -> npt.NDArray[np.uint8]:
-        return crops_of(lambda groups: learner.feed(0, groups, teacher=False), count)
-
-    return read_init(init, model, crops=crops, shown=shown).record()
-
-
-def _of_student(model: PretrainingModel, form: Student) -> dict[str, Any]:
-    return {
-        **asdict(form),
-        "drop_path": model.drop_path,
-        "regressor": asdict(model.regressor_shape),
-        "target_dim": model.target_dim,
-        "image_size": model.image_size,
-    }

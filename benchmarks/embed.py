@@ -340,7 +340,7 @@ def one_memory(table: Path, out: Path, way: str) -> None:
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    import panderm.embeddings  # noqa: F401
+    import panderm.embeddings
 
     tiny = panderm.load_encoder("random-tiny", device="cpu", image_size=32)
     record = tiny.record.model_copy(update={"dim": 1024})

@@ -15,5 +15,7 @@ def packaged(name: str) -> Path | None:
         >>> packaged("panderm-large") is None
         True
     """
+    if "/" in name or "\\" in name:
+        return None
     file = Path(__file__).with_name(f"{name}.safetensors")
-    return file if "/" not in name and "\\" not in name and file.is_file() else None
+    return file if file.is_file() else None

@@ -116,7 +116,7 @@ class Ridge:
                 found[at] = into[i] @ (values[:rank, None] * right[:rank])
             found[-1] = (cross[-1] - gram[-1, :-1] @ found[:-1]) / gram[-1, -1]
         first = torch.stack([torch.linalg.qr(each)[0] for each in into])
-        narrow = torch.block_diag(*first, torch.ones(1, 1, dtype=torch.float64))
+        narrow = torch.block_diag(*first, torch.ones(1, 1, dtype=torch.float64))  # type: ignore[no-untyped-call]
         second = Ridge(narrow.T @ gram @ narrow, narrow.T @ cross, self.strength).solution()
         return first, second
 

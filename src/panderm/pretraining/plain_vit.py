@@ -61,7 +61,9 @@ class PlainViT:
         kernel = self._state["patch_embed.proj.weight"]
         made = functional.conv2d(pixels, kernel, self._state["patch_embed.proj.bias"], stride=self.patch)
         tokens = made.flatten(2).transpose(1, 2)
-        return torch.cat([self._state["cls_token"].expand(len(tokens), 1, -1), tokens], 1) + self.positions
+        cls = self._state["cls_token"].expand(len(tokens), 1, -1)
+        placed: torch.Tensor = torch.cat([cls, tokens], 1) + self.positions
+        return placed
 
     def attention(self, i: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return queries with keys (n, T, 2D), attention (n, heads, T, T) and the branch's result, added."""

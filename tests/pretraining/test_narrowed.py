@@ -113,6 +113,15 @@ def test_of_half_the_width_most_is_kept(crops: npt.NDArray[np.uint8]) -> None:
     assert kept > centred_cosine(answers(NARROW, made.state | plain, crops[56:]), true) + 0.2
     assert len(made.words) == 2 + 2 + 1
     assert "of 2," in made.words[2]
+    model = PretrainingModel(NARROW, target_dim=128, image_size=SIDE).eval()
+    model.load_state_dict(model.state_dict() | made.state)
+    with torch.no_grad():
+        own = model.encode(pixels(crops[56:], SIDE))[:, 0]
+    distances = torch.stack([torch.pdist(own), torch.pdist(true[:, 0])])
+    assert torch.corrcoef(distances)[0, 1] > 0.8  # its tokens lie as the wide network's do, before any head
+    assert "turned towards the final tokens" in made.words[-2]
+    pairs = made.state["encoder.blocks.1.mlp.fc1.weight"][-128:]  # gelu(y) - gelu(-y) is y
+    assert torch.equal(pairs, torch.cat([torch.eye(64), -torch.eye(64)]))
     again = narrowed(network.state_dict(), NARROW, crops[:56])
     assert all(torch.equal(made.state[key], again.state[key]) for key in made.state)
     assert made.state.keys() == {k for k in drawn if k.startswith(("encoder.", "decoder."))}

@@ -4,7 +4,9 @@ What flows through a pre-norm transformer is one stream that every branch reads 
 stream is to be a fixed linear picture of the wide one's: its largest principal components, turned so that the
 fixed position table lies on the learned one. Then each branch of the student is fitted in turn, on what the
 student's own stream has become by then, to bring it where the wide network's stream goes. An error that was
-made is part of what the next branch sees, and what can be mended of it is.
+made is part of what the next branch sees, and what can be mended of it is. The last branch of a narrower
+student turns its stream into a picture of the wide network's final tokens, so that distances between images
+are the wide network's own.
 
 The steps in closed form: a ridge towards the wide network's own weights, seen through the picture; heads and
 hidden units by backward elimination; values and projection of a head together by reduced-rank regression
@@ -37,6 +39,7 @@ _CHOOSING = 128  # images on which components, heads and hidden units are chosen
 _CLS = 20.0  # what a class token counts, against one patch: there is one for 196, and it is what is used
 _ASIDE = 8  # every eighth image is kept aside, to choose a ridge's strength
 _END = 6.0  # what the last stream counts among the others, when components are chosen
+_LOUDER = 8.0  # how much larger the final picture is than the stream that it is added to
 _CHOOSE = (0.1,)  # the ridge while heads and hidden units are chosen
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -103,6 +106,7 @@ class _Narrowing:
         turned, scale = self._picture()
         self.turned = turned.float()  # (d, D): its rows are orthonormal
         self.picture = (scale * turned).float()
+        self.final: torch.Tensor | None = None  # (d, D): the picture of final tokens, at the end
         self.z = torch.empty(*self.h.shape[:2], student.dim)
 
     def run(self, *, shown: bool) -> Narrowed:
@@ -179,7 +183,30 @@ class _Narrowing:
         return turn @ main.T, scale
 
     def _goal(self, at: slice) -> torch.Tensor:
+        if self.final is not None:
+            return functional.linear(self._tokens(at), self.final)
         return functional.linear(self.h[at], self.picture)
+
+    def _tokens(self, at: slice) -> torch.Tensor:
+        """Return the wide network's final tokens, each of length √D."""
+        made: torch.Tensor = functional.normalize(self.wide.final(self.h[at]), dim=-1) * self.wide.dim**0.5
+        return made
+
+    def _picture_of_tokens(self) -> torch.Tensor:
+        """Choose the main components of the final tokens, their mean among them: (d, D), rows of one length.
+
+        Again one dimension less than the student has, for LayerNorm; an isometry but for that and a scale,
+        which is so large that the stream before it hardly counts.
+        """
+        d, moment = self.student.dim, torch.zeros(self.wide.dim, self.wide.dim, dtype=torch.float64)
+        for at in self._chunks():
+            tokens, w = self._tokens(at).flatten(0, 1), self._weights(at).reshape(-1, 1)
+            moment += ((tokens * w).T @ tokens).double()
+        main = torch.linalg.eigh(moment)[1].flip(1)[:, : d - 1]
+        no_mean = torch.linalg.svd(torch.ones(1, d, dtype=torch.float64))[2][1:]
+        scale = _LOUDER * float(self.z.square().mean().sqrt()) * (d / self.wide.dim) ** 0.5
+        made: torch.Tensor = (scale * no_mean.T @ main.T).float()
+        return made
 
     def _embed(self) -> None:
         d = self.student.dim
@@ -279,7 +306,10 @@ class _Narrowing:
 
     def _mlp(self, i: int) -> str:
         wide, d = self.wide, self.student.dim
-        hidden = 4 * d
+        turns = i == wide.depth - 1 and d < wide.dim
+        # Where the stream is turned, pairs of units do that: gelu(y) - gelu(-y) is y.
+        lines = torch.cat([torch.eye(d), -torch.eye(d)], 1) if turns else torch.empty(d, 0)
+        hidden = 4 * d - lines.shape[1]
         read = self._read(i, 2)
         writes, bias = wide.writes(i, 2)
         guess = torch.cat([(self.picture @ writes).T, (self.picture @ bias)[None]])
@@ -294,21 +324,31 @@ class _Narrowing:
         if wide.hidden > hidden:
             units = fewest(choosing.ridge(guess, strengths=_CHOOSE), hidden)
         first = sums.ridge(read).solution()[:, units].float()
+        guess = torch.cat([guess[units], guess[-1:]])
+        if turns:
+            self.final = self._picture_of_tokens()
+            guess = torch.zeros(hidden + d + 1, d)
 
         def active(z: torch.Tensor) -> torch.Tensor:
-            return functional.gelu(normed(z) @ first[:-1] + first[-1])
+            y = normed(z)
+            found = functional.gelu(y @ first[:-1] + first[-1])
+            return torch.cat([found, y], -1) if turns else found
 
         sums = Sums()
         for at, aside in self._parts():
             sums.add(active(self.z[at]), self._goal(at) - self.z[at], self._weights(at), aside=aside)
-        ridge: Ridge = sums.ridge(torch.cat([guess[units], guess[-1:]]))
+        ridge: Ridge = sums.ridge(guess)
         second = ridge.solution().float()
         for at in self._chunks():
             self.z[at] += active(self.z[at]) @ second[:-1] + second[-1]
+        if turns:
+            first = torch.cat([first, torch.cat([lines, torch.zeros(1, 2 * d)])], 1)
+            second = torch.cat([second[:-1], -second[hidden:-1], second[-1:]])
         block = f"encoder.blocks.{i}."
         self.state[f"{block}mlp.fc1.weight"], self.state[f"{block}mlp.fc1.bias"] = first[:-1].T, first[-1]
         self._write(block, 2, "mlp.fc2", second)
-        return f"MLP {ridge.explained:.1%} explained (λ {ridge.strength:g})"
+        turned = ", turned towards the final tokens" if turns else ""
+        return f"MLP {ridge.explained:.1%} explained (λ {ridge.strength:g}){turned}"
 
     def _write(self, block: str, branch: int, name: str, found: torch.Tensor) -> None:
         """Store a map that ends a branch; its size goes to the layer scale: all weights then learn alike."""
@@ -333,12 +373,11 @@ class _Narrowing:
 
     def _head(self) -> None:
         """Fit the head to the wide network's own final tokens, each of length √D."""
-        d, wide = self.student.dim, self.wide
+        d = self.student.dim
         sums = Sums()
         for at, aside in self._parts():
-            tokens = functional.normalize(wide.final(self.h[at]), dim=-1) * wide.dim**0.5
-            sums.add(normed(normed(self.z[at])), tokens, self._weights(at), aside=aside)
-        ridge = sums.ridge(torch.zeros(d + 1, wide.dim))
+            sums.add(normed(normed(self.z[at])), self._tokens(at), self._weights(at), aside=aside)
+        ridge = sums.ridge(torch.zeros(d + 1, self.wide.dim))
         found = ridge.solution().float()
         for name in ("encoder.norm", "decoder.norm"):
             self.state[f"{name}.weight"], self.state[f"{name}.bias"] = torch.ones(d), torch.zeros(d)

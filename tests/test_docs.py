@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from timm.models._registry import _model_entrypoints
 from typer.testing import CliRunner
 
+from panderm import pipeline
 from panderm.cli import app
-from panderm.data.drawn import draw_world
+from panderm.data.drawn import DrawnWorld, draw_world
 from panderm.models import cards
 from panderm.models.names import find_card
 from panderm.models.network import build, draw_weights
@@ -34,14 +35,19 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def small_networks() -> Iterator[None]:
-    """The encoders of the pages with less in them: the commands run as written, in seconds."""
+    """The encoders and the demo of the pages with less in them: the commands run as written, in seconds."""
     sizes = {
         "random-tiny": {"dim": 96, "depth": 6, "heads": 3},  # a page looks at its block 5
         "panderm-large": {"dim": 64, "depth": 2, "heads": 1},
     }
     known = tuple(card.model_copy(update=sizes.get(card.name, {})) for card in cards.KNOWN)
     dino = "vit_small_patch14_dinov2"
+
+    def half_a_world(folder: Path, *, n: int, seed: int, overwrite: bool) -> DrawnWorld:
+        return draw_world(folder, n=n // 2, size=(160, 120), seed=seed, overwrite=overwrite)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "draw_world", half_a_world)
         patch.setattr(cards, "KNOWN", known)
         patch.setitem(_model_entrypoints, dino, partial(_model_entrypoints[dino], depth=2))
         yield

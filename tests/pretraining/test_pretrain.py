@@ -261,6 +261,18 @@ def test_what_cannot_be_is_refused(words: list[str], message: str, folder: Path,
     assert not (tmp_path / "run").exists(), "nothing is left of a run that never began"
 
 
+def test_images_none_of_which_can_be_read_are_one_error(tmp_path: Path) -> None:
+    """Before anything looks at them: an epoch of nothing has no features."""
+    (tmp_path / "bad").mkdir()
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "bad" / name).write_text("no image")
+    words = [str(tmp_path / "bad"), "--out", str(tmp_path / "run"), *WORDS, "--epochs", "1", "-q"]
+    told = CliRunner().invoke(app, ["pretrain", *words])
+    assert told.exit_code == 2, told.output
+    assert "of 2 images none can be read" in told.stderr
+    assert "a.jpg: not an image" in told.stderr
+
+
 # The recipe
 
 

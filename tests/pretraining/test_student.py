@@ -21,7 +21,6 @@ from panderm.pretraining.objective import alignment
 from panderm.pretraining.regressor import RegressorShape
 from panderm.pretraining.student import STUDENTS, PretrainingModel, Student, VisibleEncoder, find_student
 
-SHAPES = Path("/work/shared/spec/state_dict_shapes.json")
 SMALL = Student("small one", 24, 3, 2, 2, layer_scale=0.1, mask_ratio=0.5, drop_path=0.0)
 SIDE = 64  # 4 × 4 patches
 TOLERANCE = 1e-5
@@ -258,12 +257,10 @@ def test_names_and_shapes_are_the_published_ones(
     assert len(expected) == tensors
 
 
-@pytest.mark.skipif(not SHAPES.exists(), reason="the list of released tensors is not at hand")
 @pytest.mark.parametrize(("name", "form"), [("large", "L_LP"), ("base", "B_LP")])
-def test_the_encoder_has_the_released_tensors(name: str, form: str) -> None:
-    released = {
-        k: tuple(v) for k, v in json.loads(SHAPES.read_text())[form].items() if not k.startswith("head.")
-    }
+def test_the_encoder_has_the_released_tensors(name: str, form: str, shared: Path) -> None:
+    shapes = json.loads((shared / "spec/state_dict_shapes.json").read_text("utf-8"))[form]
+    released = {k: tuple(v) for k, v in shapes.items() if not k.startswith("head.")}
     with torch.device("meta"):
         encoder = VisibleEncoder(find_student(name), 196)
     assert {k: tuple(v.shape) for k, v in encoder.state_dict().items()} == released

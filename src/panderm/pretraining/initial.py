@@ -128,7 +128,7 @@ def read_init(
         else:
             account.drop(key, "no such tensor here" if key not in expected else "of another shape")
     drawn = [key for key in expected if key not in filled]
-    model.load_state_dict(filled, strict=False)
+    model.load_state_dict({**expected, **filled})
     account.used = len(filled)
     words = [str(account), *told]
     if drawn:

@@ -292,9 +292,6 @@ def pretrain(
     if init is not None:
         file, before = Path(init).expanduser(), None if held is None else held.init
         begun = ranks.agree(lambda: begun_from(file, before, folder, model, learner, shown=progress))
-    if not masks.masked:  # what nothing uses must not be waited for by other processes
-        model.regresser.requires_grad_(requires_grad=False)
-        model.mask_token.requires_grad = False
     model.checkpointed = grad_checkpointing
     model.to(on)
     watched = None

@@ -130,7 +130,8 @@ class Watching(Watch):
             line["probe"] = self.probe.score(features)
         else:
             rgb = batch.student.numpy()
-            features = np.concatenate([encode(rgb[i : i + _BATCH]) for i in range(0, len(rgb), _BATCH)])
+            made = [encode(rgb[i : i + _BATCH]) for i in range(0, len(rgb), _BATCH)]
+            features = np.concatenate(made) if made else np.empty((0, 0), np.float32)
         predicted = None
         if len(batch.positions):
             path = self.folder / PICTURES / f"epoch-{epoch:04d}.png"

@@ -181,11 +181,6 @@ class _Run(Generic[Batch]):
                     if not foretold and (seconds := time.monotonic() - started) > _FORETELL:
                         foretold = True
                         self._foretell(seconds / (self.step - before))
-                if not first and not losses:
-                    raise DataError(
-                        "a network must have images to learn from.",
-                        [f"of {plural(plan.images, 'image')} none can be read", *_some(self.bad)],
-                    )
         if self.kept != self.step:
             self._keep()
         seconds = time.monotonic() - started
@@ -203,6 +198,7 @@ class _Run(Generic[Batch]):
             )
             for s in range(first, plan.steps_per_epoch)
         ]
+        learned = first > 0
         batches = iter(
             self.stepper.learner.batches(epoch, [g for shares in of_step for g in shares if len(g)])
         )
@@ -213,7 +209,14 @@ class _Run(Generic[Batch]):
                 seen = self.stepper(self.step, shares, batches, (float(stop.asked), float(due)))
                 self.step += 1
                 self._tell(epoch + 1, seen, time.monotonic() - since)
+                learned = learned or seen.loss is not None
                 if self.step == (epoch + 1) * plan.steps_per_epoch:
+                    if not learned:  # before anything looks at the images
+                        raise DataError(
+                            "a network must have images to learn from.",
+                            [f"of {plural(plan.images, 'image')} none can be read", *_some(self.bad)],
+                            "name the folder or table of the right images, or mend these files",
+                        )
                     self._look(epoch + 1)
                 stopped, due = (bool(value) for value in seen.told)
                 if (stopped or due) and self.step < plan.steps:

@@ -1,0 +1,1 @@
+"""Fine-tuning: a classifier whose encoder learns too, from labelled images."""

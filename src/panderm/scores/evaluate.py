@@ -16,7 +16,7 @@ from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
 from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.operating import Target, score_operating
-from panderm.scores.positive import positive_classes
+from panderm.predictions.positive import positive_classes
 from panderm.scores.prediction_sets import SetColumns, score_prediction_sets
 from panderm.scores.record import Scores
 from panderm.scores.score import Interval

@@ -2,82 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from panderm.errors import UsageError, plural
+from panderm.errors import plural
 from panderm.predictions import Predictions
-from panderm.scores.positive import as_two, positive_classes
+from panderm.predictions.positive import as_two, positive_classes
 from panderm.scores.resampled import Band, Floats, Resampling, Weights
 from panderm.scores.score import Score
 from panderm.statistics.operating import (
     Cuts,
     at_prevalence,
     cuts,
-    for_cost,
-    for_sensitivity,
-    for_specificity,
-    for_youden,
     net_benefit,
     threshold_scores,
 )
-
-Aim = Literal["sensitivity", "specificity", "youden", "cost", "threshold"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a threshold is to reach.
-
-    Attributes:
-        aim: at least this sensitivity or specificity, the largest Youden index, the least cost, or a
-            threshold that is given.
-        value: in (0, 1) of the first two and of a threshold; of a cost, what a missed positive costs in false
-            alarms; None of Youden's.
-    """
-
-    aim: Aim
-    value: float | None = None
-
-    @classmethod
-    def read(cls, text: str) -> Target:
-        """Read ``sensitivity=0.95``, ``specificity=0.9``, ``youden``, ``cost=20`` or ``threshold=0.3``.
-
-        Raises:
-            UsageError: none of these.
-        """
-        aim, _, number = text.partition("=")
-        try:
-            value = float(number) if number else None
-        except ValueError:
-            value = math.nan
-        sound = aim == "youden" and value is None
-        if aim in ("sensitivity", "specificity", "threshold"):
-            sound = value is not None and 0 < value < 1
-        elif aim == "cost":
-            sound = value is not None and 0 < value < math.inf
-        if not sound:
-            raise UsageError(
-                "--at must be an operating point.",
-                f"found {text!r}",
-                "sensitivity=0.95, specificity=0.9, youden, cost=20 or threshold=0.3",
-            )
-        return cls(cast(Aim, aim), value)
-
-    @property
-    def words(self) -> str:
-        """What it is in words."""
-        if self.aim == "youden":
-            return "largest sensitivity + specificity"
-        if self.aim == "cost":
-            return f"least cost, a missed positive costing {self.value:g} false alarms"
-        return f"{self.aim} {'=' if self.aim == 'threshold' else '≥'} {self.value:g}"
+from panderm.statistics.targets import DEFAULT_TARGETS, reach
+from panderm.statistics.targets import Target as Target
 
 
 @dataclass(frozen=True)
@@ -169,9 +115,6 @@ class Operating:
     diagnoses: tuple[DiagnosisRow, ...] = ()
 
 
-DEFAULT_TARGETS = (Target("sensitivity", 0.95), Target("specificity", 0.90), Target("youden"))
-
-
 def score_operating(
     given: Predictions,
     validation: Predictions | None,
@@ -237,7 +180,8 @@ def _point(
     *,
     prevalence: Sequence[float],
 ) -> OperatingPoint:
-    threshold, chosen, reason = _chosen(target, at)
+    reached = reach(target, at)
+    threshold, chosen, reason = reached.threshold, reached.did, reached.reason
     if threshold is None:
         return OperatingPoint(target, None, reason, {}, 0, 0, 0, 0, {}, ())
     called = probability >= threshold
@@ -266,29 +210,6 @@ def _point(
     return OperatingPoint(
         target, threshold, None, chosen, tp, fp, fn, len(truth) - tp - fp - fn, scores, stated
     )
-
-
-def _chosen(target: Target, at: Cuts | None) -> tuple[float | None, dict[str, float | None], str | None]:
-    """Return the threshold of a target, what it did where it was chosen, and why there is none."""
-    if target.aim == "threshold":
-        return target.value, {"sensitivity": None, "specificity": None}, None
-    if at is None:
-        return None, {}, "the rows to choose on are of one kind only"
-    value = 0.0 if target.value is None else target.value
-    found: int | None
-    if target.aim == "sensitivity":
-        found = for_sensitivity(at, value)
-    elif target.aim == "specificity":
-        found = for_specificity(at, value)
-    else:
-        found = for_youden(at) if target.aim == "youden" else for_cost(at, value)
-    if found is None:
-        return None, {}, f"no threshold reaches {target.words} on the rows to choose on"
-    did: dict[str, float | None] = {
-        "sensitivity": float(at.sensitivity[found]),
-        "specificity": float(at.specificity[found]),
-    }
-    return float(at.thresholds[found]), did, None
 
 
 def _undefined(tp: int, fp: int, fn: int, tn: int) -> dict[str, str]:

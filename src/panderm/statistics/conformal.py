@@ -61,6 +61,29 @@ def fewest_rows(coverage: float) -> int:
     return max(1, math.floor(1 / (1 - coverage) + 1e-9))
 
 
+def strangest(strange: ArrayLike, coverage: float) -> float:
+    """Return the score above which a class is ruled out: what is to be kept where held-out rows are not.
+
+    Args:
+        strange: (m,) scores of the true classes of held-out rows: 1 less their probability.
+        coverage: in (0, 1).
+
+    Returns:
+        The largest score that stays in a set; infinite where too few rows rule out nothing.
+
+    Example:
+        >>> strangest([0.1, 0.2, 0.3, 0.4], 0.5)
+        0.3
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage must be between 0 and 1, not {coverage}")
+    scores = np.sort(np.asarray(strange, dtype=np.float64))[::-1]
+    # A score is kept where (1 + held-out rows at least as strange) / (1 + m) is 1 - coverage or more.
+    enough = (1 + np.arange(len(scores) + 1)) / (1 + len(scores)) >= 1 - coverage
+    needed = int(np.argmax(enough))
+    return float("inf") if needed == 0 else float(scores[needed - 1])
+
+
 def sets_by_group(
     held_truth: ArrayLike,
     held: ArrayLike,

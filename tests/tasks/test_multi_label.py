@@ -153,14 +153,14 @@ def test_the_labels_of_the_test_rows_do_not_reach_the_fit(
 ) -> None:
     from panderm.tasks import multi_label
 
-    honest, test = multi_label._truth, labelled.rows.split == "test"
+    honest, test = multi_label.truth_of_labels, labelled.rows.split == "test"
 
     def turned(*args: Any) -> Any:
         names, truth = honest(*args)
         truth[test] = np.where(truth[test] >= 0, 1 - truth[test], -1)
         return names, truth
 
-    monkeypatch.setattr(multi_label, "_truth", turned)
+    monkeypatch.setattr(multi_label, "truth_of_labels", turned)
     again = panderm.probe_labels(labelled, LABELS)
     assert (again.truth != made.truth).any()
     np.testing.assert_array_equal(again.probabilities, made.probabilities)

@@ -80,7 +80,7 @@ def probe_labels(
     emb = embeddings if isinstance(embeddings, Embeddings) else open_embeddings(embeddings)
     rows = emb.rows
     fitted = rows_to_fit(rows, train=train, test=test, percent_data=percent_data)
-    names, truth = _truth(rows, labels, separator)
+    names, truth = truth_of_labels(rows, labels, separator)
     everything = LabelledRows(emb.vectors, truth, names, rows.image, groups_of(rows))
     held = np.flatnonzero(rows.split == val)
     choosing = C is None and val not in (train, test) and len(held) > 0
@@ -123,7 +123,7 @@ def probe_labels(
     return predictions
 
 
-def _truth(
+def truth_of_labels(
     rows: Table, labels: Sequence[str], separator: str | None
 ) -> tuple[tuple[str, ...], npt.NDArray[np.int8]]:
     """Return the labels' names and what is known of them, (n, K)."""

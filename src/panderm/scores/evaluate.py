@@ -9,6 +9,7 @@ from typing import overload
 
 from panderm.errors import UsageError, some
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either
+from panderm.predictions.positive import positive_classes
 from panderm.predictions.shares import Prior
 from panderm.predictions.validation_rows import validation_rows
 from panderm.scores.by_columns import read_by_columns, read_cells_of
@@ -16,7 +17,6 @@ from panderm.scores.calibration import score_calibration
 from panderm.scores.hierarchy import score_hierarchy
 from panderm.scores.multi_label import MultiLabelScores, evaluate_labels
 from panderm.scores.operating import Target, score_operating
-from panderm.predictions.positive import positive_classes
 from panderm.scores.prediction_sets import SetColumns, score_prediction_sets
 from panderm.scores.record import Scores
 from panderm.scores.score import Interval

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from scipy.special import softmax
 
 from panderm.data.label_cells import PRESENT, UNKNOWN
@@ -34,7 +35,7 @@ class Threshold(Record):
     Attributes:
         positive: the classes whose probabilities are added up; of several labels the one it is for.
         at: what it is to reach, as ``--at`` takes it: ``sensitivity=0.95``.
-        threshold: an image is called positive where the probability is so high or higher; None: there is none.
+        threshold: an image is called positive where the probability is so high or higher; None for none.
         reason: why there is none.
         positives, negatives: rows it was chosen on; 0 where it was given.
         sensitivity, specificity: on those rows; None where it was given.
@@ -60,7 +61,7 @@ class SetRule(Record):
 
     Attributes:
         coverage: share of new images whose set is to hold the truth.
-        by: ``all``, one limit for all classes; ``class``, each class by its own rows, so that each is covered.
+        by: ``all``, one limit for all classes; ``class``, each class by its own rows: each is covered.
         limits: by class, the largest 1 - probability that stays in the set; None: nothing is ruled out.
         rows: validation rows behind each limit.
     """
@@ -96,7 +97,7 @@ class Calibration(Record):
     log_loss: tuple[float, float] | None = None
     thresholds: tuple[Threshold, ...] = ()
     sets: tuple[SetRule, ...] = ()
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = Field(default={})
     caution: str | None = None
 
 
@@ -142,7 +143,7 @@ def calibrated(
             value, losses = found.value, (found.before, found.after)
         except DataError as error:
             why["temperature"] = error.found[0] if error.found else error.must
-    if value != 1:
+    if isinstance(validation, Predictions) and value != 1:
         validation = _softened(validation, value)
     made = decide(validation, positive=positive, targets=targets, coverage=coverage)
     made = made.model_copy(

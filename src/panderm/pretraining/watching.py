@@ -98,7 +98,12 @@ class Watching(Watch):
     def _saves(self, epoch: int) -> bool:
         return bool(self.save_every) and not epoch % self.save_every
 
-    def after_epoch(self, epoch: int, model: nn.Module) -> list[dict[str, Any]]:
+    def after_epoch(
+        self,
+        epoch: int,
+        model: nn.Module,
+        averaged: nn.Module | None,  # noqa: ARG002 (there is none)
+    ) -> list[dict[str, Any]]:
         assert isinstance(model, PretrainingModel)
         if self._saves(epoch):
             path = self.folder / "epochs" / f"encoder-{epoch:04d}.safetensors"

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,20 +133,26 @@ def _found(where: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in named), reverse=True)
 
 
-# What is in it: the network's tensors and the optimiser's, by the parameters' names.
+# What is in it: the network's tensors, the optimiser's and the average's, by the parameters' names.
 
 
 def gathered(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     whole: Callable[[torch.Tensor], torch.Tensor | None],
+    average: Mapping[str, torch.Tensor] | None = None,
 ) -> Tensors:
-    """Return all that a run has learned; ``whole`` gives a tensor on the CPU, or None where none is kept."""
+    """Return all that a run has learned, and the average of it.
+
+    ``whole`` gives a tensor on the CPU, or None where none is kept.
+    """
     found = {f"model/{name}": whole(tensor) for name, tensor in model.state_dict().items()}
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             for what, tensor in optimizer.state.get(parameter, {}).items():
                 found[f"optimizer/{name}/{what}"] = whole(tensor)
+    for name, tensor in (average or {}).items():
+        found[f"average/{name}"] = whole(tensor)
     return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
 
 
@@ -155,6 +161,7 @@ def put_back(
     optimizer: torch.optim.Optimizer,
     names: Collection[str],
     take: Callable[[str, torch.Tensor], torch.Tensor],
+    average: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Give a network and its optimiser what :func:`gathered` returned.
 
@@ -163,10 +170,13 @@ def put_back(
         optimizer: its optimiser, new.
         names: of the tensors there are.
         take: gives a tensor by its name, laid out like another.
+        average: the tensors of the average, which are filled.
     """
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             tensor.copy_(take(f"model/{name}", tensor))
+        for name, tensor in (average or {}).items():
+            tensor.copy_(take(f"average/{name}", tensor))
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             prefix = f"optimizer/{name}/"

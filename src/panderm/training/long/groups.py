@@ -1,8 +1,8 @@
-"""Which weights decay, and which do not."""
+"""Which weights decay, and which do not; groups that learn at rates of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -41,4 +41,28 @@ def decay_groups(
         }
         for decays, named in kept.items()
         if named
+    ]
+
+
+def groups_of(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return groups with a network's own parameters, by their names.
+
+    A network that is shared out among processes has other parameters of the same names than when its groups
+    were made.
+
+    Args:
+        model: the network, as it is run.
+        groups: each with ``names``, ``weight_decay`` and, where it learns at a rate of its own,
+            ``rate_scale``, a factor of the plan's rate. Other entries are kept for whoever made them.
+
+    Raises:
+        ValueError: a parameter that learns is in no group or in two, or a name is of none.
+    """
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    named = [name for group in groups for name in group["names"]]
+    if sorted(named) != sorted(learning):
+        wrong = sorted(set(named) ^ set(learning)) or sorted({n for n in named if named.count(n) > 1})
+        raise ValueError(f"every parameter that learns must be in one group: {wrong[:5]}")
+    return [
+        {**group, "params": [learning[name] for name in group["names"]]} for group in groups if group["names"]
     ]

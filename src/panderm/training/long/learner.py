@@ -62,9 +62,29 @@ class Watch:
         """Say whether the network is wanted after an epoch, counted from 1."""
         return False
 
-    def after_epoch(self, epoch: int, model: nn.Module) -> list[dict[str, Any]]:  # noqa: ARG002
-        """Look at the network after an epoch, and return lines for the journal."""
+    def after_epoch(
+        self,
+        epoch: int,  # noqa: ARG002
+        model: nn.Module,  # noqa: ARG002
+        averaged: nn.Module | None,  # noqa: ARG002
+    ) -> list[dict[str, Any]]:
+        """Look at the network after an epoch, and return lines for the journal.
+
+        Args:
+            epoch: from 1.
+            model: the network as one process has it; its weights are not to be changed.
+            averaged: the same with the moving average for its weights, ready to be looked at; None where
+                none is kept. Not to be changed either.
+        """
         return []
 
+    def enough(self, epoch: int) -> bool:  # noqa: ARG002
+        """Say whether a run ends with this epoch, before its plan does; asked after every one but the last.
+
+        The answer must follow from what the journal says: a run that goes on asks again only of epochs that
+        its checkpoint did not see.
+        """
+        return False
+
     def after_lines(self) -> None:
-        """Hear that these lines stand in the journal."""
+        """Hear that the lines of an epoch stand in the journal; also that it was the last, if it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,11 +38,13 @@ class Learned:
 
     Attributes:
         model: the network as one process has it, in the first process; None in others.
-        steps: of the whole run.
+        steps: of the whole run, as far as it went.
         done_before: steps that were there already.
         losses: of the steps of the last epoch that were taken now.
         seconds: of the steps taken now.
         bad: images that could not be read, with the reason, of the whole run.
+        averaged: the network with the moving average for its weights, likewise; None where none was kept.
+        stopped_early: whether it was enough before the plan's end.
     """
 
     model: nn.Module | None
@@ -51,6 +53,8 @@ class Learned:
     losses: list[float]
     seconds: float
     bad: dict[str, str]
+    averaged: nn.Module | None = None
+    stopped_early: bool = False
 
 
 def learn(
@@ -62,6 +66,7 @@ def learn(
     record: Mapping[str, Any],
     device: torch.device,
     at_once: int,
+    groups: Sequence[Mapping[str, Any]] | None = None,
     ranks: Ranks | None = None,
     sharing: Sharing = "ddp",
     checkpoint_minutes: float = 10.0,
@@ -79,6 +84,9 @@ def learn(
         record: what else decides the run, JSON-able: its data, its network, what it learns from.
         device: of this process.
         at_once: images of one pass of one process; a step takes as many passes as it needs.
+        groups: of the network's parameters that learn, each with ``names``, ``weight_decay`` and
+            ``rate_scale``, by which the plan's rate is multiplied; by default all learn at that rate, biases
+            and norms without decay. They decide the run: what made them belongs into ``record``.
         ranks: the processes; None: this one alone.
         sharing: ``ddp``: each process has the network; ``fsdp``: each has a part of it.
         checkpoint_minutes: between two checkpoints; 0: after every step. The last step has one in any case.
@@ -102,7 +110,7 @@ def learn(
     together = Together(ranks or Ranks(), device, sharing)
     with together.end_for_all(), torch.random.fork_rng(_devices(device)):
         model.train()
-        stepper = Stepper(learner, model, plan, together)
+        stepper = Stepper(learner, model, plan, together, groups)
         decided = {"plan": plan.as_dict(), **record}
         run = _Run(stepper, model, folder, decided, at_once, checkpoint_minutes, watch or Watch())
         try:
@@ -128,6 +136,7 @@ class _Run(Generic[Batch]):
         self.passes = passes_of(self.plan, world=self.together.world, at_once=at_once)
         self.bad: dict[str, str] = {}
         self.journal: Journal | None = None
+        self.enough = False
         self.step = self._go_on()
         self.kept = self.step  # at which there is a checkpoint, or nothing to keep
         self.clock = time.monotonic()
@@ -150,7 +159,7 @@ class _Run(Generic[Batch]):
             def take(name: str, like: torch.Tensor) -> torch.Tensor:
                 return together.laid_out(held.pop(name) if together.lead else None, like)
 
-            put_back(self.model, self.stepper.optimizer, names, take)
+            put_back(self.model, self.stepper.optimizer, names, take, self._average)
             self.stepper.go_on(told["stepper"])
         step = int(told["step"]) if told else 0
         if together.lead:
@@ -158,8 +167,15 @@ class _Run(Generic[Batch]):
             self.journal = Journal(path, at=told["journal"] if told else 0)
             for line in read_journal(path):
                 self.bad |= dict(line.get("unreadable", ()))
+                self.enough = self.enough or bool(line.get("enough"))
             self.watch.began(step)
+        self.enough = bool(together.tell(self.enough))
         return step
+
+    @property
+    def _average(self) -> Mapping[str, torch.Tensor] | None:
+        average = self.stepper.average
+        return None if average is None else average.tensors
 
     def to_the_end(self, what: str, *, shown: bool) -> Learned:
         plan, before, per_epoch = self.plan, self.step, self.plan.steps_per_epoch
@@ -172,6 +188,8 @@ class _Run(Generic[Batch]):
         ):
             foretold = not shown
             for epoch in range(before // per_epoch, plan.epochs):
+                if self.enough:
+                    break
                 first, losses = self.step % per_epoch, []
                 for seen in self._steps(epoch, first, stop):
                     if seen.loss is not None:
@@ -184,7 +202,9 @@ class _Run(Generic[Batch]):
         if self.kept != self.step:
             self._keep()
         seconds = time.monotonic() - started
-        return Learned(self.together.plain(), self.step, before, losses, seconds, dict(self.bad))
+        averaged = None if self.stepper.average is None else self.stepper.average.network()
+        plain, early = self.together.plain(), self.step < plan.steps
+        return Learned(plain, self.step, before, losses, seconds, dict(self.bad), averaged, early)
 
     def _steps(self, epoch: int, first: int, stop: Stop) -> Iterator[Seen]:
         """Take the steps of an epoch, from one on, and all that follows each."""
@@ -249,18 +269,28 @@ class _Run(Generic[Batch]):
         self.watch.after_step(line)
 
     def _look(self, epoch: int) -> None:
-        if not self.watch.wants(epoch):
-            return
-        plain = self.together.plain()
-        if plain is not None and self.journal is not None:
-            for line in self.watch.after_epoch(epoch, plain):
-                self.journal.write({"step": self.step, "epoch": epoch, **line})
-            plain.train()
-            self.watch.after_lines()
+        """Let the network be looked at, and hear whether it was enough."""
+        wanted, enough = self.watch.wants(epoch), False
+        place = {"step": self.step, "epoch": epoch}
+        if wanted:
+            average = self.stepper.average
+            averaged = None if average is None else average.network()
+            plain = self.together.plain()
+            if plain is not None and self.journal is not None:
+                for line in self.watch.after_epoch(epoch, plain, averaged):
+                    self.journal.write({**place, **line})
+                plain.train()
+        if self.journal is not None:
+            enough = self.step < self.plan.steps and self.watch.enough(epoch)
+            if enough:
+                self.journal.write({**place, "enough": True})
+            if wanted:
+                self.watch.after_lines()
+        self.enough = bool(self.together.tell(enough))
 
     def _keep(self) -> None:
         """Write a checkpoint."""
-        tensors = gathered(self.model, self.stepper.optimizer, self.together.whole)
+        tensors = gathered(self.model, self.stepper.optimizer, self.together.whole, self._average)
         if self.journal is not None:
             record = {
                 "decided": self.decided,

@@ -30,6 +30,8 @@ class Plan:
         clip: the gradient's greatest norm; None: as it is.
         precision: what the network computes in; weights and optimiser are float32 in any case.
         seed: of everything that is drawn.
+        ema: the most that stays, in a step, of a moving average of the weights, which is kept beside them
+            (:func:`panderm.training.long.average.average_weight`); None: none is kept.
     """
 
     images: int
@@ -42,6 +44,7 @@ class Plan:
     clip: float | None = 3.0
     precision: Precision = "fp32"
     seed: int = 0
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -54,11 +57,13 @@ class Plan:
             "warm_up": not 0 <= self.warm_up <= self.epochs,
             "decay": not 0 <= self.decay < math.inf,
             "clip": self.clip is not None and not self.clip > 0,
+            "ema": self.ema is not None and not 0 < self.ema < 1,
         }
         if found := [f"{name} {getattr(self, name)}" for name, bad in wrong.items() if bad]:
             raise UsageError(
                 "a run needs at least one epoch and one image a step, a least rate of at most its rate, a "
-                "warm-up no longer than the run, a decay of at least 0 and a clip above 0.",
+                "warm-up no longer than the run, a decay of at least 0, a clip above 0 and an ema between 0 "
+                "and 1.",
                 found,
             )
 
@@ -76,7 +81,10 @@ class Plan:
         return round(self.warm_up * self.steps_per_epoch)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        if self.ema is None:  # a run without an average is the run it was before there was one
+            del found["ema"]
+        return found
 
     def order(self, epoch: int) -> Positions:
         """Return the positions of all images in the order of an epoch: another one each, always the same."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from panderm.errors import DataError, some
-from panderm.training.long.groups import decay_groups
+from panderm.training.long.average import Average
+from panderm.training.long.groups import decay_groups, groups_of
 from panderm.training.long.learner import Batch, Learner, Loss
 from panderm.training.long.plan import Plan, Positions
 from panderm.training.long.schedule import rate_at
@@ -59,13 +60,22 @@ class Stepper(Generic[Batch]):
         model: the network.
         plan: the numbers.
         together: the processes.
+        groups: of parameters that learn in their own way, by their names; by default with weight decay, and
+            without.
     """
 
-    def __init__(self, learner: Learner[Batch], model: nn.Module, plan: Plan, together: Together) -> None:
+    def __init__(
+        self,
+        learner: Learner[Batch],
+        model: nn.Module,
+        plan: Plan,
+        together: Together,
+        groups: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
         self.learner, self.plan, self.together = learner, plan, together
         self.called = together.wrap(model)
         self.optimizer = torch.optim.AdamW(
-            decay_groups(model, decay=plan.decay),
+            decay_groups(model, decay=plan.decay) if groups is None else groups_of(model, groups),
             lr=plan.rate,
             betas=_BETAS,
             eps=_EPS,
@@ -74,6 +84,7 @@ class Stepper(Generic[Batch]):
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         # With float16 a loss is made larger, so that small gradients are not lost; off, it does nothing.
         self.scaler = torch.amp.GradScaler(together.device.type, enabled=plan.precision == "fp16")
+        self.average = None if plan.ema is None else Average(model, together, plan.ema)
 
     def __call__(
         self, step: int, shares: Sequence[Positions], batches: Iterator[Batch], asked: Sequence[float] = ()
@@ -95,6 +106,8 @@ class Stepper(Generic[Batch]):
         if seen.weight:
             self._move(step, names, seen)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(step + 1)
         return seen
 
     def _set_rate(self, step: int) -> float:
@@ -107,7 +120,7 @@ class Stepper(Generic[Batch]):
             least=plan.least_rate,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_scale", 1.0)
         return rate
 
     def _passes(

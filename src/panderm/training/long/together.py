@@ -12,7 +12,7 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal
@@ -43,6 +43,7 @@ class Together:
         self.rank, self.world, self.lead = ranks.rank, ranks.world, ranks.lead
         self.device, self.sharing = device, sharing
         self._copy: nn.Module | None = None
+        self._second: nn.Module | None = None
         self._model: nn.Module | None = None
         self._wrapped: Any = None
         self._words: Any = None
@@ -104,11 +105,36 @@ class Together:
         assert self._model is not None
         if self.world == 1 or self.sharing == "ddp":
             return self._model if self.lead else None
-        state = {name: self.whole(tensor) for name, tensor in self._model.state_dict().items()}
-        if self._copy is None:
+        return self._filled(self._copy, {})
+
+    def second(self, instead: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return likewise the network with other weights; all processes must ask.
+
+        Args:
+            instead: some of its tensors, laid out as it has them. Where it is whole in each process the
+                second network is one with them, and with the first in all else: nothing is there twice.
+        """
+        assert self._model is not None
+        if self.world == 1 or self.sharing == "ddp":
+            if self.lead and self._second is None:
+                held = [*self._model.parameters(), *self._model.buffers()]
+                self._second = copy.deepcopy(self._model, {id(tensor): tensor for tensor in held})
+                self._second.load_state_dict(dict(instead), strict=False, assign=True)
+                self._second.eval()
+            return self._second
+        if self._copy is not None and self._second is None:
+            self._second = copy.deepcopy(self._copy).eval()
+        return self._filled(self._second, instead)
+
+    def _filled(self, one: nn.Module | None, instead: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Give a copy the weights that are shared out."""
+        assert self._model is not None
+        shared = {**self._model.state_dict(), **instead}
+        state = {name: self.whole(tensor) for name, tensor in shared.items()}
+        if one is None:
             return None
-        self._copy.load_state_dict(state)
-        return self._copy.to(self.device)
+        one.load_state_dict(state)
+        return one.to(self.device)
 
     def laid_out(self, tensor: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         """Return in every process what the first one holds, laid out as another tensor is.

@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
+# A process that dies ends the run at once. Files keep the order of tests/conftest.py: the longest first.
+PYTEST := $(BIN)/pytest -n 2 --max-worker-restart 0 --no-loadscope-reorder
+
 .PHONY: demo test test-slow check clean
 
 demo: .venv/installed
@@ -11,10 +14,10 @@ demo: .venv/installed
 # What is compiled once serves every process that a test starts, whatever the shell says of byte code.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev check
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) --dist loadfile -m "not slow"
 
 test-slow: .venv/installed-dev
-	$(BIN)/pytest -n 2 -m slow
+	$(PYTEST) -m slow
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -18,6 +18,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
 
+    # What a test forks must not hold the worker's pipes: the run would not notice that the worker has died.
+    FDS = [p for p in Path("/proc/self/fd").glob("*") if int(p.name) > 2 and os.path.lexists(p)]
+    PIPES = [int(p.name) for p in FDS if str(p.readlink()).startswith("pipe:")]
+
+    def let_go() -> None:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for pipe in PIPES:
+            os.dup2(nothing, pipe, inheritable=False)
+        os.close(nothing)
+
+    os.register_at_fork(after_in_child=let_go)
+
 import panderm
 from panderm.data.drawn import DrawnWorld, draw_world
 
@@ -50,6 +62,25 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+class Loud:
+    """Names a failed test when it fails, not only at the end: a run may be cut off before its summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"FAILED {report.nodeid} ({report.when})", flush=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(Loud(config))
 
 
 @pytest.fixture(scope="session", autouse=True)

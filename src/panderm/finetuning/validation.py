@@ -1,0 +1,184 @@
+"""The rows that choose: what a network says of them after an epoch, every image once, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import expit, log_softmax, softmax
+from torch import nn
+
+from panderm.data.feed import Feed
+from panderm.data.label_cells import PRESENT, UNKNOWN
+from panderm.data.preprocess import Preprocess
+from panderm.errors import DataError, plural
+from panderm.finetuning.rows import Rows
+from panderm.scores.resampled import Resampling
+from panderm.statistics.classification import classification_scorer, not_computable
+from panderm.statistics.multi_label import multi_label_scorer
+from panderm.statistics.multi_label import not_computable as label_not_computable
+
+Floats = npt.NDArray[np.float64]
+
+DRAWS = 500  # an epoch: the chosen one's scores are told with more at the end
+_IN_MEMORY = 512 * 2**20  # bytes of pixels that are kept; of more rows all are decoded each time
+_OF_SEVERAL = ("macro_auroc", "macro_average_precision", "macro_f1")
+
+
+class Validation:
+    """Validation rows, and scores of what a network says of them.
+
+    Every row counts once: there are no padded batches, and no row is left out but those that cannot be read,
+    which is an error when they are first looked at.
+
+    Args:
+        rows: of the run.
+        preprocess: from file to pixels, the encoder's own: nothing is drawn.
+        shift: float64 (K,), is added to the logits, where the sampling of classes is undone; None: nothing.
+        seed: of the bootstrap.
+        batch: images at once.
+        workers: threads that decode; by default measured.
+        draws: of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        preprocess: Preprocess,
+        *,
+        shift: Floats | None = None,
+        seed: int = 0,
+        batch: int = 32,
+        workers: int | None = None,
+        draws: int = DRAWS,
+    ) -> None:
+        self.rows, self.preprocess, self.shift = rows, preprocess, shift
+        self.table = rows.table.select(rows.val)
+        self.truth = rows.truth[rows.val]
+        self._batch, self._workers = batch, workers
+        self._kept: list[npt.NDArray[np.uint8]] | None = None
+        self._engine = Resampling.of(self.table, draws=draws, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def missing(self) -> list[str]:
+        """Return the classes that no row of these shows, or of several labels that none lacks either."""
+        has = (self.truth == PRESENT).any(axis=0)
+        lacks = (self.truth == 0).any(axis=0)
+        return [name for k, name in enumerate(self.rows.classes) if not (has[k] and lacks[k])]
+
+    def logits(self, model: nn.Module, dtype: torch.dtype | None = None) -> Floats:
+        """Return what a network says of each row, (n, K).
+
+        Args:
+            model: on its device; it is put into evaluation for it, and back.
+            dtype: what it computes in, where that is not float32.
+
+        Raises:
+            DataError: a row that cannot be read, or numbers that are not finite.
+        """
+        device = next(model.parameters()).device
+        training = model.training
+        model.eval()
+        parts = []
+        try:
+            for rgb in self._pixels():
+                with (
+                    torch.inference_mode(),
+                    nullcontext() if dtype is None else torch.autocast(device.type, dtype),
+                ):
+                    pixels = self.preprocess.normalise(torch.from_numpy(rgb).to(device))
+                    parts.append(model(pixels).float().cpu().numpy().astype(np.float64))
+        finally:
+            model.train(training)
+        found: Floats = np.concatenate(parts)
+        if len(found) != len(self) or not np.isfinite(found).all():
+            strange = int((~np.isfinite(found)).any(axis=1).sum())
+            raise DataError(
+                "every validation row must get finite logits.",
+                f"{plural(strange, 'row')} of {len(self):,} did not",
+                "lower the learning rate, or compute in fp32",
+            )
+        return found if self.shift is None else found + self.shift
+
+    def score(self, logits: Floats) -> dict[str, Any]:
+        """Return the scores of logits (n, K) with intervals, and the loss, JSON-able.
+
+        Returns:
+            ``scores`` by name, each ``value``, ``low``, ``high`` or the ``reason``; ``n``, ``unit``,
+            ``units``, ``draws``, ``seed``. ``loss`` is the mean log loss in nats, of several labels over the
+            cells that are known: nothing is smoothed or mixed.
+        """
+        engine, truth = self._engine, self.truth
+        if self.rows.labels == "several":
+            known, present = truth != UNKNOWN, truth == PRESENT
+            cells = np.where(known, np.logaddexp(0, np.where(present, -logits, logits)), 0.0)
+            reasons = label_not_computable(truth, self.rows.classes)[1]
+            labels = multi_label_scorer(truth, expit(logits))
+
+            def statistic(weights: Any) -> dict[str, Floats]:
+                made, of = labels(weights), np.ones((1, len(truth))) if weights is None else weights
+                loss = of @ cells.sum(axis=1) / np.maximum(of @ known.sum(axis=1), 1)
+                return {"loss": loss, **{name: made[name] for name in _OF_SEVERAL}}
+
+        else:
+            codes = truth.argmax(axis=1)
+            lost = -log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
+            p = softmax(logits, axis=1)
+            reasons = not_computable(codes, len(self.rows.classes), self.rows.classes, predicted=p.argmax(1))
+            every = classification_scorer(codes, p, per_class=True)
+            shown = (truth == PRESENT).any(axis=0)
+
+            def statistic(weights: Any) -> dict[str, Floats]:
+                made, of = every(weights), np.ones((1, len(codes))) if weights is None else weights
+                recall = made.pop("sensitivity")[:, shown]
+                made.pop("specificity")
+                return {
+                    "loss": of @ lost / of.sum(axis=1),
+                    "macro_recall": recall.mean(axis=1),
+                    **{name: value for name, value in made.items() if name in _TOLD},
+                }
+
+        scores = engine.scores(statistic, reasons)
+        return {
+            "scores": {name: score.as_dict() for name, score in scores.items()},
+            "n": len(self),
+            "unit": engine.unit,
+            "units": engine.units,
+            "draws": engine.draws,
+            "seed": engine.seed,
+        }
+
+    def _pixels(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the pixels of all rows, in their order."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        side = self.preprocess.crop
+        kept: list[npt.NDArray[np.uint8]] = []
+        keeps = len(self) * side * side * 3 <= _IN_MEMORY
+        groups = [np.arange(s, min(s + self._batch, len(self))) for s in range(0, len(self), self._batch)]
+        with Feed(
+            self.table, self.preprocess, groups=groups, workers=self._workers, kind="threads", exact=True
+        ) as feed:
+            for batch in feed:
+                if batch.bad:
+                    named = [f"{self.table.image[i]}: {reason}" for i, reason in batch.bad.items()]
+                    raise DataError(
+                        "every validation image must be readable: all epochs are compared on the same rows.",
+                        named,
+                        "mend them, or add --skip-bad to leave these rows out",
+                    )
+                rgb = batch.rgb.numpy().copy()
+                if keeps:
+                    kept.append(rgb)
+                yield rgb
+        self._kept = kept if keeps else None
+
+
+_TOLD = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auroc_ovo", "auroc_ovr")

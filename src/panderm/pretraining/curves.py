@@ -52,12 +52,12 @@ def loss_curves(run: Followed) -> Drawing | None:
         return None
 
     def draw() -> Figure:
-        figure, axes = _axes("mean of 1 − cosine", len(lines))
+        figure, axes = axes_over_epochs("mean of 1 − cosine", len(lines))
         drawn = [
             axes.plot(*line, color=_PENS[name][0], linewidth=_PENS[name][1])[0]
             for name, line in lines.items()
         ]
-        _legend(figure, drawn, [f"{_LOSSES[name]}: {number(y[-1])}" for name, (_, y) in lines.items()])
+        legend_below(figure, drawn, [f"{_LOSSES[name]}: {number(y[-1])}" for name, (_, y) in lines.items()])
         return figure
 
     each = max(1, len(run.step) // _POINTS)
@@ -86,7 +86,7 @@ def step_curve(
     written = f"{label}, × 10{str(power).translate(_RAISED)}" if power else label
 
     def draw() -> Figure:
-        figure, axes = _axes(written, 0)
+        figure, axes = axes_over_epochs(written, 0)
         axes.plot(x, y / 10.0**power, color=SERIES[0], linewidth=1.5)
         axes.set_ylim(bottom=0)
         return figure
@@ -117,7 +117,7 @@ def probe_curve(looks: Sequence[dict[str, Any]], score: str, title: str) -> Draw
     label = title if title.startswith("AUROC") else title.lower()
 
     def draw() -> Figure:
-        figure, axes = _axes(label, len(lines), looks=True)
+        figure, axes = axes_over_epochs(label, len(lines), looks=True)
         drawn = []
         for i, rows in enumerate(lines.values()):
             at, value, low, high = rows.T
@@ -128,7 +128,7 @@ def probe_curve(looks: Sequence[dict[str, Any]], score: str, title: str) -> Draw
                 axes.vlines(at, low, high, color=SERIES[i], alpha=0.4, linewidth=5)
                 axes.set_xlim(rows[0, 0] - 0.5, rows[0, 0] + 0.5)
             drawn += axes.plot(at, value, color=SERIES[i], linewidth=1.6, marker="o", markersize=3.5)
-        _legend(figure, drawn, [f"{KINDS[kind]}: {number(rows[-1, 1])}" for kind, rows in lines.items()])
+        legend_below(figure, drawn, [f"{KINDS[kind]}: {number(rows[-1, 1])}" for kind, rows in lines.items()])
         return figure
 
     last = looks[-1]["probe"]
@@ -158,7 +158,7 @@ def spread_curve(looks: Sequence[dict[str, Any]]) -> Drawing | None:
     at, rank = np.array(rows, dtype=float).T
 
     def draw() -> Figure:
-        figure, axes = _axes("effective rank", 0, looks=True)
+        figure, axes = axes_over_epochs("effective rank", 0, looks=True)
         axes.plot(at, rank, color=SERIES[2], linewidth=1.6, marker="o", markersize=3.5)
         axes.set_ylim(0, 1.08 * rank.max())
         if len(at) == 1:
@@ -181,7 +181,7 @@ def _score(look: dict[str, Any], kind: str, score: str) -> dict[str, Any]:
     return found
 
 
-def _axes(label: str, rows: int, *, looks: bool = False) -> tuple[Figure, Axes]:
+def axes_over_epochs(label: str, rows: int, *, looks: bool = False) -> tuple[Figure, Axes]:
     below = _BOTTOM + (_ROW * ((rows + 1) // 2 + 0.3) if rows else 0)
     height = _HEIGHT + below
     figure = Figure(figsize=(_WIDTH, height))
@@ -198,7 +198,7 @@ def _axes(label: str, rows: int, *, looks: bool = False) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure, lines: Sequence[Line2D], names: Sequence[str]) -> None:
+def legend_below(figure: Figure, lines: Sequence[Line2D], names: Sequence[str]) -> None:
     figure.legend(
         lines,
         names,

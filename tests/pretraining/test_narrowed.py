@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional
 
+from panderm.data.crops import resized
 from panderm.data.drawn import DrawnWorld
 from panderm.data.images import read_image
 from panderm.errors import UsageError, WeightsError
@@ -16,7 +17,6 @@ from panderm.models.network import position_table
 from panderm.pretraining.narrowed import narrowed
 from panderm.pretraining.plain_vit import PlainViT
 from panderm.pretraining.student import PretrainingModel, Student
-from panderm.pretraining.views import resized
 
 SIDE = 48
 NARROW = Student("narrow", 64, 2, 1, 1, layer_scale=0.1, mask_ratio=0.25, drop_path=0.0)

@@ -12,10 +12,11 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
+from panderm.data.crops import resized
 from panderm.data.images import ImageError, decode
+from panderm.data.jitter import Jitter
 from panderm.errors import UsageError
-from panderm.pretraining.jitter import Jitter
-from panderm.pretraining.views import TwoViews, resized
+from panderm.pretraining.views import TwoViews
 
 
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from panderm.data.feed import cores
-from panderm.data.images import ImageError
+from panderm.data.filled import Bad, FilledFeed, Numbers
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.streams.source import ImageSource
-from panderm.errors import DataError, UsageError, plural
 from panderm.pretraining.views import TwoViews
 
 _MASK = 1  # what tells the generator of an image's mask from that of its views
-_HOPELESS = 256  # so many bad images, and none good before them, are no accident
 
 
 class Drawer(Protocol):
@@ -54,18 +48,7 @@ class TwoViewBatch:
     bad: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Ordered:
-    """A group that is being decoded, and the places its images go to."""
-
-    group: npt.NDArray[np.int64]
-    student: torch.Tensor
-    teacher: torch.Tensor
-    mask: torch.Tensor
-    futures: list[Future[str | None]]
-
-
-class TwoViewFeed:
+class TwoViewFeed(FilledFeed[TwoViewBatch]):
     """Batches of two views, in the order of ``groups``.
 
     What an image looks like depends on the seed, the epoch and its position in the source, and on nothing
@@ -110,111 +93,34 @@ class TwoViewFeed:
         pinned: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise UsageError("there must be at least one worker.", f"found {workers}")
         self._source, self._views, self._masks = source, views, masks
         self._seed, self._epoch = seed, epoch
         self._view_epoch = epoch if view_epoch is None else view_epoch
-        self._groups, self._drawing = iter(groups), True
-        self._ahead, self._pinned = max(1, ahead), pinned and torch.cuda.is_available()
         self._max_megapixels = max_megapixels
-        self._pool = ThreadPoolExecutor(workers or cores(), thread_name_prefix="views")
-        self._pending: deque[_Ordered] = deque()
-        self._good = self._bad = 0
-        self._first_bad: tuple[tuple[str, str], ...] = ()
-
-    def __iter__(self) -> Iterator[TwoViewBatch]:
-        try:
-            while True:
-                while self._drawing and len(self._pending) < self._ahead:
-                    group = next(self._groups, None)
-                    self._drawing = group is not None
-                    if group is not None:
-                        self._pending.append(self._order(np.asarray(group, dtype=np.int64)))
-                if not self._pending:
-                    break
-                yield self._finish(self._pending.popleft())
-            if self._bad and not self._good:
-                raise self._hopeless()
-        finally:
-            self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the threads; images that are being decoded are finished, no other is begun."""
-        self._drawing = False
-        for ordered in self._pending:
-            for future in ordered.futures:
-                future.cancel()
-        self._pool.shutdown(cancel_futures=True)
-        self._pending.clear()
-
-    def _order(self, group: npt.NDArray[np.int64]) -> _Ordered:
-        n, rows, columns = len(group), *self._masks.grid
-        sides = (self._views.student_size, self._views.teacher_size)
-        student, teacher = (
-            torch.empty(n, side, side, 3, dtype=torch.uint8, pin_memory=self._pinned) for side in sides
+        rows, columns = masks.grid
+        sides = (views.student_size, views.teacher_size)
+        shapes = [((side, side, 3), torch.uint8) for side in sides]
+        super().__init__(
+            groups,
+            [*shapes, ((rows * columns,), torch.bool)],
+            where=source.record["where"],
+            workers=workers,
+            ahead=ahead,
+            pinned=pinned,
         )
-        mask = torch.zeros(n, rows * columns, dtype=torch.bool)
-        # Written as arrays: torch would copy each image with a team of threads.
-        into = (student.numpy(), teacher.numpy(), mask.numpy())
-        futures = [self._pool.submit(self._make, int(position), k, into) for k, position in enumerate(group)]
-        return _Ordered(group, student, teacher, mask, futures)
 
-    def _make(
-        self,
-        position: int,
-        k: int,
-        into: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.bool_]],
-    ) -> str | None:
-        """Fill the k-th place of a batch; return why it cannot be filled."""
+    def fill(self, number: int, into: tuple[npt.NDArray[Any], ...]) -> None:
         student, teacher, mask = into
-        views = np.random.default_rng([self._seed, self._view_epoch, position])
-        try:
-            content = self._source.read(position)
-            student[k], teacher[k] = self._views.of_file(
-                content, self._source.name(position), views, max_megapixels=self._max_megapixels
-            )
-        except ImageError as error:
-            return error.reason
-        mask[k] = self._masks.draw(np.random.default_rng([self._seed, self._epoch, position, _MASK]))
-        return None
-
-    def _hopeless(self) -> DataError:
-        lines = [f"{name}: {reason}" for name, reason in self._first_bad]
-        return DataError(
-            "a source must have images that can be read.",
-            [
-                f"none of the first {plural(self._bad, 'image')} of {self._source.record['where']} can:",
-                *lines,
-            ],
-            "are these the right files? For a table, name the folder of its images with --images",
+        views = np.random.default_rng([self._seed, self._view_epoch, number])
+        content = self._source.read(number)
+        student[:], teacher[:] = self._views.of_file(
+            content, self._source.name(number), views, max_megapixels=self._max_megapixels
         )
+        mask[:] = self._masks.draw(np.random.default_rng([self._seed, self._epoch, number, _MASK]))
 
-    def _finish(self, ordered: _Ordered) -> TwoViewBatch:
-        reasons = [future.result() for future in ordered.futures]
-        good = np.array([reason is None for reason in reasons], dtype=bool)
-        bad = tuple(
-            (self._source.name(int(position)), reason)
-            for position, reason in zip(ordered.group, reasons, strict=True)
-            if reason is not None
-        )
-        self._good += int(good.sum())
-        self._bad += len(bad)
-        self._first_bad = self._first_bad or bad[:5]
-        if not self._good and self._bad >= _HOPELESS:
-            raise self._hopeless()
-        if not bad:
-            return TwoViewBatch(ordered.group, ordered.student, ordered.teacher, ordered.mask)
-        keep = torch.from_numpy(good)
-        student, teacher = ordered.student[keep], ordered.teacher[keep]
-        if self._pinned:
-            student, teacher = student.pin_memory(), teacher.pin_memory()
-        return TwoViewBatch(ordered.group[good], student, teacher, ordered.mask[keep], bad)
+    def name(self, number: int) -> str:
+        return self._source.name(number)
+
+    def batch(self, group: Numbers, tensors: tuple[torch.Tensor, ...], bad: Bad) -> TwoViewBatch:
+        student, teacher, mask = tensors
+        return TwoViewBatch(group, student, teacher, mask, bad)

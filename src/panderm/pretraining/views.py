@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import cached_property
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-import simplejpeg
-import torch
-from PIL import Image
 
-from panderm.data.images import MAX_MEGAPIXELS, decode
-from panderm.data.pillow import plain_jpeg, upright
+from panderm.data.crops import Crop, Crops, Filter, Pixels, decode_scaled, resized
+from panderm.data.images import MAX_MEGAPIXELS
+from panderm.data.jitter import Jitter
 from panderm.errors import UsageError
-from panderm.pretraining.jitter import Jitter
-
-Pixels = npt.NDArray[np.uint8]
-
-TRIES = 10
-"""Rectangles drawn before the centre is taken, as torchvision's RandomResizedCrop does."""
-# A JPEG may be decoded at a half, a quarter or an eighth where the crop still has so many times the larger
-# view's pixels along each axis.
-_LEAST = 2.0
-_BY_TORCH = {
-    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
-    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
-}
-_BY_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-class Crop(NamedTuple):
-    """A rectangle of a picture in pixels, and how it is then turned.
-
-    Attributes:
-        top, left, height, width: the rectangle.
-        flip: mirrored left to right.
-        vertical_flip: mirrored top to bottom, after that.
-        turns: quarter turns counter-clockwise, after that.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-    flip: bool = False
-    vertical_flip: bool = False
-    turns: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,28 +56,19 @@ class TwoViews:
     jitter: float = 0.0
     hue: float = 0.0
     student_only: bool = False
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    interpolation: Filter = "bicubic"
 
     def __post_init__(self) -> None:
         rules = {
             "the student's view must be 8 pixels wide at least.": self.student_size >= 8,
             "the teacher's view must be 8 pixels wide at least, or 0.": self.teacher_size >= 8
             or not self.teacher_size,
-            "a crop's scale must be two shares of the area, 0 < least <= largest <= 1.": 0
-            < self.scale[0]
-            <= self.scale[1]
-            <= 1,
-            "a crop's ratio must be two positive numbers, the lesser first.": 0
-            < self.ratio[0]
-            <= self.ratio[1],
-            "flips and turns must be probabilities, 0 to 1.": all(
-                0 <= p <= 1 for p in (self.flip, self.vertical_flip, self.turn)
-            ),
             "colour jitter must be 0 or more, hue 0 to 0.5.": self.jitter >= 0 and 0 <= self.hue <= 0.5,
         }
         for must, holds in rules.items():
             if not holds:
                 raise UsageError(must, f"found {self}")
+        _ = self._crops  # refuses a crop out of range
 
     def __call__(self, rgb: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
         """Return the two views of a picture, uint8 (S, S, 3) and (T, T, 3).
@@ -143,107 +96,31 @@ class TwoViews:
         Raises:
             ImageError: as :func:`panderm.data.images.decode`.
         """
-        plain = plain_jpeg(content, max_megapixels)
-        if plain is not None:
-            height, width, orientation = plain
-            tall, wide = (width, height) if orientation > 4 else (height, width)
-            crop = self.draw(tall, wide, rng)
-            by = self._shrink(crop.height, crop.width)
-            while orientation > 1 and (height % by or width % by):
-                by //= 2  # turned, a last row that is not full would be the first
-            rgb = _decoded(content, -(-height // by), -(-width // by))
-            if rgb is None and by > 1:
-                by, rgb = 1, _decoded(content, height, width)
-            if rgb is None:
-                rgb, by = decode(content, name, max_megapixels=max_megapixels), 1
-            elif orientation > 1:
-                rgb = upright(rgb, orientation)
-            return self._views(rgb, crop, by, rng)
-        rgb = decode(content, name, max_megapixels=max_megapixels)
-        return self._views(rgb, self.draw(rgb.shape[0], rgb.shape[1], rng), 1, rng)
+        drawn: list[Crop] = []
+
+        def scaled(height: int, width: int) -> int:
+            drawn.append(self.draw(height, width, rng))
+            return self._crops.shrink(drawn[0].height, drawn[0].width)
+
+        rgb, by = decode_scaled(content, name, scaled, max_megapixels=max_megapixels)
+        return self._views(rgb, drawn[0], by, rng)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Crop:
-        """Draw the rectangle of a picture and how it is turned.
+        """Draw the rectangle of a picture and how it is turned; see :meth:`panderm.data.crops.Crops.draw`."""
+        return self._crops.draw(height, width, rng)
 
-        Of a picture that may be scaled down while it is decoded, the rectangle begins and ends at whole
-        pixels of the smaller one, whatever its file: it moves by less than 8 pixels.
-        """
-        top, left, tall, wide = self._rectangle(height, width, rng)
-        by = self._shrink(tall, wide)
-        if by > 1:
-            tall, wide = (min(round(m / by), n // by) * by for m, n in ((tall, height), (wide, width)))
-            top = min(round(top / by), (height - tall) // by) * by
-            left = min(round(left / by), (width - wide) // by) * by
-        chances = rng.random(4)
-        turns = int(chances[3] * 4) if chances[2] < self.turn else 0
-        return Crop(
-            top,
-            left,
-            tall,
-            wide,
-            bool(chances[0] < self.flip),
-            bool(chances[1] < self.vertical_flip),
-            turns,
-        )
-
-    def _rectangle(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        for _ in range(TRIES):
-            share, lean, down, right = rng.random(4).tolist()
-            area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
-            aspect = math.exp(low + lean * (high - low))
-            wide, tall = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if 0 < wide <= width and 0 < tall <= height:
-                return int(down * (height - tall + 1)), int(right * (width - wide + 1)), tall, wide
-        wide, tall = width, height
-        if width / height < self.ratio[0]:
-            tall = min(height, round(width / self.ratio[0]))
-        elif width / height > self.ratio[1]:
-            wide = min(width, round(height * self.ratio[1]))
-        return (height - tall) // 2, (width - wide) // 2, tall, wide
-
-    def _shrink(self, height: int, width: int) -> int:
-        """Return by how much a picture may be scaled down while it is decoded, for a crop: 1, 2, 4 or 8."""
-        most = min(height, width) / (_LEAST * max(self.student_size, self.teacher_size))
-        return next(by for by in (8, 4, 2, 1) if by <= max(most, 1))
+    @cached_property
+    def _crops(self) -> Crops:
+        largest = max(self.student_size, self.teacher_size)
+        return Crops(self.scale, self.ratio, self.flip, self.vertical_flip, self.turn, largest)
 
     def _views(self, rgb: Pixels, crop: Crop, by: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-        if by > 1:
-            top, left, height, width = (side // by for side in crop[:4])
-            crop = crop._replace(top=top, left=left, height=height, width=width)
-        cut = rgb[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+        cut = crop.cut(rgb, by)
         colours = Jitter.draw(self.jitter, self.hue, rng) if self.jitter or self.hue else None
         made = []
         for size, jittered in ((self.student_size, True), (self.teacher_size, not self.student_only)):
             view = resized(cut, size, self.interpolation) if size else np.zeros((0, 0, 3), np.uint8)
             if colours is not None and jittered and size:
                 view = colours(view)
-            if size and (crop.flip or crop.vertical_flip):
-                which = 1 if not crop.vertical_flip else -1 if crop.flip else 0
-                view = np.asarray(cv2.flip(view, which), dtype=np.uint8)
-            made.append(np.ascontiguousarray(np.rot90(view, crop.turns)))
+            made.append(crop.turned(view) if size else view)
         return made[0], made[1]
-
-
-def resized(rgb: Pixels, size: int, interpolation: Literal["bilinear", "bicubic"]) -> Pixels:
-    """Return a picture (H, W, 3) as a square (size, size, 3), with an antialiased filter, in 8 bits."""
-    if rgb.shape[:2] == (size, size):
-        return rgb
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        # Elsewhere torch is slower than Pillow, and starts threads of its own for each image.
-        return np.array(Image.fromarray(rgb).resize((size, size), _BY_PILLOW[interpolation]))
-    if not (rgb.flags.c_contiguous and rgb.flags.writeable):
-        rgb = rgb.copy()
-    # With the axes in this order torch sees that channels are interleaved, and is twice as fast.
-    pixels = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)
-    made = _BY_TORCH[interpolation](pixels, [size, size], False, None, None)
-    return np.asarray(made[0].permute(1, 2, 0).contiguous().numpy())
-
-
-def _decoded(content: bytes, height: int, width: int) -> Pixels | None:
-    """Return a plain JPEG's pixels as stored, at this size; None where libjpeg-turbo finds anything amiss."""
-    try:
-        rgb = simplejpeg.decode_jpeg(content, "RGB", min_height=height, min_width=width, strict=True)
-    except ValueError:
-        return None
-    return rgb if rgb.shape[:2] == (height, width) else None

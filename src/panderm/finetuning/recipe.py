@@ -118,7 +118,7 @@ def settings_for(recipe: RecipeName, *, classes: int, several: bool, asked: dict
 def _published_for(found: Settings, *, classes: int, several: bool) -> Settings:
     """Return the published recipe where it is well defined; say what is done where it is not."""
     if several:
-        _say("the published recipe knows one class an image: several labels learn without mixing or sampler")
+        _say("the published recipe knows one class an image: several labels learn unmixed, without sampler")
         return replace(found, mixup=0.0, cutmix=0.0, smoothing=0.0, sampler="none", monitor="auroc")
     if classes == 2:
         _say(
@@ -144,11 +144,11 @@ def _require_sense(found: Settings, *, several: bool) -> None:
     }
     if problems := [text for text, bad in wrong.items() if bad]:
         raise UsageError("a recipe's numbers must be in their range.", problems)
-    if several and (found.sampler != "none" or found.mixup or found.cutmix):
+    if several and found.sampler != "none":
         raise UsageError(
-            "several labels an image learn without sampler, mixup and cutmix.",
-            "an image has no one class to draw it by, and cells that are not known cannot be mixed",
-            "leave these options out; --class-weight balanced weighs presence and absence alike",
+            "several labels an image learn without a sampler.",
+            "an image has no one class to draw it by",
+            "leave --sampler out; --class-weight balanced weighs presence and absence alike",
         )
     if found.sampler == "balanced" and found.class_weight == "balanced":
         raise UsageError(

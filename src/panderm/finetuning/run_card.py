@@ -1,0 +1,50 @@
+"""``card.json`` of a fine-tuning run: what it begins from, what it learns, and what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from panderm.training.long import card as long
+from panderm.training.long.card import LongRunCard
+
+LAST_NAME, BEST_FOLDER = "last.safetensors", "best"
+SAMPLES_NAME, SCORES_NAME, PAGE_NAME = "samples.png", "scores.json", "report.html"
+EMBEDDINGS_NAME, VAL_NAME, TEST_NAME = "embeddings.emb", "val.pred", "test.pred"
+TTA_NAME, TTA_SCORES_NAME = "tta.pred", "tta.json"
+
+
+class FineTuningCard(LongRunCard):
+    """What a fine-tuning run is."""
+
+    kind: Literal["fine-tuning"] = "fine-tuning"
+    format: Literal[1] = 1
+    recipe: str
+    rows: dict[str, Any]
+    encoder: dict[str, Any]
+    network: dict[str, Any]
+    recipe_settings: dict[str, Any]
+    views: dict[str, Any]
+    selection: dict[str, Any]
+
+    def decided(self) -> dict[str, Any]:
+        """Return what a run that goes on must have in common with its beginning, besides its plan."""
+        kept = ("name", "weights_sha256", "pool", "image_size", "preprocess")
+        return {
+            "rows": self.rows,
+            "encoder": {key: self.encoder[key] for key in kept},
+            "network": self.network,
+            "settings": self.recipe_settings,
+            "views": self.views,
+            "selection": self.selection,
+        }
+
+
+def held_run(folder: Path, *, overwrite: bool) -> FineTuningCard | None:
+    """Return the card of the run a folder holds, see :func:`panderm.training.long.card.held_run`."""
+    return long.held_run(folder, FineTuningCard, overwrite=overwrite)
+
+
+def begin(folder: Path, card: FineTuningCard, held: FineTuningCard | None) -> None:
+    """Make the folder of a run, or go on with it, see :func:`panderm.training.long.card.begin`."""
+    long.begin(folder, card, held, fresh=(BEST_FOLDER,))

@@ -87,7 +87,7 @@ def load_encoder(
     """
     if pool not in (None, "cls", "mean"):
         raise UsageError(f"pool must be cls or mean, not {pool!r}.")
-    chosen = _choose(None if name is None else str(name), weights, card, image_size)
+    chosen = choose_card(name, weights, card, image_size)
     where = pick_device("cpu" if engine == "openvino" and device == "auto" else device)
     tried = choose(precision, where, engine)
     if engine == "openvino":
@@ -162,9 +162,11 @@ class Chosen:
     header: Header | None
 
 
-def _choose(
-    name: str | None, weights: Path | str | None, card: Path | str | None, image_size: int | None
+def choose_card(
+    encoder: str | Path | None, weights: Path | str | None, card: Path | str | None, image_size: int | None
 ) -> Chosen:
+    """Find the card of what is asked for, before any weights are read; arguments as of ``load_encoder``."""
+    name = None if encoder is None else str(encoder)
     if name is not None and is_file_name(name):
         if weights is not None:
             raise UsageError("weights must be named once.", [f"found {name}", f"and --weights {weights}"])

@@ -82,14 +82,15 @@ def adapt(
     state = from_timm(rename_published(image_tower(state, account), account), account)
     tables = [key for key in expected if key.endswith(_TABLE)]
     fine_tuned = any(key.startswith("fc_norm.") or key.endswith(_TABLE) for key in state)
-    if fine_tuned and not tables:
+    twice = card.double_norm and "fc_norm.weight" in expected
+    if fine_tuned and not tables and not twice:
         raise WeightsError(
             "weights in the fine-tuning form must be loaded in that form.",
             f"{path} holds fc_norm or relative-position tables, which pool='cls' would leave out",
             f'panderm.load_encoder("{card.name}", weights=…, pool="mean"), or --pool mean',
         )
     state = move_norm(state, expected, account)
-    if card.double_norm and "fc_norm.weight" in expected:
+    if twice and "fc_norm.weight" not in state:  # after fine-tuning the two differ
         state |= {f"fc_{key}": value for key, value in state.items() if key.startswith("norm.")}
         account.notes.append("norm used before the mean and after it")
     if tables and not any(key in state for key in tables):

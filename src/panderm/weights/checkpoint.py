@@ -24,6 +24,8 @@ from panderm.weights.stored import HoldsCodeError, NotWholeError, OtherContentEr
 from panderm.weights.torch_file import TorchFile, open_legacy, open_zip
 
 _WRAPPERS = ("model", "state_dict", "module")
+CLASSIFIER = "panderm-classifier"  # in the header of a file that holds a classifier's head too
+HEAD = ("head.weight", "head.bias")
 _LONGEST_NAME = 200  # letters
 
 
@@ -31,7 +33,8 @@ def read_state(path: Path, account: Account, *, data: bool = True) -> dict[str, 
     """Read the tensors of a ``.safetensors`` or PyTorch file without running anything it holds.
 
     A wrapper (``{'model': …}``, ``state_dict``, ``module``) is opened; what lies beside it is accounted for
-    and not read. Peak memory is that of the tensors returned.
+    and not read, nor is the head of a classifier that panderm wrote. Peak memory is that of the tensors
+    returned.
 
     Args:
         path: the file.
@@ -44,9 +47,32 @@ def read_state(path: Path, account: Account, *, data: bool = True) -> dict[str, 
     """
     with _opened(path) as file:
         specs = _strip(_tensors(path, _content(path, file), account), "module.")
+        for name in HEAD if _is_classifier(file) else ():
+            if specs.pop(name, None) is not None:
+                account.drop(name, "classifier head, not used by an encoder")
         if not data:
             return {name: spec.outline() for name, spec in specs.items()}
         return read_tensors(file, specs)
+
+
+def read_head(path: Path) -> dict[str, torch.Tensor]:
+    """Read ``head.weight`` and ``head.bias`` of a classifier's file, and nothing else of it.
+
+    Returns:
+        Those that are there; ``{}`` for a file that panderm did not write as a classifier.
+
+    Raises:
+        WeightsError: as :func:`read_state`.
+    """
+    with _opened(path) as file:
+        if not _is_classifier(file):
+            return {}
+        specs = _tensors(path, _content(path, file), Account())
+        return read_tensors(file, {name: specs[name] for name in HEAD if name in specs})
+
+
+def _is_classifier(file: BinaryIO) -> bool:
+    return is_safetensors(_head(file)) and CLASSIFIER in open_safetensors(file)[1]
 
 
 def read_header(path: Path) -> dict[str, str]:

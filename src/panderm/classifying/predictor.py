@@ -281,11 +281,12 @@ def _of_classifier(
         again = decide(made.validation, positive=asked.positive, targets=(target,), coverage=asked.coverage)
         kept = {"temperature": calibration.temperature, "log_loss": calibration.log_loss}
         calibration = again.model_copy(update={**kept, "caution": calibration.caution})
-    if target.aim == "threshold":
-        calibration = (
-            _as_given(calibration, classes, target) if opened.record.link == "sigmoid" else calibration
-        )
-    calibration = _positive_named(calibration, classes, asked, target)
+    if opened.record.link == "sigmoid" and target.aim == "threshold":
+        calibration = _as_given(calibration, classes, target)
+    else:
+        calibration = _positive_named(calibration, classes, asked, target)
+    thresholds = tuple(one for one in calibration.thresholds if one.at == target.text)
+    _require_decided(calibration, asked, thresholds)
     return Predictor(
         encoder=opened.encoder,
         head=opened.head,

@@ -25,6 +25,7 @@ from panderm.report.image_free import ImageFreeScores, score_image_free
 from panderm.report.mistakes.looks import looks_of
 from panderm.report.page import Page, render
 from panderm.report.saving import Saved
+from panderm.report.section import Section
 from panderm.report.several.comparison import render_comparison
 from panderm.report.several.side_by_side import differences_said, side_by_side
 from panderm.report.several.titles import titles
@@ -172,6 +173,7 @@ class Report(Saved):
                 version=now.panderm,
                 columns_alone=self.columns_alone,
                 look=self._looks[0],
+                learned=self._learned(),
             )
         assert self.comparison is not None
         return render_comparison(
@@ -181,6 +183,10 @@ class Report(Saved):
             version=now.panderm,
             columns_alone=self.columns_alone,
         )
+
+    def _learned(self) -> Sequence[Section]:
+        """Return sections on how what predicts was learned; only a run that knows has any."""
+        return ()
 
     def _entries(self) -> list[Entry]:
         differences = ({}, *self.differences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from panderm.report.drawing.label_figures import (
 from panderm.report.page import Page, ScoreRow, banners, pour, score_row
 from panderm.report.record import run_record, weights_rows
 from panderm.report.saving import Saved
-from panderm.report.section import Drawing
+from panderm.report.section import Drawing, Section
 from panderm.report.tables import Results, Source
 from panderm.report.tables.of_labels import label_results
 from panderm.report.validation import scored_where
@@ -103,9 +104,14 @@ class MultiLabelReport(Saved):
             drawings=_drawings(self.predictions),
             record=run_record(self.predictions),
             weights=weights_rows(card.embeddings) if card.embeddings else [],
+            learned=list(self._learned()),
             created=moment(now.created),
             version=now.panderm,
         )
+
+    def _learned(self) -> Sequence[Section]:
+        """Return sections on how what predicts was learned; only a run that knows has any."""
+        return ()
 
     def _results(self) -> list[Results]:
         return label_results(self.predictions.card.model, self.scores)

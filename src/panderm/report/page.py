@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -89,6 +89,7 @@ def render(
     version: str,
     columns_alone: ImageFreeScores | None = None,
     look: Look | None = None,
+    learned: Sequence[Section] = (),
 ) -> Page:
     """Return the complete page.
 
@@ -99,6 +100,7 @@ def render(
         version: of panderm, for its footer.
         columns_alone: the image-free baseline, where one was asked for.
         look: the embeddings and the encoder, where they may be looked at.
+        learned: how what predicts was learned, where the page is to tell it.
     """
     card, beside = predictions.card, look or Look()
     entries = [Entry(card.model, predictions, scores, look=beside)]
@@ -109,6 +111,7 @@ def render(
         card=card,
         findings=summary_sentences(entries),
         patterns=pattern_sections(entries),
+        learned=list(learned),
         documents=document_sections(entries),
         method=method_in_words(predictions),
         scores=scores,

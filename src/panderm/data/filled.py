@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from panderm.data.decoders import rows_of
 from panderm.data.feed import cores
-from panderm.data.images import ImageError
-from panderm.errors import DataError, UsageError, plural
+from panderm.data.images import ImageError, read_bytes
+from panderm.data.table import Table
+from panderm.errors import DataError, ParentsError, UsageError, plural
 
 Batch = TypeVar("Batch")
 Numbers = npt.NDArray[np.int64]
@@ -171,3 +174,21 @@ class FilledFeed(ABC, Generic[Batch]):
         if self._pinned:
             kept = tuple(t.pin_memory() if t.dtype == torch.uint8 else t for t in kept)
         return self.batch(ordered.group[good], kept, bad)
+
+
+def unchanged_bytes(table: Table, i: int) -> bytes:
+    """Return the bytes of the file of a table's row.
+
+    Raises:
+        ImageError: it cannot be read.
+        ParentsError: they are not those that the table was made of.
+    """
+    (row,) = rows_of(table, np.array([i]))
+    content = read_bytes(row.path)
+    if hashlib.sha256(content).hexdigest() != row.sha256:
+        raise ParentsError(
+            "images must stay as they were when their table was checked.",
+            f"{row.path}: changed since",
+            "begin again: what was read then is no longer there",
+        )
+    return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from panderm.data.decoders import rows_of
-from panderm.data.filled import Bad, FilledFeed, Numbers
-from panderm.data.images import read_bytes
+from panderm.data.filled import Bad, FilledFeed, Numbers, unchanged_bytes
 from panderm.data.table import Table
-from panderm.errors import ParentsError
 from panderm.finetuning.views import TrainViews
 
 _VIEW = 1  # what tells the generator of an image's view from what else is drawn for its place
@@ -95,18 +91,11 @@ class LabelledFeed(FilledFeed[LabelledBatch]):
         )
 
     def fill(self, number: int, into: tuple[npt.NDArray[Any], ...]) -> None:
-        (row,) = rows_of(self._table, self._rows(np.array([number])))
-        content = read_bytes(row.path)
-        if hashlib.sha256(content).hexdigest() != row.sha256:
-            raise ParentsError(
-                "images must stay as they were when their table was checked.",
-                f"{row.path}: changed since",
-                "begin again: what was learned from is no longer there",
-            )
+        row = int(self._rows(np.array([number]))[0])
+        content = unchanged_bytes(self._table, row)
         rng = np.random.default_rng([self._seed, self._epoch, number, _VIEW])
-        into[0][:] = self._views.of_file(
-            content, row.path, rng, max_megapixels=self._table.card.max_megapixels
-        )
+        name, most = str(self._table.cells("path")[row]), self._table.card.max_megapixels
+        into[0][:] = self._views.of_file(content, name, rng, max_megapixels=most)
 
     def name(self, number: int) -> str:
         return str(self._table.cells("image")[int(self._rows(np.array([number]))[0])])

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from panderm.data.cells import cells
 from panderm.data.duplicates import clusters
-from panderm.data.rows import crossing, crossing_images, lesions_of
+from panderm.data.rows import crossing, crossing_images, described, lesions_of
 from panderm.data.split import assign, name_groups, strata_of
-from panderm.data.table import Table
+from panderm.data.table import COLUMNS, Table
 from panderm.errors import DataError, LeakError, UsageError, plural, some
 from panderm.storage import sha256_of_json
 from panderm.tasks.multi_label import truth_of_labels
@@ -127,6 +128,7 @@ def rows_of(
     if not len(val):
         of = plural(len(train), "training image")
         train, val = _held_out(table, truth, train, seed)
+        table = _with_split(table, {"train": train, "val": val, "test": test})
         words.append(
             f"no row of val: {plural(len(val), 'image')} of {of} "
             "are held out to choose on, whole patients and lesions at a time"
@@ -198,6 +200,18 @@ def _held_out(
             "give some rows the split val",
         )
     return train[~held], train[held]
+
+
+def _with_split(table: Table, parts: dict[str, Positions]) -> Table:
+    """Return a table whose rows say which part they play, as if its file did."""
+    split = np.array(table.split, dtype=object)
+    for name, rows in parts.items():
+        split[rows] = name
+    columns: dict[str, Any] = {name: table.cells(name) for name in COLUMNS} | {"split": cells(split)}
+    roles = ("image", "sha256", "split", "label", "patient", "group")
+    told = described({role: columns[role] for role in roles}, table.classes)
+    told["warnings"] = table.card.warnings
+    return Table(row=table.row, card=table.card.model_copy(update=told), **columns)
 
 
 def _require_trained(rows: Rows) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from panderm.training.long.schedule import rate_at
 
 sys.path.insert(0, str(Path(__file__).parent))
 from doubles import Numbers, network
+from killer import Killer, started
 
 CPU = torch.device("cpu")
 PLAN = Plan(images=50, epochs=6, batch=12, rate=2e-2, warm_up=0.5, decay=0.1, seed=5)
@@ -236,86 +234,21 @@ def test_float16_finds_its_scale_and_goes_on_with_it(tmp_path: Path) -> None:
 # A stop
 
 
-DRIVER = """
-import json, os, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {here!r})
-import test_long
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        torch.set_num_threads(1)
-        try:
-            job = json.loads(line)
-            learner = test_long.Numbers(test_long.PLAN, pause=job["pause"])
-            test_long.run(Path(job["folder"]), learner=learner, checkpoint_minutes=job["minutes"])
-            os._exit(0)
-        except KeyboardInterrupt:
-            os._exit(130)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(99)
-    print(child, flush=True)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(status, flush=True)
-"""
-
-
-class Driver:
-    """Forks runs: starting Python and torch takes seconds."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def __call__(
-        self,
-        folder: Path,
-        *,
-        lines: int | None = None,
-        delay: float = 0.0,
-        number: int = signal.SIGKILL,
-        minutes: float = 0.0,
-    ) -> int:
-        """Start a run, end it some time after so many lines of its journal, and return how it ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        job = {"folder": str(folder), "pause": 0.0 if lines is None else 0.01, "minutes": minutes}
-        print(json.dumps(job), file=self._process.stdin, flush=True)
-        child = int(self._process.stdout.readline())
-        if lines is not None:
-            until = time.monotonic() + 60
-            while len(steps_of(folder)) < lines and time.monotonic() < until:
-                time.sleep(0.002)
-            time.sleep(delay)
-            os.kill(child, number)
-        return int(self._process.stdout.readline())
+def job(folder: Path, pause: float, minutes: float) -> None:
+    """What a process does that is going to be killed."""
+    run(folder, learner=Numbers(PLAN, pause=pause), checkpoint_minutes=minutes)
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
     if not hasattr(os, "fork"):
         pytest.skip("no fork on this system")
-    file = tmp_path_factory.mktemp("driver") / "driver.py"
-    file.write_text(DRIVER.format(here=str(Path(__file__).parent)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, str(file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        yield Driver(process)
-        assert process.stdin is not None
-        process.stdin.close()
+    with started("test_long", tmp_path_factory.mktemp("killer")) as killer:
+        yield killer
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(start: Driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(start: Killer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     assert start(folder) == 0
     return folder
@@ -330,7 +263,7 @@ def require_same(folder: Path, wanted: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_moments_it_is_the_run_that_was_not(
-    seed: int, start: Driver, uninterrupted: Path, tmp_path: Path
+    seed: int, start: Killer, uninterrupted: Path, tmp_path: Path
 ) -> None:
     """Dropout on, a batch in three passes: the weights, both moments of the optimiser, and every loss."""
     moments = random.Random(seed)
@@ -348,7 +281,7 @@ def test_killed_at_random_moments_it_is_the_run_that_was_not(
     require_same(folder, uninterrupted)
 
 
-def test_ctrl_c_writes_a_checkpoint_and_ends(start: Driver, uninterrupted: Path, tmp_path: Path) -> None:
+def test_ctrl_c_writes_a_checkpoint_and_ends(start: Killer, uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert start(folder, lines=3, number=signal.SIGINT, minutes=10.0) == 130
     saved = last_checkpoint(folder)

@@ -18,6 +18,7 @@ from doubles import Few, Numbers, network
 
 from panderm.errors import PandermError, UsageError
 from panderm.training.long.checkpoint import last_checkpoint
+from panderm.training.long.groups import decay_groups
 from panderm.training.long.journal import read_journal
 from panderm.training.long.learner import Loss, Watch
 from panderm.training.long.loop import learn
@@ -36,6 +37,32 @@ class Ends(Watch):
     def after_step(self, line: dict[str, Any]) -> None:
         if line["step"] == 9:
             raise PandermError("the power must be on.", "it went")
+
+
+class Enough(Watch):
+    """Looks at the average after each epoch, and has enough of the third."""
+
+    def wants(self, epoch: int) -> bool:
+        return True
+
+    def after_epoch(self, epoch: int, model: nn.Module, averaged: nn.Module | None) -> list[dict[str, Any]]:
+        assert averaged is not None
+        X = torch.ones(1, 4)
+        return [{"seen": [float(one.eval()(X).detach()) for one in (model, averaged)]}]
+
+    def enough(self, epoch: int) -> bool:
+        return epoch == 3
+
+
+TUNED = Plan(**{**PLAN.as_dict(), "ema": 0.8})
+
+
+def tuned(folder: Path, ranks: Any = None, **options: Any) -> None:
+    """A run with an average and rates of each group, part of which does not learn, and an early end."""
+    model = network()
+    model.blocks[0].bias.requires_grad_(False)  # type: ignore[union-attr]
+    groups = [{**group, "rate_scale": 0.5} for group in decay_groups(model, decay=0.1)]
+    one(folder, ranks, TUNED, model=model, groups=groups, watch=Enough(), **options)
 
 
 class Fails(Numbers):
@@ -59,7 +86,7 @@ def one(folder: Path, ranks: Any = None, plan: Plan = PLAN, **options: Any) -> N
     options = {"checkpoint_minutes": 10.0, "at_once": 6, "sharing": "ddp", **options}
     learn(
         learner,
-        network(),
+        options.pop("model", None) or network(),
         plan,
         folder,
         record={"data": "abc"},
@@ -85,6 +112,9 @@ def all_of_them(folder: Path) -> None:
     one(folder / "alone", ranks, ALONE, bad=BAD)
     one(folder / "fsdp", ranks, sharing="fsdp", at_once=3)
     one(folder / "begun_by_one", ranks, sharing="fsdp")
+    tuned(folder / "tuned", ranks)
+    tuned(folder / "tuned_fsdp", ranks, sharing="fsdp")
+    tuned(folder / "tuned_fsdp", ranks, sharing="fsdp")  # it has had enough
     try:
         learner = Numbers if ranks.lead else Fails
         one(folder / "ended", ranks, learner=learner, checkpoint_minutes=0.0)
@@ -143,10 +173,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():
         one(folder / name, **options)
     one(folder / "alone", plan=ALONE, bad=BAD)
+    for name in ("tuned", "tuned_fsdp"):
+        tuned(folder / name)
     return folder
 
 
-@pytest.mark.parametrize("name", ["ddp", "passes", "bad", "alone", "fsdp", "begun_by_one"])
+@pytest.mark.parametrize(
+    "name", ["ddp", "passes", "bad", "alone", "fsdp", "begun_by_one", "tuned", "tuned_fsdp"]
+)
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(name: str, runs: Path) -> None:
     """Also with dropout, in passes; where images were left out; and from the checkpoint of one process."""
     assert losses_of(runs / "two" / name) == pytest.approx(losses_of(runs / name), rel=SAME)
@@ -164,6 +198,20 @@ def test_shares_were_unequal_and_one_was_empty(runs: Path) -> None:
     assert sorted(told) == sorted(set(told))
     alone = [name for line in steps_of(runs / "alone") for name, _ in line.get("unreadable", ())]
     assert sorted(told) == sorted(alone)
+
+
+@pytest.mark.parametrize("name", ["tuned", "tuned_fsdp"])
+def test_all_have_enough_after_the_same_epoch_and_the_same_average(name: str, runs: Path) -> None:
+    theirs, mine = (list(read_journal(folder / name / "journal.jsonl")) for folder in (runs / "two", runs))
+    assert theirs[-1] == mine[-1] == {"step": 12, "epoch": 3, "enough": True}
+    seen, wanted = ([value for line in of for value in line.get("seen", ())] for of in (theirs, mine))
+    assert len(wanted) == 6
+    assert seen == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert seen[-1] != pytest.approx(seen[-2], rel=1e-2)
+    held = [key.removeprefix("average/") for key in weights_of(runs / "two" / name) if "average/" in key]
+    assert sorted(held) == sorted(
+        {"seen", *(name for name, _ in network().named_parameters())} - {"blocks.0.bias"}
+    )
 
 
 def test_one_process_goes_on_with_what_two_had_shared_out(runs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,10 +30,11 @@ def linear_layers(encoder: nn.Module, image_size: int) -> list[str]:
         encoder: on any device; pixels (1, 3, S, S) are given to it once.
         image_size: S.
     """
-    for module in encoder.modules():
-        if hasattr(module, "qkv_bias_separate"):
+    parts: list[Any] = list(encoder.modules())
+    for part in parts:
+        if hasattr(part, "qkv_bias_separate"):
             # timm then calls the layer, and adds the bias of queries and values afterwards.
-            module.qkv_bias_separate = True
+            part.qkv_bias_separate = True
     called: list[str] = []
     hooks = [
         module.register_forward_hook(lambda *_, name=name: called.append(name))

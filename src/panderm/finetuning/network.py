@@ -236,7 +236,7 @@ def prepare(
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(layers.ids[name] > frozen and parameter.is_floating_point())
     if card.layout == "panderm":
-        network.encoder.get_parameter("pos_embed").requires_grad_(requires_grad=False)
+        network.encoder.get_parameter("pos_embed").requires_grad = False
     if freeze:
         words.append(f"frozen: all before the blocks, and the first {freeze} of {layers.told}")
     if drop_path:
@@ -302,7 +302,7 @@ def _leave_unreached(network: ClassifierNetwork, image_size: int) -> list[str]:
         waiting += [following for following, _ in node.next_functions]
     left = [name for name, one in network.named_parameters() if one.requires_grad and id(one) not in reached]
     for name in left:
-        network.get_parameter(name).requires_grad_(requires_grad=False)
+        network.get_parameter(name).requires_grad = False
     if not left:
         return []
     shown = ", ".join(name.removeprefix("encoder.") for name in left[:3])

@@ -9,7 +9,7 @@ from panderm.training.long import card as long
 from panderm.training.long.card import LongRunCard
 
 LAST_NAME, BEST_FOLDER = "last.safetensors", "best"
-SAMPLES_NAME, SCORES_NAME, PAGE_NAME = "samples.png", "scores.json", "report.html"
+SCORES_NAME, PAGE_NAME = "scores.json", "report.html"
 EMBEDDINGS_NAME, VAL_NAME, TEST_NAME = "embeddings.emb", "val.pred", "test.pred"
 TTA_NAME, TTA_SCORES_NAME = "tta.pred", "tta.json"
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panderm.benches.benchmark import benchmark as benchmark
+    from panderm.classifying.predict import predict as predict
+    from panderm.classifying.predicted import Predicted as Predicted
     from panderm.data.artefacts.find import find_artefacts as find_artefacts
     from panderm.data.artefacts.table import flag_artefacts as flag_artefacts
     from panderm.data.diagnoses import map_labels as map_labels
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
 # Imported when first used, so that `import panderm` and `panderm --help` do not wait for torch.
 _HOMES = {
     "benchmark": "panderm.benches.benchmark",
+    "Predicted": "panderm.classifying.predicted",
+    "predict": "panderm.classifying.predict",
     "find_artefacts": "panderm.data.artefacts.find",
     "flag_artefacts": "panderm.data.artefacts.table",
     "draw_world": "panderm.data.drawn",

@@ -294,7 +294,7 @@ def _of_classifier(
         thresholds=thresholds,
         rule=_rule(calibration, asked),
         source=str(path),
-        identity=opened.record.sha256,
+        identity=opened.encoder.record.weights_sha256,
     )
 
 

@@ -13,11 +13,13 @@ from panderm.cli.export import export as _export
 from panderm.cli.map import map_ as _embedding_map
 from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
+from panderm.cli.predict import predict as _predict
 from panderm.cli.several import SeveralNumbers as _SeveralNumbers
 from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
 
 app.command(name="curve", cls=_SeveralNumbers)(_curve)
+app.command(name="predict")(_predict)
 app.command(name="benchmark")(_benchmark)
 app.command(name="check")(_check)
 app.command(name="split")(_split)

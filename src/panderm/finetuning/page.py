@@ -120,15 +120,11 @@ def _intro(
     share = float(waited[waited == waited].sum()) / took if took else 0.0
     pace = run.pace[run.pace == run.pace]
     early = " It stopped early: no better one came for so long." if result.get("stopped_early") else ""
-    told_ = [
-        f"{card.encoder['name']} and a new head learned for {plural(len(looks), 'epoch')} of "
-        f"{plural(plan['epochs'], 'epoch')} planned, {plural(int(run.step[-1]) if len(run.step) else 0, 'step')} "
-        f"of {plural(plan['batch'], 'image')}, in {duration(took)}"
-        + (
-            f" ({pace.mean():,.1f} images a second; {share:.0%} of the time waiting for images)."
-            if len(pace)
-            else "."
-        )
+    steps = int(run.step[-1]) if len(run.step) else 0
+    speed = f" ({pace.mean():,.1f} images a second, {share:.0%} of it waiting for them)" if len(pace) else ""
+    texts = [
+        f"{card.encoder['name']} and a new head learned for {len(looks)} of {plural(plan['epochs'], 'epoch')}, "
+        f"{plural(steps, 'step')} of {plural(plan['batch'], 'image')}, in {duration(took)}{speed}."
     ]
     if best is not None and looks:
         chosen = next(look for look in looks if look["epoch"] == best)
@@ -136,8 +132,8 @@ def _intro(
         less = "lowest" if monitor == "loss" else "highest"
         texts.append(
             f"Epoch {best} was kept, the first of the {less} {title_of(monitor)} on "
-            f"{plural(chosen['val']['n'], 'validation image')}: {told(score)}.{early} The best of several epochs "
-            "looks better on the rows that chose it than it is: what counts are the scores of other rows."
+            f"{plural(chosen['val']['n'], 'validation image')}: {told(score)}.{early} The best of several "
+            "epochs looks better on the rows that chose it than it is: what counts are scores of other rows."
         )
     return [*texts, *(str(text) for text in card.settings.get("words", ()))]
 
@@ -213,8 +209,8 @@ def _of_views(tta: Comparison) -> Section:
         title="Several views of an image",
         intro=[
             "The same images predicted from one view and from several, whose answers are averaged. "
-            f"Differences are paired: of the same {plural(tta.n, 'image')}, on the same {tta.draws:,} bootstrap "
-            f"draws of {units(tta.unit)}, seed {tta.seed}; p-values by {tta.permutations:,} swaps."
+            f"Differences are paired: of the same {plural(tta.n, 'image')}, on the same {tta.draws:,} "
+            f"bootstrap draws of {units(tta.unit)}, seed {tta.seed}; p-values by {tta.permutations:,} swaps."
         ],
         tables=[
             Rows(

@@ -279,7 +279,7 @@ def _conclude(
     return card
 
 
-def _under_views(folder: Path, predicting: Predicting, head: Any, made: Either, ending: Ending) -> Comparison:
+def _under_views(folder: Path, predicting: Predicting, made: Either, ending: Ending) -> Comparison:
     """Predict the rows scored from several views, and compare with the one view."""
     views = ending.tta
     assert views is not None

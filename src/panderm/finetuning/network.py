@@ -144,6 +144,7 @@ def network_for(
     image_size: int | None = None,
     classes: int,
     drop_path: float | None = None,
+    drop_path_if_possible: bool = False,
     init_scale: float = INIT_SCALE,
     freeze: int = 0,
     lora: int | None = None,
@@ -163,6 +164,7 @@ def network_for(
         classes: K, how many logits; of two classes two.
         drop_path: stochastic depth (Huang et al., ECCV 2016), from 0 in the first block to this in the last;
             None or 0: none.
+        drop_path_if_possible: go on without it where the encoder has no place for it, and say so.
         init_scale: what the head's drawn weights are multiplied by.
         freeze: N: what is before the blocks and the first N blocks do not learn, their norms included; 0: all
             learns.
@@ -187,7 +189,15 @@ def network_for(
     # Read once more by whoever writes it: what an encoder adds to its card when it is loaded.
     known = chosen.card.model_copy(update={"dim": loaded.dim})
     network = ClassifierNetwork(loaded.network, loaded.dim, classes, init_scale=init_scale, seed=seed)
-    words = prepare(network, known, drop_path=drop_path, freeze=freeze, lora=lora, seed=seed)
+    words = prepare(
+        network,
+        known,
+        drop_path=drop_path,
+        drop_path_if_possible=drop_path_if_possible,
+        freeze=freeze,
+        lora=lora,
+        seed=seed,
+    )
     if loaded.record.random:
         words.insert(0, f"{loaded.name} begins from random weights")
     return Started(
@@ -207,6 +217,7 @@ def prepare(
     card: EncoderCard,
     *,
     drop_path: float | None = None,
+    drop_path_if_possible: bool = False,
     freeze: int = 0,
     lora: int | None = None,
     seed: int = 0,
@@ -240,7 +251,7 @@ def prepare(
     if freeze:
         words.append(f"frozen: all before the blocks, and the first {freeze} of {layers.told}")
     if drop_path:
-        words.append(_drop_paths(network.encoder, drop_path, card.name))
+        words.append(_drop_paths(network.encoder, drop_path, card.name, needed=not drop_path_if_possible))
     if card.layout != "panderm" and not _is_meta(network):
         words += _leave_unreached(network, card.image_size)
     if lora is not None:
@@ -259,9 +270,11 @@ def _require_numbers(*, classes: int, drop_path: float | None, freeze: int) -> N
         raise UsageError("blocks to freeze must be 0 or more.", f"found {freeze}")
 
 
-def _drop_paths(encoder: nn.Module, rate: float, name: str) -> str:
+def _drop_paths(encoder: nn.Module, rate: float, name: str, *, needed: bool = True) -> str:
     """Put stochastic depth into every block, the deeper the likelier."""
     blocks: list[Any] = [one for one in encoder.modules() if any(_is_path(one, path) for path in _PATHS)]
+    if not blocks and not needed:
+        return f"{name} has no place for stochastic depth: none is used"
     if not blocks:
         raise UsageError(
             f"{name} has no place for stochastic depth.", f"found --drop-path {rate:g}", "leave it out"

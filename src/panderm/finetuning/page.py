@@ -124,7 +124,8 @@ def _intro(
     speed = f" ({pace.mean():,.1f} images a second, {share:.0%} of it waiting for them)" if len(pace) else ""
     texts = [
         f"{card.encoder['name']} and a new head learned for {len(looks)} of "
-        f"{plural(plan['epochs'], 'epoch')}, {plural(steps, 'step')} of {plural(plan['batch'], 'image')}, in {duration(took)}{speed}."
+        f"{plural(plan['epochs'], 'epoch')}, {plural(steps, 'step')} of {plural(plan['batch'], 'image')}, "
+        f"in {duration(took)}{speed}."
     ]
     if best is not None and looks:
         chosen = next(look for look in looks if look["epoch"] == best)

@@ -64,8 +64,10 @@ class Settings:
     monitor: Monitor = "auroc"
     tta: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides a run and does not stand in its plan."""
+        names = ("layer_decay", "mixup", "cutmix", "smoothing", "sampler", "class_weight")
+        return {name: value for name, value in asdict(self).items() if name in names}
 
 
 DEFAULT = Settings()

@@ -67,7 +67,7 @@ class Validation:
         return len(self.table)
 
     def missing(self) -> list[str]:
-        """Return the classes that no row of these shows, or of several labels that none lacks either."""
+        """Return the classes that no row shows, or that every row shows: they cannot be told apart here."""
         has = (self.truth == PRESENT).any(axis=0)
         lacks = (self.truth == 0).any(axis=0)
         return [name for k, name in enumerate(self.rows.classes) if not (has[k] and lacks[k])]

@@ -16,6 +16,7 @@ import typer
 
 import panderm
 from panderm.benches.benchmark import benchmark
+from panderm.classifying.predict import predict
 from panderm.cli import app
 from panderm.data.artefacts.table import flag_artefacts
 from panderm.data.layouts.imported import import_images
@@ -66,8 +67,8 @@ FLOORS = [
         "probing",
         "gate",
         "tasks",
-        "exported",
         "classifying",
+        "exported",
         "scores",
         "published",
         "report",
@@ -329,6 +330,8 @@ OPTIONS = {
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
     "test use-val score draws seed workers overwrite json quiet",
+    "predict": "model sources out images image-column weights card at positive coverage by-class tta "
+    "skip-bad max-megapixels precision engine device batch-size workers exact overwrite json quiet",
     "benchmark": "tables encoders out published data list kind recipe score reference draws permutations "
     "seed device batch-size workers overwrite json quiet",
     "check": f"table {CHECKED} embeddings shortcuts shortcut-columns out workers draws seed "
@@ -409,6 +412,7 @@ SAME = {
     "pretrain": ({"progress", "ranks"}, pretrain),
     "demo": ({"progress"}, demo),
     "curve": ({"progress"}, curve),
+    "predict": ({"progress"}, predict),
     "benchmark": ({"progress"}, benchmark),
     "check": ({"progress"}, check),
     "split": ({"progress"}, split),

@@ -18,6 +18,7 @@ from panderm.models.encoder import Encoder
 from panderm.models.load import is_file_name, load_encoder
 from panderm.models.precision import PrecisionChoice
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either
+from panderm.predictions.positive import positive_classes
 from panderm.provenance import CARD_NAME
 from panderm.statistics.targets import DEFAULT_TARGETS, Target
 
@@ -174,6 +175,7 @@ def _of_probe(
     notes = []
     if unit := made.card.method.get("unit"):
         notes.append(f"the probe was fitted to predict a {unit}; here each image is predicted by itself")
+    notes += _benign_positive(made, asked, calibration.thresholds)
     return Predictor(
         encoder=encoder,
         head=_on(head, encoder),
@@ -185,6 +187,22 @@ def _of_probe(
         card=emb,
         notes=tuple(notes),
     )
+
+
+def _benign_positive(
+    made: Predictions | MultiLabelPredictions, asked: Asked, thresholds: tuple[Threshold, ...]
+) -> list[str]:
+    """Say so where the second of two classes counts as positive, and the first is the malignant one."""
+    if asked.positive is not None or not thresholds or not isinstance(made, Predictions):
+        return []
+    try:
+        malignant = positive_classes(made, ["malignant"])
+    except UsageError:  # classes that the diagnosis map does not know
+        return []
+    if malignant is None or set(malignant) & set(thresholds[0].positive):
+        return []
+    first, second = malignant[0], thresholds[0].positive[0]
+    return [f"{second} counts as positive, being the second class; --positive {first} turns this round"]
 
 
 def _why_no_probe(made: Predictions | MultiLabelPredictions) -> str:

@@ -1,4 +1,4 @@
-"""The verb that writes an encoder, and a probe, as one ONNX file."""
+"""The verb that writes an encoder, and a probe, or a classifier, as one ONNX file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from typer import Argument, Option
 
 from panderm.cli import options as opt
 from panderm.cli.frame import verb
-from panderm.errors import plural
+from panderm.errors import UsageError, plural
 
 
 @verb
 def export(
-    encoder: Annotated[str, Argument(help="As for panderm embed --encoder.", show_default=False)],
+    encoder: Annotated[
+        str,
+        Argument(
+            help="As for panderm embed --encoder; or a fine-tuned classifier: its run's folder, or its file.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, Argument(help="File to write, X.onnx.", show_default=False)],
     weights: opt.Weights = None,
     card: opt.CardFile = None,
@@ -32,16 +38,25 @@ def export(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> dict[str, Any]:
-    """Write an encoder, and a probe, as one ONNX file: RGB pixels in, probabilities out.
+    """Write an encoder, and a probe, or a fine-tuned classifier, as one ONNX file: RGB in, probabilities out.
 
     Example: panderm export panderm-large lesions.onnx --weights panderm_ll_data6_checkpoint-499.pth
     --with probe.pred
     """
-    from panderm.exported.export import export, require_ready
+    from panderm.exported.export import export, names_classifier, require_ready
     from panderm.models.load import load_encoder
 
     require_ready(out, overwrite=overwrite)
-    eye = load_encoder(encoder, weights=weights, card=card, pool=pool, image_size=image_size, device="cpu")
+    eye: Any = encoder
+    load: dict[str, Any] = {"weights": weights, "card": card, "pool": pool, "image_size": image_size}
+    if not names_classifier(encoder):
+        eye = load_encoder(encoder, **load, device="cpu")
+    elif given := [f"--{name.replace('_', '-')}" for name, value in load.items() if value is not None]:
+        raise UsageError(
+            "a classifier is exported as it is.",
+            f"found {', '.join(given)} beside {encoder}",
+            "leave them out",
+        )
     made = export(eye, out, int8=int8, probe=probe, overwrite=overwrite, progress=not quiet)
     if not as_json:
         _tell(made, out)

@@ -187,11 +187,13 @@ def _decision_in_words(made: Predicted) -> list[str]:
         chosen = "given"
         if one.sensitivity is not None and one.specificity is not None:
             chosen = (
-                f"for {one.words}, chosen on {one.positives:,} positive and {one.negatives:,} negative of "
-                f"{told.calibration.of}: there sensitivity {one.sensitivity:.3f}, specificity "
-                f"{one.specificity:.3f}"
+                f"{one.words}, chosen on {one.positives:,} positive and {one.negatives:,} negative of "
+                f"{told.calibration.of}: sensitivity {one.sensitivity:.3f}, specificity "
+                f"{one.specificity:.3f} there"
             )
-        lines.append(f"decision: {named} from a probability of {one.threshold:.4g} on ({chosen})")
+        lines.append(
+            f"decision: positive is {named} at a probability of {one.threshold:.4g} or more ({chosen})"
+        )
     if told.link == "softmax" and made.decision() is not None:
         positives = _positives(made)
         lines.append(f"  positive: {positives:,} of {len(made):,} ({positives / len(made):.1%})")
@@ -203,13 +205,13 @@ def _sets_in_words(made: Predicted) -> list[str]:
     if told.sets is None:
         why = told.calibration.left_out.get("sets")
         return [f"no sets: {why}"] if why else []
-    by = "each class" if told.sets.by == "class" else "all"
+    by = "a limit for each class" if told.sets.by == "class" else "one limit"
     sizes = ", ".join(
         f"{count:,} of {plural(size, 'class', 'classes')}" for size, count in _sizes(made).items()
     )
     lines = [
-        f"sets that hold the truth of {told.sets.coverage:.0%} of images like {told.calibration.of} "
-        f"({by}): {sizes}"
+        f"sets asked to hold the truth of {told.sets.coverage:.0%} of images ({by}, by "
+        f"{told.calibration.of}): {sizes}"
     ]
     free = [name for name, limit in zip(made.classes, told.sets.limits, strict=True) if limit is None]
     if free:

@@ -36,23 +36,27 @@ class Parity(Record):
 
 
 class ProbeRecord(Record):
-    """The probe in an exported file: which predictions it made, how it was fitted, on what.
+    """The head in an exported file: a probe, or that of a fine-tuned classifier; how it was fitted, on what.
 
     Attributes:
-        predictions: identity of the predictions it made.
+        predictions: identity of the predictions that the probe made; None of a classifier.
+        classifier: hex SHA-256 of the classifier's file; None of a probe.
         never_trained: classes whose probability is always 0.
         temperature: what the logits are divided by; 1 where nothing was calibrated.
         method: what was decided before the fit.
-        table: hex SHA-256 of the table it was fitted on.
-        precision: of the embeddings it was fitted on.
+        link: ``softmax``, or ``sigmoid`` where each label is by itself.
+        table: hex SHA-256 of the table it was fitted on; None of a classifier.
+        precision: of the embeddings it was fitted on; None of a classifier.
     """
 
-    predictions: str
+    predictions: str | None = None
+    classifier: str | None = None
     never_trained: tuple[str, ...]
     temperature: float
     method: dict[str, Any]
-    table: str
-    precision: str
+    link: Literal["softmax", "sigmoid"] = "softmax"
+    table: str | None = None
+    precision: str | None = None
 
 
 class ExportCard(Card):

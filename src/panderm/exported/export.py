@@ -1,7 +1,8 @@
-"""Write an encoder, and the probe fitted on its embeddings, as one ONNX file that says what it is."""
+"""Write an encoder and its head, or a classifier that has both, as one ONNX file that says what it is."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import importlib.metadata
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 
+from panderm.classifying.classifier import load_classifier
+from panderm.classifying.file import NAME, is_classifier
 from panderm.embeddings import EncoderRecord
 from panderm.errors import ArtifactError, PandermWarning, ParentsError, UsageError
 from panderm.exported.card import OPSET, ExportCard, Parity, ProbeRecord
@@ -42,14 +45,15 @@ def export(
     overwrite: bool = False,
     progress: bool = True,
 ) -> ExportCard:
-    """Write an encoder, and where given a probe, as one ONNX file, and measure how well it agrees.
+    """Write an encoder, and where given a probe, or a classifier, as one ONNX file; measure how it agrees.
 
     The file takes ``rgb``, uint8 (n, S, S, 3), any n: RGB images resized and cropped as
     ``encoder.preprocess`` says, neither scaled nor normalised. It gives ``embedding``, float32 (n, D), and
     with a probe ``probabilities``, float32 (n, K), columns in the order of the classes on its card.
 
     Args:
-        encoder: an Encoder, or a name that :func:`panderm.load_encoder` knows.
+        encoder: an Encoder, or a name that :func:`panderm.load_encoder` knows; or a fine-tuned classifier:
+            the folder of its run, or its file. Its head and its temperature then go into the file.
         out: file to write, ``X.onnx``.
         int8: 8-bit weights and activations in the linear layers: a quarter of the size and faster, at some
             cost in agreement, which the card states.
@@ -63,6 +67,7 @@ def export(
     Raises:
         UsageError: the packages to export with are not installed, or the network cannot be exported.
         ParentsError: the probe was fitted on embeddings of another encoder.
+        WeightsError: a classifier's file that is not whole.
         ArtifactError: ``out`` exists or cannot be written, the predictions hold no probe, or the file does
             not agree with the encoder: it is then not kept.
 
@@ -76,8 +81,27 @@ def export(
     packages = require_ready(path, overwrite=overwrite)
     predictions = None if probe is None else _opened(probe)
     fitted = None if predictions is None else _probe_of(predictions)
-    eye = encoder if isinstance(encoder, Encoder) else load_encoder(str(encoder), device="cpu")
-    if predictions is not None:
+    record = None if fitted is None or predictions is None else _record(fitted, predictions)
+    if not isinstance(encoder, Encoder) and names_classifier(encoder):
+        if probe is not None:
+            raise UsageError(
+                "a classifier has its own head, and takes no probe.",
+                [f"found the classifier {encoder}", "and a probe (--with)"],
+                "leave --with out, or name the encoder that the probe was fitted on",
+            )
+        opened = load_classifier(encoder, device="cpu")
+        eye, fitted = opened.encoder, opened.head
+        record = ProbeRecord(
+            classifier=eye.record.weights_sha256,
+            never_trained=(),
+            temperature=fitted.temperature,
+            method=fitted.method,
+            link=fitted.link,
+        )
+        predictions = _beside(opened.path.parent)
+    else:
+        eye = encoder if isinstance(encoder, Encoder) else load_encoder(str(encoder), device="cpu")
+    if predictions is not None and probe is not None:
         _require_same_encoder(predictions.card.made_of("An export").encoder, eye.record)
 
     from panderm.exported.graph import add_probe, encoder_graph
@@ -106,7 +130,7 @@ def export(
             arithmetic="int8" if int8 else "fp32",
             opset=OPSET,
             classes=() if fitted is None else fitted.classes,
-            probe=None if fitted is None or predictions is None else _record(fitted, predictions),
+            probe=record,
             parity=parity,
             packages=packages,
             # A file that is handed on should not carry the paths that were typed.
@@ -143,6 +167,19 @@ def require_ready(out: Path, *, overwrite: bool) -> dict[str, str]:
             "pip install 'panderm[onnx]'",
         )
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def names_classifier(name: Path | str) -> bool:
+    """Say whether a name is that of a fine-tuned classifier: a run's folder that holds one, or its file."""
+    path = Path(name).expanduser()
+    return (path / NAME).is_file() or (path.suffix == ".safetensors" and is_classifier(path))
+
+
+def _beside(run: Path) -> Predictions | None:
+    """Return the test predictions of a run, on whose images the file is compared; None for none."""
+    with contextlib.suppress(ArtifactError):
+        return open_predictions(run / "test.pred")
+    return None
 
 
 def _opened(probe: Predictions | Path | str) -> Predictions:

@@ -108,7 +108,7 @@ def _forget_the_machine(model: onnx.ModelProto) -> None:
 
 
 def add_probe(model: onnx.ModelProto, probe: FittedLinear) -> None:
-    """Add ``probabilities`` float32 (n, K) behind ``embedding``: softmax of (x·Wᵀ + b) / temperature."""
+    """Add ``probabilities`` float32 (n, K) behind ``embedding``: softmax or sigmoid of (x·Wᵀ + b) / T."""
     trained = probe.trained
     bias = np.where(trained, probe.bias, 0.0) / probe.temperature
     constants = {
@@ -123,8 +123,8 @@ def add_probe(model: onnx.ModelProto, probe: FittedLinear) -> None:
     for operation, inputs, output in (
         ("MatMul", [EMBEDDING, "probe.weight"], "probe.products"),
         ("Add", ["probe.products", "probe.bias"], "probe.logits"),
-        ("Softmax", ["probe.logits"], "probe.softmax"),
-        ("Mul", ["probe.softmax", "probe.trained"], PROBABILITIES),
+        ("Softmax" if probe.link == "softmax" else "Sigmoid", ["probe.logits"], "probe.linked"),
+        ("Mul", ["probe.linked", "probe.trained"], PROBABILITIES),
     ):
         graph.node.append(helper.make_node(operation, inputs, [output], name=f"probe.{operation}"))
     n = graph.output[0].type.tensor_type.shape.dim[0].dim_param

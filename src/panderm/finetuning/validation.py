@@ -9,24 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import expit, log_softmax, softmax
 from torch import nn
 
 from panderm.data.feed import Feed
-from panderm.data.label_cells import PRESENT, UNKNOWN
+from panderm.data.label_cells import PRESENT
 from panderm.data.preprocess import Preprocess
 from panderm.errors import DataError, plural
 from panderm.finetuning.rows import Rows
+from panderm.finetuning.scoring import scorer_of
 from panderm.scores.resampled import Resampling
-from panderm.statistics.classification import classification_scorer, not_computable
-from panderm.statistics.multi_label import multi_label_scorer
-from panderm.statistics.multi_label import not_computable as label_not_computable
 
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 500  # an epoch: the chosen one's scores are told with more at the end
 _IN_MEMORY = 512 * 2**20  # bytes of pixels that are kept; of more rows all are decoded each time
-_OF_SEVERAL = ("macro_auroc", "macro_average_precision", "macro_f1")
 
 
 class Validation:
@@ -114,36 +110,10 @@ class Validation:
             ``units``, ``draws``, ``seed``. ``loss`` is the mean log loss in nats, of several labels over the
             cells that are known: nothing is smoothed or mixed.
         """
-        engine, truth = self._engine, self.truth
-        if self.rows.labels == "several":
-            known, present = truth != UNKNOWN, truth == PRESENT
-            cells = np.where(known, np.logaddexp(0, np.where(present, -logits, logits)), 0.0)
-            reasons = label_not_computable(truth, self.rows.classes)[1]
-            labels = multi_label_scorer(truth, expit(logits))
-
-            def statistic(weights: Any) -> dict[str, Floats]:
-                made, of = labels(weights), np.ones((1, len(truth))) if weights is None else weights
-                loss = of @ cells.sum(axis=1) / np.maximum(of @ known.sum(axis=1), 1)
-                return {"loss": loss, **{name: made[name] for name in _OF_SEVERAL}}
-
-        else:
-            codes = truth.argmax(axis=1)
-            lost = -log_softmax(logits, axis=1)[np.arange(len(codes)), codes]
-            p = softmax(logits, axis=1)
-            reasons = not_computable(codes, len(self.rows.classes), self.rows.classes, predicted=p.argmax(1))
-            every = classification_scorer(codes, p, per_class=True)
-            shown = (truth == PRESENT).any(axis=0)
-
-            def statistic(weights: Any) -> dict[str, Floats]:
-                made, of = every(weights), np.ones((1, len(codes))) if weights is None else weights
-                recall = made.pop("sensitivity")[:, shown]
-                made.pop("specificity")
-                return {
-                    "loss": of @ lost / of.sum(axis=1),
-                    "macro_recall": recall.mean(axis=1),
-                    **{name: value for name, value in made.items() if name in _TOLD},
-                }
-
+        engine = self._engine
+        statistic, reasons = scorer_of(
+            self.truth, logits, self.rows.classes, several=self.rows.labels == "several"
+        )
         scores = engine.scores(statistic, reasons)
         return {
             "scores": {name: score.as_dict() for name, score in scores.items()},
@@ -179,6 +149,3 @@ class Validation:
                     kept.append(rgb)
                 yield rgb
         self._kept = kept if keeps else None
-
-
-_TOLD = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auroc_ovo", "auroc_ovr")

@@ -18,7 +18,7 @@ from panderm.models.encoder import Encoder
 from panderm.models.load import is_file_name, load_encoder
 from panderm.models.precision import PrecisionChoice
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either
-from panderm.predictions.positive import positive_classes
+from panderm.predictions.positive import malignant_classes
 from panderm.provenance import CARD_NAME
 from panderm.statistics.targets import DEFAULT_TARGETS, Target
 
@@ -175,7 +175,7 @@ def _of_probe(
     notes = []
     if unit := made.card.method.get("unit"):
         notes.append(f"the probe was fitted to predict a {unit}; here each image is predicted by itself")
-    notes += _benign_positive(made, asked, calibration.thresholds)
+    notes += _benign_positive(head, asked, calibration.thresholds)
     return Predictor(
         encoder=encoder,
         head=_on(head, encoder),
@@ -189,20 +189,18 @@ def _of_probe(
     )
 
 
-def _benign_positive(
-    made: Predictions | MultiLabelPredictions, asked: Asked, thresholds: tuple[Threshold, ...]
-) -> list[str]:
+def _benign_positive(head: FittedProbe, asked: Asked, thresholds: tuple[Threshold, ...]) -> tuple[str, ...]:
     """Say so where the second of two classes counts as positive, and the first is the malignant one."""
-    if asked.positive is not None or not thresholds or not isinstance(made, Predictions):
-        return []
+    if asked.positive is not None or not thresholds or head.link == "sigmoid":
+        return ()
     try:
-        malignant = positive_classes(made, ["malignant"])
+        malignant = malignant_classes(head.classes)
     except UsageError:  # classes that the diagnosis map does not know
-        return []
-    if malignant is None or set(malignant) & set(thresholds[0].positive):
-        return []
+        return ()
+    if set(malignant) & set(thresholds[0].positive):
+        return ()
     first, second = malignant[0], thresholds[0].positive[0]
-    return [f"{second} counts as positive, being the second class; --positive {first} turns this round"]
+    return (f"{second} counts as positive, being the second class; --positive {first} turns this round",)
 
 
 def _why_no_probe(made: Predictions | MultiLabelPredictions) -> str:
@@ -313,6 +311,7 @@ def _of_classifier(
         rule=_rule(calibration, asked),
         source=str(path),
         identity=opened.encoder.record.weights_sha256,
+        notes=_benign_positive(opened.head, asked, thresholds),
     )
 
 

@@ -29,7 +29,7 @@ def positive_classes(given: Predictions, positive: Sequence[str] | None) -> tupl
         return classes[1:] if len(classes) == 2 else None
     named = list(dict.fromkeys(positive))
     if named == ["malignant"] and "malignant" not in classes:
-        named = _malignant(classes)
+        named = malignant_classes(classes)
     unknown = [name for name in named if name not in classes]
     if unknown:
         raise UsageError(
@@ -41,8 +41,12 @@ def positive_classes(given: Predictions, positive: Sequence[str] | None) -> tupl
     return tuple(name for name in classes if name in named)
 
 
-def _malignant(classes: Sequence[str]) -> list[str]:
-    """Return the classes that the diagnosis map calls malignant, in whichever dataset's words."""
+def malignant_classes(classes: Sequence[str]) -> list[str]:
+    """Return the classes that the diagnosis map calls malignant, in whichever dataset's words.
+
+    Raises:
+        UsageError: classes that the map does not know, or knows in two ways; none that is malignant.
+    """
     meant = {name: {row.malignant for row in read_map() if row.label == name} for name in classes}
     told = {name: words for name, words in meant.items() if words}
     unclear = [name for name, words in told.items() if len(words) > 1]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -34,6 +34,7 @@ from panderm.finetuning.rows import rows_of
 from panderm.finetuning.run_card import FineTuningCard, begin, held_run
 from panderm.finetuning.selection import Selection, chosen_by
 from panderm.finetuning.sheet import SHEET_NAME, draw_sheet
+from panderm.finetuning.sweep import swept
 from panderm.finetuning.teaching import teaching_of
 from panderm.finetuning.validation import Validation
 from panderm.finetuning.views import TrainViews
@@ -98,6 +99,8 @@ def finetune(
     ema: float | None = None,
     monitor: Monitor | None = None,
     patience: int | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    repeats: int = 1,
     tta: str | None = None,
     calibrate: Calibrate = "temperature",
     draws: int = DRAWS,
@@ -162,6 +165,9 @@ def finetune(
         monitor: what chooses the epoch on the val rows: ``auroc``, ``balanced_accuracy``, ``accuracy``,
             ``macro_recall``, ``loss``.
         patience: stop after so many epochs without a better one.
+        sweep: values of some of these options, ``{"lr": [1e-4, 5e-4]}``: every combination is learned in
+            ``sweep/``, the best on the val rows is chosen, and the run with it lies in ``final/``.
+        repeats: runs of each combination, with seeds from ``seed`` on.
         tta: views of an image at the end, beside the one: ``2``, ``4``, ``8`` or ``published``.
         calibrate: ``temperature``: of least log loss on the val rows; ``none``.
         draws: bootstrap draws of the scores at the end.
@@ -194,6 +200,10 @@ def finetune(
         >>> run.scores.scores["balanced_accuracy"]  # doctest: +SKIP
     """
     given = dict(locals())
+    if sweep is not None:
+        return swept(finetune, given)
+    if repeats != 1:
+        raise UsageError("--repeats must come with --sweep.", f"found {repeats}")
     ranks = ranks or Ranks()
     folder = Path(out)
     require_local(folder)
@@ -401,5 +411,5 @@ def finetune(
 
 _NOT_ASKED = {
     *("out", "overwrite", "progress", "ranks", "device", "workers", "micro_batch_size"),
-    *("checkpoint_minutes",),
+    *("checkpoint_minutes", "sweep", "repeats"),
 }

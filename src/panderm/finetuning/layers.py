@@ -77,11 +77,11 @@ def _stack(encoder: Any) -> tuple[str, int] | None:
             return None
         return f"{timm_path}.blocks".removeprefix("."), len(blocks)
     found = [
-        (sum(one.numel() for one in part.parameters()), name, len(part))
+        (name, len(part))
         for name, part in encoder.named_modules()
-        if isinstance(part, nn.ModuleList | nn.Sequential) and _are_blocks(part)
+        if isinstance(part, nn.ModuleList | nn.Sequential) and len(part) > 1 and _are_blocks(part)
     ]
-    return max(found)[1:] if found else None
+    return found[0] if len(found) == 1 else None  # several: stages, whose order nobody says
 
 
 def _are_blocks(parts: nn.ModuleList | nn.Sequential) -> bool:

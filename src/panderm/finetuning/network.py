@@ -186,7 +186,7 @@ def network_for(
         own = chosen.header.pool if chosen.header is not None else None
         pool = "mean" if chosen.card.layout == "panderm" else own
     loaded = load_encoder(encoder, weights=weights, card=card, pool=pool, image_size=image_size, device="cpu")
-    # Read once more by whoever writes it: what an encoder adds to its card when it is loaded.
+    _part(loaded.network)
     known = chosen.card.model_copy(update={"dim": loaded.dim})
     network = ClassifierNetwork(loaded.network, loaded.dim, classes, init_scale=init_scale, seed=seed)
     words = prepare(
@@ -228,6 +228,7 @@ def prepare(
         network: all of it is changed in place.
         card: of its encoder.
         drop_path: as for :func:`network_for`, as are the others.
+        drop_path_if_possible: likewise.
         freeze: blocks.
         lora: rank.
         seed: of adapters.
@@ -294,6 +295,16 @@ def _is_path(module: Any, name: str) -> bool:
     return isinstance(getattr(module, name), DropPath | nn.Identity | None)
 
 
+def _part(encoder: nn.Module) -> None:
+    """Give each tensor numbers of its own: a step would move those that two share twice."""
+    seen: set[int] = set()
+    for parameter in encoder.parameters():
+        place = parameter.untyped_storage().data_ptr()
+        if place in seen:
+            parameter.data = parameter.data.clone()
+        seen.add(place)
+
+
 def _is_meta(network: nn.Module) -> bool:
     return any(one.device.type == "meta" for one in network.parameters())
 
@@ -319,16 +330,21 @@ def _leave_unreached(network: ClassifierNetwork, image_size: int) -> list[str]:
     if not left:
         return []
     shown = ", ".join(name.removeprefix("encoder.") for name in left[:3])
-    return [f"{plural(len(left), 'tensor')} that no logit depends on left alone: {shown}"]
+    return [f"left as they are: {plural(len(left), 'tensor')} that no logit depends on: {shown}"]
 
 
 def _adapt(
     network: ClassifierNetwork, layers: Layers, card: EncoderCard, *, freeze: int, rank: int, seed: int
 ) -> str:
     named = linear_layers(network.encoder, card.image_size)
-    names = [name for name in named if freeze < layers.ids[f"encoder.{name}.weight"] <= layers.depth]
+    places = {name: layers.ids[f"encoder.{name}.weight"] for name in named}
+    # Of a network without known layers all of it; else what is in its blocks.
+    names = [name for name, i in places.items() if not layers.depth or freeze < i <= layers.depth]
     network.encoder.requires_grad_(requires_grad=False)
     add_lora(network.encoder, names, rank=rank, seed=seed)
     own = [one for name, one in network.named_parameters() if has_lora([name]) or ".lora_" in name]
     count = sum(one.numel() for one in own)
-    return f"LoRA of rank {rank} on {plural(len(names), 'linear layer')}: {count:,} numbers, and the head"
+    told = f"LoRA of rank {rank} on {plural(len(names), 'linear layer')}: {count:,} numbers, and the head"
+    if any(isinstance(module, nn.MultiheadAttention) for module in network.encoder.modules()):
+        told += "; the attention is PyTorch's own, whose layers take no adapter"
+    return told

@@ -41,7 +41,8 @@ def measure(encoder: Encoder) -> Fingerprint:
         WeightsError: an answer that is not finite, or the same number everywhere.
     """
     size = encoder.record.image_size
-    with torch.inference_mode():
+    # Not in inference mode: transformers keeps what it computes of positions, for those who train as well.
+    with torch.no_grad():
         answer = encoder.network(drawing(size).to(encoder.device))
     vector = answer.float().cpu().flatten()
     rms = float(vector.square().mean().sqrt())

@@ -28,6 +28,7 @@ from panderm.embeddings.derive.export import export_embeddings
 from panderm.embeddings.derive.merge import merge_embeddings
 from panderm.embeddings.derive.select import select_embeddings
 from panderm.exported.export import export
+from panderm.finetuning.finetune import finetune
 from panderm.gate.check import check
 from panderm.gate.split import split
 from panderm.models.check import check_weights
@@ -327,6 +328,10 @@ OPTIONS = {
     "vertical-flip turn color-jitter hue student-jitter views targets probe probe-images probe-label "
     "probe-every precision device workers grad-checkpointing fsdp checkpoint-minutes save-every tensorboard "
     "name seed overwrite json quiet",
+    "finetune": f"table out {EYE.replace('compile ', '')} {ROLES} labels separator percent-data allow-leaks "
+    "recipe epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay clip-grad layer-decay "
+    "drop-path freeze lora mixup cutmix smoothing sampler class-weight prior-correction ema monitor patience "
+    "sweep repeats tta calibrate draws workers checkpoint-minutes tensorboard name seed overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
     "test use-val score draws seed workers overwrite json quiet",
@@ -410,6 +415,7 @@ SAME = {
     "recalibrate": (set(), recalibrate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "pretrain": ({"progress", "ranks"}, pretrain),
+    "finetune": ({"progress", "ranks"}, finetune),
     "demo": ({"progress"}, demo),
     "curve": ({"progress"}, curve),
     "predict": ({"progress"}, predict),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panderm.benches.benchmark import benchmark as benchmark
+    from panderm.classifying.classifier import load_classifier as load_classifier
     from panderm.classifying.predict import predict as predict
     from panderm.classifying.predicted import Predicted as Predicted
     from panderm.data.artefacts.find import find_artefacts as find_artefacts
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from panderm.errors import PandermError as PandermError
     from panderm.errors import PandermWarning as PandermWarning
     from panderm.exported.export import export as export
+    from panderm.finetuning.finetune import finetune as finetune
     from panderm.gate.check import Checked as Checked
     from panderm.gate.check import check as check
     from panderm.gate.split import split as split
@@ -82,6 +84,7 @@ _HOMES = {
     "benchmark": "panderm.benches.benchmark",
     "Predicted": "panderm.classifying.predicted",
     "predict": "panderm.classifying.predict",
+    "load_classifier": "panderm.classifying.classifier",
     "find_artefacts": "panderm.data.artefacts.find",
     "flag_artefacts": "panderm.data.artefacts.table",
     "draw_world": "panderm.data.drawn",
@@ -123,6 +126,7 @@ _HOMES = {
     "read_masks": "panderm.predictions.masks",
     "recalibrate": "panderm.predictions.recalibrated",
     "pretrain": "panderm.pretraining.pretrain",
+    "finetune": "panderm.finetuning.finetune",
     "MaskScores": "panderm.scores.masks",
     "evaluate_masks": "panderm.scores.masks",
     "Report": "panderm.report",

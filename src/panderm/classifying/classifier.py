@@ -104,6 +104,11 @@ def load_classifier(
         WeightsError: no classifier's file, not whole, changed since it was written, or an encoder that
             answers otherwise than it did.
         UsageError: a precision, device or library that is not there.
+
+    Example:
+        >>> classifier = panderm.load_classifier("run/")  # doctest: +SKIP
+        >>> classifier.classes  # doctest: +SKIP
+        ('bcc', 'mel', 'nevus')
     """
     file = classifier_file(path)
     record = read_record(file)

@@ -14,12 +14,13 @@ from panderm.cli import options as opt
 from panderm.cli.compare import compare
 from panderm.cli.embed import embed
 from panderm.cli.evaluate import evaluate
+from panderm.cli.finetune import finetune
 from panderm.cli.frame import show_comparison, show_scores, verb
 from panderm.cli.pretrain import pretrain
 from panderm.cli.probe import probe
 from panderm.cli.recalibrate import recalibrate
 from panderm.cli.report import report
-from panderm.cli.several import SeveralColumns
+from panderm.cli.several import SeveralColumns, SeveralSettings
 
 app = typer.Typer(
     help="From a folder of skin images and one CSV to numbers that survive a reviewer.",
@@ -186,6 +187,7 @@ app.command()(compare)
 app.command()(recalibrate)
 app.command()(report)
 app.command()(pretrain)
+app.command(cls=SeveralSettings)(finetune)
 
 
 @app.command()

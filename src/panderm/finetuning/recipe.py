@@ -209,5 +209,5 @@ def plan_in_words(plan: Plan, *, processes: int, passes: int) -> str:
     return (
         f"{plural(plan.epochs, 'epoch')} of {plural(plan.steps_per_epoch, 'step')}, "
         f"{plural(plan.batch, 'image')} a step{how}; learning rate {plan.rate:.3g}, "
-        f"warm-up {plan.warm_up_steps:,} steps; {plan.precision}"
+        f"warm-up {plural(plan.warm_up_steps, 'step')}; {plan.precision}"
     )

@@ -57,7 +57,9 @@ class Validation:
         self.truth = rows.truth[rows.val]
         self._batch, self._workers = batch, workers
         self._kept: list[npt.NDArray[np.uint8]] | None = None
-        self._engine = Resampling.of(self.table, draws=draws, seed=seed)
+        # Within classes: of a class of three, plain draws would often have none, and no score of all classes.
+        within = self.truth == PRESENT if rows.labels == "one" else None
+        self._engine = Resampling.of(self.table, draws=draws, seed=seed, within=within)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -122,6 +124,7 @@ class Validation:
             "units": engine.units,
             "draws": engine.draws,
             "seed": engine.seed,
+            "within classes": engine.strata is not None,
         }
 
     def _pixels(self) -> Iterator[npt.NDArray[np.uint8]]:

@@ -28,6 +28,14 @@ class SeveralColumns(TyperCommand):
         return super().parse_args(ctx, joined(args, options, _is_word))
 
 
+class SeveralSettings(SeveralColumns):
+    """A command whose ``--sweep lr=1e-4,5e-4 layer-decay=.65,.75`` takes all settings that follow."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the settings after it by commas, and read the rest as ever."""
+        return super().parse_args(ctx, joined(args, ("--sweep",), _is_setting))
+
+
 def joined(args: list[str], options: tuple[str, ...], belongs: Callable[[str], bool]) -> list[str]:
     """Return ``--percent 1 5 10`` as ``--percent 1,5,10``; ``belongs`` says which words do."""
     found: list[str] = []
@@ -44,6 +52,10 @@ def joined(args: list[str], options: tuple[str, ...], belongs: Callable[[str], b
 
 def _is_word(word: str) -> bool:
     return not word.startswith("-")
+
+
+def _is_setting(word: str) -> bool:
+    return _is_word(word) and "=" in word
 
 
 def _are_numbers(word: str) -> bool:

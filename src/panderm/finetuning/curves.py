@@ -93,8 +93,8 @@ def score_curve(looks: Sequence[Look], score: str, best: int | None) -> Drawing 
         title,
         f"Band: 95 % intervals, {last['draws']:,} bootstrap draws of {units(last['unit'])}"
         f"{' within classes' if last['within classes'] else ''}, seed {last['seed']}; "
-        f"{plural(last['n'], 'image')} of {plural(last['units'], last['unit'])}. The ring is the epoch that was "
-        "kept. All points are of the same images: their differences are surer than the band.",
+        f"{plural(last['n'], 'image')} of {plural(last['units'], last['unit'])}. The ring is the epoch that "
+        "was kept. All points are of the same images: their differences are surer than the band.",
         to_svg(
             draw,
             name=f"val-{score}".replace("_", "-"),

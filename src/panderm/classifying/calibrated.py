@@ -146,14 +146,9 @@ def calibrated(
     if isinstance(validation, Predictions) and value != 1:
         validation = _softened(validation, value)
     made = decide(validation, positive=positive, targets=targets, coverage=coverage)
-    made = made.model_copy(
-        update={
-            "temperature": value,
-            "log_loss": losses,
-            "left_out": {**why, **made.left_out},
-            "caution": caution,
-        }
-    )
+    left = {name: reason for name, reason in made.left_out.items() if name != "temperature"}
+    told = {"temperature": value, "log_loss": losses, "left_out": {**left, **why}, "caution": caution}
+    made = made.model_copy(update=told)
     return replace(head, temperature=head.temperature * value), made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cache as once
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,17 @@ def embeddings(
 ) -> panderm.Embeddings:
     """The drawn world's embeddings, on disk."""
     return encoder.embed(table, tmp_path_factory.mktemp("embedded") / "world.emb", progress=False)
+
+
+def _no_figure(draw: object, *, name: str, title: str, description: str) -> str:
+    return f'<svg role="img" style="--natural: 400px"><title>{escape(title)}</title></svg>'
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without curves and matrices, half of what a page takes: tests/report draws and reads them."""
+    for module in ("bands", "figures", "label_figures", "overlays"):
+        monkeypatch.setattr(f"panderm.report.drawing.{module}.to_svg", _no_figure)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 import panderm
 from panderm import pipeline
 from panderm.cli import app
-from panderm.data.drawn import DrawnWorld
+from panderm.data.drawn import DrawnWorld, draw_world
 from panderm.models import load
 
 MULTICLASS = (
@@ -38,7 +39,34 @@ SCORES_KEYS = {
 }
 
 
-# The real thing: another process for every verb, the encoder as it is
+# The real thing: another process for every verb, the encoder as it is. Starting one takes seconds, so one
+# imports everything and forks the others; the last test here starts the program itself.
+
+DRIVER = """
+import json, os, sys
+import torch
+torch.set_num_threads(1)  # threads do not survive a fork
+import panderm.pipeline, panderm.report
+from panderm.cli import main
+
+for line in sys.stdin:
+    words = json.loads(line)
+    if not (child := os.fork()):
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        sys.argv = ["panderm", *words]
+        code = 99
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +76,28 @@ def walked(world: DrawnWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[
     rows = pd.read_csv(world.csv).groupby(["split", "label"]).head(5)
     rows.to_csv(desk / "skin.csv", index=False)
     table = ["skin.csv", "--images", str(world.images), "--encoder", "random-tiny"]
-    program = str(Path(sys.executable).with_name("panderm"))
     said: dict[str, Any] = {"desk": desk, "rows": rows}
-    for verb, *words in (
+    verbs = (
         ["run", *table, "--out", "all", "--draws", "300", "--seed", "7"],
         ["embed", *table, "--out", "skin.emb"],
         ["probe", "skin.emb", "--out", "skin.pred", "--seed", "7"],
         ["evaluate", "skin.pred", "--out", "skin.json", "--draws", "300", "--seed", "7"],
         ["report", "skin.pred", "--scores", "skin.json", "--out", "skin.html"],
-    ):
-        done = subprocess.run(
-            [program, verb, *words, "--json"], cwd=desk, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n") == 1, "one object on one line, nothing else"
-        said[verb] = json.loads(done.stdout)
-        assert isinstance(said[verb], dict)
+    )
+    driver = [sys.executable, "-c", DRIVER]
+    with subprocess.Popen(
+        driver, cwd=desk, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        for words in verbs:
+            print(json.dumps([*words, "--json"]), file=started.stdin, flush=True)
+            assert started.stdout.readline() == "0\n", (desk / "err").read_text("utf-8")
+            out = (desk / "out").read_text("utf-8")
+            assert out.count("\n") == 1, "one object on one line, nothing else"
+            said[words[0]] = json.loads(out)
+            assert isinstance(said[words[0]], dict)
+        started.stdin.close()
     return said
 
 
@@ -173,22 +207,30 @@ class ColourMeans(torch.nn.Module):
         return torch.nn.functional.adaptive_avg_pool2d(pixels, 8).flatten(1)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, encoder: panderm.Encoder) -> None:
+def quicken(patch: pytest.MonkeyPatch, encoder: panderm.Encoder) -> None:
     """Give random-tiny a network that takes no time; everything around it stays as it is."""
     eye = panderm.Encoder(ColourMeans(), encoder.preprocess, encoder.record, encoder.account, encoder.device)
-    monkeypatch.setattr(load, "load_encoder", lambda *_, **__: eye)
-    monkeypatch.setattr(pipeline, "load_encoder", lambda *_, **__: eye)
+    patch.setattr(load, "load_encoder", lambda *_, **__: eye)
+    patch.setattr(pipeline, "load_encoder", lambda *_, **__: eye)
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None) -> Path:
+def quick(monkeypatch: pytest.MonkeyPatch, encoder: panderm.Encoder) -> None:
+    quicken(monkeypatch, encoder)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, no_figures: None) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def frame(world: DrawnWorld) -> pd.DataFrame:
+    return frame_of(world)
+
+
+def frame_of(world: DrawnWorld) -> pd.DataFrame:
     return pd.read_csv(world.csv, dtype=str)[["image", "split", "label", "patient_id", "lesion_id"]]
 
 
@@ -274,29 +316,43 @@ FORMS = {
 }
 
 
+class Plain(NamedTuple):
+    """What a run of the table as it is said, and its predictions."""
+
+    said: dict[str, Any]
+    predictions: panderm.Predictions
+
+
+@pytest.fixture(scope="module")
+def plain(world: DrawnWorld, encoder: panderm.Encoder, tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("plain"))
+        quicken(patch, encoder)
+        frame_of(world).to_csv("skin.csv", index=False)
+        return Plain(run(world, "plain"), held("plain"))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_table_in_another_form_gives_the_same_numbers(
-    world: DrawnWorld, desk: Path, frame: pd.DataFrame, form: str
+    world: DrawnWorld, desk: Path, frame: pd.DataFrame, plain: Plain, form: str
 ) -> None:
-    frame.to_csv("skin.csv", index=False)
-    plain = run(world, "plain")
     how = dict(FORMS[form])
     labels = how.pop("labels", None)
     if labels:
         frame["label"] = frame["label"].map(labels)
     frame.to_csv("skin.csv", index=False, **how)
     said = run(world, "other")
-    assert numbers(said) == numbers(plain)
-    assert said["confusion_matrix"] == plain["confusion_matrix"]
-    np.testing.assert_array_equal(held("other").probabilities, held("plain").probabilities)
+    assert numbers(said) == numbers(plain.said)
+    assert said["confusion_matrix"] == plain.said["confusion_matrix"]
+    np.testing.assert_array_equal(held("other").probabilities, plain.predictions.probabilities)
     if labels:
         assert said["classes"] == [label.removesuffix(".0") for label in labels.values()]
         assert "<b>x</b>" not in Path("other/report.html").read_text("utf-8")
 
 
-def test_roles_by_option_and_absolute_paths(world: DrawnWorld, desk: Path, frame: pd.DataFrame) -> None:
-    frame.to_csv("skin.csv", index=False)
-    plain = run(world, "plain")
+def test_roles_by_option_and_absolute_paths(
+    world: DrawnWorld, desk: Path, frame: pd.DataFrame, plain: Plain
+) -> None:
     other = frame.rename(
         columns={"image": "file", "split": "fold", "label": "dx", "patient_id": "who", "lesion_id": "spot"}
     )
@@ -307,7 +363,7 @@ def test_roles_by_option_and_absolute_paths(world: DrawnWorld, desk: Path, frame
     said = cli(
         *f"run skin.csv --encoder random-tiny -q --out other --draws 200 {roles}".split(),
     )
-    assert numbers(said) == numbers(plain)
+    assert numbers(said) == numbers(plain.said)
     assert held("other").image.tolist() == held("other").path.tolist()
 
 
@@ -510,7 +566,8 @@ def test_run_goes_on_after_its_parts_and_keeps_embeddings_when_overwriting(
     assert len(panderm.open_embeddings("all/embeddings.emb")) == len(frame) - 1
 
 
-def test_demo_twice(desk: Path) -> None:
+def test_demo_twice(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "draw_world", partial(draw_world, size=(120, 90)))
     words = ["demo", "--out", "show", "--n", "60", "-q"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0

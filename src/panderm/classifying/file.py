@@ -276,13 +276,16 @@ def read_classifier_head(path: Path, record: ClassifierRecord, dim: int | None =
 
 
 def _save(path: Path, own: State, head: State, header: Header, record: ClassifierRecord) -> None:
+    save_tensors({**own, **head}, path, {**metadata(header), CLASSIFIER: _told(record, head)})
+
+
+def _told(record: ClassifierRecord, head: State) -> str:
     made = record.model_copy(update={"head_sha256": _sha256_of_head(head), "panderm": version()})
-    made = made.model_copy(update={"sha256": made.own_sha256()})
     try:
-        told = json.dumps(made.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        made = made.model_copy(update={"sha256": made.own_sha256()})
+        return json.dumps(made.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:  # pydantic's own is a ValueError
         raise UsageError("the record of a classifier must be JSON.", str(error)) from None
-    save_tensors({**own, **head}, path, {**metadata(header), CLASSIFIER: told})
 
 
 def _sha256_of_head(head: State) -> str:

@@ -15,7 +15,7 @@ from panderm.embeddings import EmbeddingsCard, Engine
 from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
 from panderm.fitted import FittedProbe
 from panderm.models.encoder import Encoder
-from panderm.models.load import is_file_name, load_encoder
+from panderm.models.load import load_encoder
 from panderm.models.precision import PrecisionChoice
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either
 from panderm.predictions.positive import malignant_classes
@@ -111,18 +111,17 @@ def open_predictor(
     """
     asked, path = asked or Asked(), Path(model).expanduser()
     target = asked.target  # what is no operating point is seen before anything is loaded
-    if path.is_file() or (not path.exists() and is_file_name(str(path))):
-        _refuse_of_probe(path, weights, card)
-        return _of_classifier(path, asked, target, precision, engine, device)
-    if (path / NAME).is_file():
-        _refuse_of_probe(path, weights, card)
-        return _of_classifier(path, asked, target, precision, engine, device)
-    if path.is_dir() and not (path / CARD_NAME).is_file():
+    no_folder = path.is_dir() and not any((path / one).is_file() for one in (CARD_NAME, NAME))
+    of_file = path.suffix == ".safetensors" and not path.is_dir()
+    if no_folder or (path.is_file() and not of_file):
         raise ArtifactError(
             "a predictor must be X.pred of panderm probe, a run of panderm finetune or its file.",
-            f"{path} holds neither {CARD_NAME} nor {NAME}",
-            "name the folder that panderm probe --out or panderm finetune --out wrote",
+            f"{path} holds neither {CARD_NAME} nor {NAME}" if no_folder else f"found {path}",
+            "name what panderm probe --out or panderm finetune --out wrote, and then the images",
         )
+    if of_file or (path / NAME).is_file():
+        _refuse_of_probe(path, weights, card)
+        return _of_classifier(path, asked, target, precision, engine, device)
     return _of_probe(path, asked, target, weights, card, precision, engine, device)
 
 

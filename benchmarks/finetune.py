@@ -226,6 +226,8 @@ def peak_here(name: str, args: argparse.Namespace) -> float:
         for _ in range(3):
             made.step()
         return float(torch.cuda.max_memory_allocated())
+    if WAYS[name].lora:
+        import peft  # noqa: F401 (its own modules are no memory of a step)
     before = resident()
     made = make(name, args)
     for _ in range(3):

@@ -83,8 +83,8 @@ def score_curve(looks: Sequence[Look], score: str, best: int | None) -> Drawing 
         label = title if title.startswith("AUROC") else title.lower()
         figure, axes = axes_over_epochs(label, 1 + bool(len(raw)), looks=True)
         _scores(axes, rows, raw, best)
-        names = [f"{'averaged weights' if len(raw) else 'validation'}: {number(rows[-1, 1])}"]
-        names += [f"weights as they are: {number(raw[-1, 1])}"] if len(raw) else []
+        names = [f"{'averaged' if len(raw) else 'validation'}: {number(rows[-1, 1])}"]
+        names += [f"not averaged: {number(raw[-1, 1])}"] if len(raw) else []
         legend_below(figure, axes.get_lines()[: len(names)], names)
         return figure
 

@@ -300,6 +300,12 @@ def _under_views(folder: Path, predicting: Predicting, made: Either, ending: End
         )
     several = predicting.of(part, probabilities=under.probabilities, method={"views": views.words()})
     several.save(folder / TTA_NAME, overwrite=True)
-    found = compare([made, several], draws=ending.draws, seed=ending.seed, progress=ending.progress)
+    asked = None
+    if isinstance(made, Predictions):
+        area = "auroc" if len(made.classes) == 2 else "auroc_ovr"
+        asked = [area, "balanced_accuracy", "accuracy"]
+    found = compare(
+        [made, several], score=asked, draws=ending.draws, seed=ending.seed, progress=ending.progress
+    )
     found.save(folder / TTA_SCORES_NAME, overwrite=True)
     return found

@@ -398,7 +398,7 @@ def test_an_image_that_changed_between_check_and_load(
 
 # Really killed, at moments drawn at random
 
-KILLS = 13  # at least, in each of the tests below
+KILLS = 6  # at least, in each of the tests below; each single step is killed above
 
 
 class Killing:

@@ -441,6 +441,8 @@ print(kills)
 """
 
 
+# Any moment is held for vectors by tests/test_unkillable.py, and a stop between groups for tokens above.
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
 def test_killed_at_random_moments_the_store_is_the_same(world: DrawnWorld, tmp_path: Path) -> None:
     rows_of(world, range(42), tmp_path)

@@ -186,7 +186,7 @@ def _card(
 def _cautions(work: Work) -> list[str]:
     told = []
     if caution := work.predictor.calibration.caution:
-        told.append(caution)
+        told.append(f"of {work.predictor.calibration.of}: {caution}")
     if work.views is not None and (work.predictor.thresholds or work.predictor.rule is not None):
         told.append(
             "thresholds and sets were found for images as they are: they are not promised of several views"

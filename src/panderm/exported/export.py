@@ -79,16 +79,17 @@ def export(
     started = time.monotonic()
     path = Path(out)
     packages = require_ready(path, overwrite=overwrite)
+    of_classifier = not isinstance(encoder, Encoder) and names_classifier(encoder)
+    if of_classifier and probe is not None:
+        raise UsageError(
+            "a classifier has its own head, and takes no probe.",
+            [f"found the classifier {encoder}", "and a probe (--with)"],
+            "leave --with out, or name the encoder that the probe was fitted on",
+        )
     predictions = None if probe is None else _opened(probe)
     fitted = None if predictions is None else _probe_of(predictions)
     record = None if fitted is None or predictions is None else _record(fitted, predictions)
-    if not isinstance(encoder, Encoder) and names_classifier(encoder):
-        if probe is not None:
-            raise UsageError(
-                "a classifier has its own head, and takes no probe.",
-                [f"found the classifier {encoder}", "and a probe (--with)"],
-                "leave --with out, or name the encoder that the probe was fitted on",
-            )
+    if not isinstance(encoder, Encoder) and of_classifier:
         opened = load_classifier(encoder, device="cpu")
         eye, fitted = opened.encoder, opened.head
         record = ProbeRecord(

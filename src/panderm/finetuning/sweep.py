@@ -104,11 +104,12 @@ def _rows(asked: Mapping[str, Any], ranks: Ranks) -> Rows:
 def _begin(folder: Path, rows: Rows, *, overwrite: bool) -> None:
     """Make the folder of a search, or see that it holds this one."""
     where, text = folder / FOLDER, _as_csv(rows)
-    if overwrite and (where / ROWS).is_file():
-        for path in (folder / TABLE, folder / RECORD):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(where)
-    if (where / ROWS).is_file():
+    ours = (where / ROWS).is_file()
+    if not ours and folder.is_dir() and any(folder.iterdir()):
+        raise ArtifactError(
+            "a search needs a folder of its own.", f"{folder} holds other files", "choose another --out"
+        )
+    if ours and not overwrite:
         if (where / ROWS).read_text(encoding="utf-8") != text:
             raise ArtifactError(
                 "a search must go on as it began.",
@@ -116,12 +117,14 @@ def _begin(folder: Path, rows: Rows, *, overwrite: bool) -> None:
                 "give the same table; or begin again with --overwrite, or in another --out",
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ArtifactError(
-            "a search needs a folder of its own.", f"{folder} holds other files", "choose another --out"
-        )
+    if ours:  # the rows go last: by them the folder is known as ours
+        for path in (folder / TABLE, folder / RECORD):
+            path.unlink(missing_ok=True)
+        for path in where.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
     where.mkdir(parents=True, exist_ok=True)
-    write_text(where / ROWS, text)
+    write_text(where / ROWS, text, overwrite=True)
 
 
 def _columns(rows: Rows) -> list[str]:

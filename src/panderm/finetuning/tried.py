@@ -134,7 +134,7 @@ def table_of(ranked: Sequence[Tried], facts: Mapping[str, Any], names: Sequence[
     writer = csv.writer(text, lineterminator="\n")
     told = ("value", "low", "high", "sd_of_repeats", "least", "most", "difference", "difference_low")
     writer.writerow(
-        [*names, "score", *told, "difference_high", "repeats", "values", "epochs_kept", "runs"]
+        [*names, "score", *told, "difference_high", "reason", "repeats", "values", "epochs_kept", "runs"]
         + [key for key in facts if key != "score"]
     )
     for one in ranked:
@@ -142,7 +142,7 @@ def table_of(ranked: Sequence[Tried], facts: Mapping[str, Any], names: Sequence[
         writer.writerow(
             [*(one.settings[name] for name in names), facts["score"]]
             + [one.score.value, one.score.low, one.score.high, one.sd, min(one.values), max(one.values)]
-            + [against.value, against.low, against.high, len(one.values)]
+            + [against.value, against.low, against.high, one.score.reason, len(one.values)]
             + [" ".join(map(str, many)) for many in (one.values, one.epochs, one.names)]
             + [value for key, value in facts.items() if key != "score"]
         )

@@ -151,7 +151,7 @@ def test_a_plan_without_an_average_is_what_it_was() -> None:
 def test_the_average_is_that_of_all_steps(tmp_path: Path) -> None:
     """Against the same sum in double precision; parameters that do not learn are no part of it."""
     model = network()
-    model.blocks[1].bias.requires_grad_(False)  # type: ignore[union-attr]
+    model.get_parameter("blocks.1.bias").requires_grad_(False)
     wanted = {name: tensor.double() for name, tensor in weights_of(model).items()}
 
     class Sums(Watch):
@@ -159,7 +159,7 @@ def test_the_average_is_that_of_all_steps(tmp_path: Path) -> None:
             stays = min(0.8, (1 + line["step"]) / (10 + line["step"]))
             for name, tensor in weights_of(model).items():
                 wanted[name] = stays * wanted[name] + (1 - stays) * tensor.double()
-            model.seen += 1.0  # type: ignore[operator]  (what a norm of batches counts)
+            model.get_buffer("seen").add_(1.0)  # what a norm of batches counts
 
     done = run(tmp_path / "run", model=model, watch=Sums())
     found = weights_of(done.averaged)
@@ -184,7 +184,7 @@ def test_the_average_changes_nothing_of_what_is_learned(tmp_path: Path) -> None:
 
 def test_what_does_not_learn_is_there_once(tmp_path: Path) -> None:
     model = network()
-    model.blocks[0].requires_grad_(False)  # type: ignore[union-attr]
+    model.get_submodule("blocks.0").requires_grad_(False)
     done = run(tmp_path / "run", model=model)
     assert done.averaged is not None
     mine, second = dict(model.named_parameters()), dict(done.averaged.named_parameters())
@@ -198,7 +198,7 @@ def test_what_does_not_learn_is_there_once(tmp_path: Path) -> None:
 def job(folder: Path, pause: float, minutes: float) -> None:
     """What a process does that is going to be killed."""
     model = network()
-    model.blocks[0].bias.requires_grad_(False)  # type: ignore[union-attr]
+    model.get_parameter("blocks.0.bias").requires_grad_(False)
     groups = by_depth(model, {"blocks.0": 0.25, "blocks.1": 0.5, "head": 1.0})
     learner = Numbers(PLAN, pause=pause)
     run(

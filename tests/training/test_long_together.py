@@ -60,7 +60,7 @@ TUNED = Plan(**{**PLAN.as_dict(), "ema": 0.8})
 def tuned(folder: Path, ranks: Any = None, **options: Any) -> None:
     """A run with an average and rates of each group, part of which does not learn, and an early end."""
     model = network()
-    model.blocks[0].bias.requires_grad_(False)  # type: ignore[union-attr]
+    model.get_parameter("blocks.0.bias").requires_grad_(False)
     groups = [{**group, "rate_scale": 0.5} for group in decay_groups(model, decay=0.1)]
     one(folder, ranks, TUNED, model=model, groups=groups, watch=Enough(), **options)
 

@@ -22,7 +22,7 @@ from panderm.cli import app
 from panderm.data.drawn import DrawnWorld
 from panderm.errors import ArtifactError, DataError, LeakError, PandermWarning, ParentsError, UsageError
 from panderm.finetuning import finetune as arrow
-from panderm.finetuning import finished
+from panderm.finetuning import finished, watching
 from panderm.finetuning.finished import Finetuned
 from panderm.finetuning.rows import rows_of
 from panderm.predictions import MultiLabelPredictions, Predictions
@@ -56,12 +56,13 @@ import json, os, signal, sys
 import torch
 import panderm
 from panderm.embeddings.making.ranks import Ranks
-from panderm.finetuning import finetune as arrow, finished
+from panderm.finetuning import finetune as arrow, finished, watching
 from panderm.finetuning.learner import Classifying
 
 torch.set_num_threads(1)
 table, out, asked, port = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
 arrow.draw_sheet = lambda *_, **__: None
+watching.write_png = lambda *_: None
 
 def killed():
     loss, left = Classifying.loss, [2 * KILLED_IN]
@@ -141,6 +142,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             path.write_text("")
 
     monkeypatch.setattr(arrow, "draw_sheet", lambda *_, **__: None)
+    monkeypatch.setattr(watching, "write_png", lambda *_: None)
     monkeypatch.setattr(finished, "report_of", lambda *_, **__: Page())
 
 
@@ -238,7 +240,7 @@ def test_of_two_classes_by_the_published_recipe(world: DrawnWorld, tmp_path: Pat
     frame["binary_label"] = (frame["label"] != "nevus").astype(int)
     frame.drop(columns="label").to_csv(tmp_path / "two.csv", index=False)
     asked = {"encoder": "random-tiny", "image_size": 32, "recipe": "published", "epochs": 3, "tta": "none"}
-    asked |= {"warmup_epochs": 0, "batch_size": 16, "patience": 1, "lr": 1e-8, "draws": 50, "device": "cpu"}
+    asked |= {"batch_size": 16, "patience": 1, "lr": 1e-8, "draws": 50, "device": "cpu"}
     with pytest.warns(PandermWarning, match="cannot validate two classes"):
         done = panderm.finetune(tmp_path / "two.csv", tmp_path / "run", images=world.images, **asked, **HERE)
     assert done.card.result is not None

@@ -90,7 +90,11 @@ def finetune(
     ] = None,
     warmup_epochs: Annotated[
         float | None,
-        Option(help="Epochs in which it rises; default: a tenth; published: 10.", min=0, show_default=False),
+        Option(
+            help="Epochs in which it rises; default: a tenth of all; published: a fifth.",
+            min=0,
+            show_default=False,
+        ),
     ] = None,
     weight_decay: Annotated[
         float | None, Option(help=f"Of AdamW; {_Recipe}, 0.05.", min=0, show_default=False)

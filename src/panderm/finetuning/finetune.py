@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 
 from panderm.classifying.tta import tta_views
 from panderm.data.stored import MAX_MEGAPIXELS
-from panderm.data.table import read_table
+from panderm.data.table import Table, read_table
 from panderm.embeddings.lock import Hold
 from panderm.embeddings.making.ranks import Ranks
 from panderm.errors import UsageError
@@ -221,21 +222,29 @@ def finetune(
     if require_room(held, asked, folder):
         assert held is not None
         return Finetuned(folder, held, now=False)
+    read = partial(
+        read_table,
+        table,
+        images=images,
+        image_column=image_column,
+        label=label,
+        split_column=split_column,
+        patient=patient,
+        group=group,
+        classes=classes,
+        skip_bad=skip_bad,
+        max_megapixels=max_megapixels,
+        progress=progress and ranks.lead,
+    )
+    tables: list[Table] = []
+
+    def look() -> None:
+        # Every file is decoded once, before anything is computed; of a run that goes on it was.
+        tables.append(read(decode=skip_bad or held is None))
+
+    ranks.agree(look)
     rows = rows_of(
-        read_table(
-            table,
-            images=images,
-            image_column=image_column,
-            label=label,
-            split_column=split_column,
-            patient=patient,
-            group=group,
-            classes=classes,
-            skip_bad=skip_bad,
-            max_megapixels=max_megapixels,
-            decode=skip_bad,  # otherwise who decodes them says so
-            progress=progress and ranks.lead,
-        ),
+        tables[0] if tables else read(decode=skip_bad),
         labels=labels,
         separator=separator,
         percent_data=percent_data,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from panderm.classifying.calibrated import Calibration, calibrated
 from panderm.classifying.classifier import Classifier
 from panderm.embeddings import Embeddings
+from panderm.errors import ArtifactError, some
 from panderm.finetuning.rows import Positions, Rows
 from panderm.fitted import FittedLinear
 from panderm.predictions import MultiLabelPredictions, Predictions, PredictionsCard
@@ -82,6 +83,13 @@ class Predicting:
         positions: Positions = getattr(self.rows, part)
         head = head or self.classifier.head
         at = self._places[positions]
+        if (at < 0).any():
+            lost = [str(image) for image in self.rows.table.image[positions[at < 0]]]
+            raise ArtifactError(
+                "an image must stay readable while a run uses it.",
+                f"of {part} could not be embedded: {some(lost)}",
+                "put the files back, and run the same command again",
+            )
         seen = self.embeddings.select(at)
         made_by = head if probabilities is None else None
         if probabilities is None:

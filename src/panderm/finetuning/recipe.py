@@ -31,7 +31,8 @@ class Settings:
         batch_size: images a step; None: follows from how many there are.
         lr: learning rate of the last layer at its height; None: follows from the batch.
         min_lr: where it falls to.
-        warmup_epochs: in which it rises; None: a tenth of the epochs.
+        warmup_epochs: in which it rises; None: a part of the epochs.
+        warmup_share: which part.
         weight_decay: of AdamW.
         clip_grad: greatest norm of the gradient; None: as it is.
         layer_decay: factor of the rate from a layer to the one before it.
@@ -51,6 +52,7 @@ class Settings:
     lr: float | None = None
     min_lr: float = 1e-6
     warmup_epochs: float | None = None
+    warmup_share: float = 0.1
     weight_decay: float = 0.05
     clip_grad: float | None = 1.0
     layer_decay: float = 0.75
@@ -76,7 +78,7 @@ PUBLISHED = Settings(
     batch_size=128,
     lr=5e-4,
     min_lr=1e-6,
-    warmup_epochs=10,
+    warmup_share=10 / 50,
     weight_decay=0.05,
     clip_grad=None,
     layer_decay=0.65,
@@ -174,7 +176,9 @@ def plan_for(settings: Settings, images: int, *, precision: Precision, seed: int
     if batch is None:
         batch = min(_BASE_BATCH, max(_SMALLEST_BATCH, images // _FEWEST_STEPS))
     rate = lr_for(batch) if settings.lr is None else settings.lr
-    warm_up = settings.epochs / 10 if settings.warmup_epochs is None else settings.warmup_epochs
+    warm_up = (
+        settings.epochs * settings.warmup_share if settings.warmup_epochs is None else settings.warmup_epochs
+    )
     return Plan(
         images=images,
         epochs=settings.epochs,

@@ -95,9 +95,12 @@ def finetuned_card(card: EncoderCard, began: EncoderRecord, name: str | None = N
     return card.model_copy(
         update={
             "name": name or f"{card.name.removesuffix('-finetuned')}-finetuned",
-            "architecture": began.architecture,
+            "architecture": began.architecture.removesuffix(", weights drawn at random"),
             "dim": began.dim,
+            "parameters": None,
+            "pool": began.pool if card.layout == "panderm" else card.pool,
             "random": False,
+            "citation": "made with panderm finetune" if card.random else card.citation,
             "licence": f"that of the images it was fine-tuned with, and of {began.name}: {began.licence}",
             "source": f"panderm finetune, from {began.name} (sha256 {began.weights_sha256[:16]})",
             "files": (),
@@ -167,8 +170,12 @@ def write_classifier(
         _save(temporary, own, head, header, record)
         if self_test:
             # Read as a user would read it, before it gets its name.
-            found = fingerprint.measure(load_encoder(weights=temporary, device="cpu"))
-            header = header.model_copy(update={"card": card.model_copy(update={"fingerprint": found})})
+            made = load_encoder(weights=temporary, device="cpu")
+            measured = {
+                "fingerprint": fingerprint.measure(made),
+                "parameters": sum(one.numel() for one in made.network.parameters()),
+            }
+            header = header.model_copy(update={"card": card.model_copy(update=measured)})
             _save(temporary, own, head, header, record)
     return header.model_copy(update={"sha256": header.own_sha256()})
 

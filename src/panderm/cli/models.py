@@ -130,6 +130,7 @@ def show(
     described = _card_of(name, card)
     if not as_json:
         _tell_card(described)
+        _tell_head(Path(name).expanduser() if name and card is None else None)
     return described.model_dump(mode="json")
 
 
@@ -183,6 +184,26 @@ def _tell_card(card: EncoderCard) -> None:
     if card.fingerprint is not None:
         numbers = ", ".join(f"{x:.4f}" for x in card.fingerprint.values[:4])
         lines["self-test"] = f"{numbers} … ({card.fingerprint.pool}, {card.fingerprint.image_size} pixels)"
+    for title, text in lines.items():
+        typer.echo(f"{title + ':':<19} {text}")
+
+
+def _tell_head(path: Path | None) -> None:
+    """Print what a classifier's file says of its head."""
+    from panderm.classifying.file import is_classifier, read_record
+
+    if path is None or not is_classifier(path):
+        return
+    record = read_record(path)
+    chosen = ", ".join(f"{name} from {value:.3g}" for name, value in record.thresholds.items())
+    lines = {
+        "head": f"{record.link}, {plural(len(record.classes), 'class', 'classes')}: "
+        + ", ".join(record.classes),
+        "calibration": f"temperature {record.temperature:.4g}",
+        "thresholds": chosen or "none: the most probable class",
+        "prediction sets": "calibrated" if record.conformal else "not calibrated",
+        "began from": f"{record.began.name}, sha256 {record.began.weights_sha256[:16]}",
+    }
     for title, text in lines.items():
         typer.echo(f"{title + ':':<19} {text}")
 

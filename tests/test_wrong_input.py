@@ -1122,7 +1122,7 @@ def test_what_the_hints_promise_comes_true(here: Path) -> None:
     assert invoke("report new.pred --scores skin.json --out skin.html --overwrite").exit_code == 0
 
 
-def test_overwriting_a_damaged_run(here: Path) -> None:
+def test_overwriting_a_damaged_run(here: Path, no_figures: None) -> None:
     assert invoke(f"{RUN} --draws 50").exit_code == 0
     for spoil in (
         text("new/probe.pred/card.json", "{"),

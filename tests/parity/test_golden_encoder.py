@@ -172,7 +172,10 @@ def load_golden(name: str, folder: Path) -> Iterator[Golden]:
     yield Golden(expected, shapes, encoder, encoder.encode(pixels(int(expected["images"]), seed)))
 
 
-@pytest.fixture(scope="module", params=["base_lp", "base_ft", "large_lp"])
+# Large is the same code at another width and depth (test_large_is_laid_out_as_published below).
+@pytest.fixture(
+    scope="module", params=["base_lp", "base_ft", pytest.param("large_lp", marks=pytest.mark.slow)]
+)
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Golden]:
     yield from load_golden(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -196,6 +199,22 @@ def test_names_and_shapes_are_the_published_ones(golden: Golden) -> None:
     ours = {name: tuple(value.shape) for name, value in network.items()}
     beside = ("head.", "relative_position_index")  # a classifier, and what is computed
     assert ours == {k: v for k, v in golden.shapes.items() if not any(word in k for word in beside)}
+
+
+def test_large_is_laid_out_as_published() -> None:
+    """What makes it another network than base: names, shapes, heads and positions."""
+    with np.load(GOLDEN / "large_lp.npz") as file:
+        keys, positions = file["keys"].tolist(), torch.from_numpy(file["pos_embed"])
+    width, depth, heads = SIZES["large"]
+    shapes = layout(width, depth, heads, "lp", classes=1000)
+    assert sorted(shapes) == keys
+    network = build(find_card("panderm-large"), "cls")
+    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert ours == {name: shape for name, shape in shapes.items() if not name.startswith("head.")}
+    assert len(network.blocks) == depth
+    assert {block.attn.num_heads for block in network.blocks} == {heads}
+    table = position_table(width, 14)[0, POSITION_ROWS]
+    torch.testing.assert_close(table, positions, rtol=0, atol=POSITION_TOLERANCE)
 
 
 def test_the_whole_file_is_accounted_for(golden: Golden) -> None:

@@ -45,10 +45,21 @@ class Enough(Watch):
     def wants(self, epoch: int) -> bool:
         return True
 
-    def after_epoch(self, epoch: int, model: nn.Module, averaged: nn.Module | None) -> list[dict[str, Any]]:
+    def share(self, epoch: int, model: nn.Module, averaged: nn.Module | None, rank: int, world: int) -> Any:
         assert averaged is not None
         X = torch.ones(1, 4)
-        return [{"seen": [float(one.eval()(X).detach()) for one in (model, averaged)]}]
+        return [rank, world, *(float(one.eval()(X).detach()) for one in (model, averaged))]
+
+    def shared(self, parts: Any) -> None:
+        self.parts = [list(part) for part in parts]
+
+    def after_epoch(self, epoch: int, model: nn.Module, averaged: nn.Module | None) -> list[dict[str, Any]]:
+        assert averaged is not None
+        assert [part[:2] for part in self.parts] == [[r, len(self.parts)] for r in range(len(self.parts))]
+        X = torch.ones(1, 4)
+        seen = [float(one.eval()(X).detach()) for one in (model, averaged)]
+        assert all(part[2:] == seen for part in self.parts), "each process has the same weights, to the bit"
+        return [{"seen": seen, "shared by": len(self.parts)}]
 
     def enough(self, epoch: int) -> bool:
         return epoch == 3
@@ -206,6 +217,7 @@ def test_all_have_enough_after_the_same_epoch_and_the_same_average(name: str, ru
     assert theirs[-1] == mine[-1] == {"step": 12, "epoch": 3, "enough": True}
     seen, wanted = ([value for line in of for value in line.get("seen", ())] for of in (theirs, mine))
     assert len(wanted) == 6
+    assert {line["shared by"] for line in theirs if "seen" in line} == {1 if "fsdp" in name else 2}
     assert seen == pytest.approx(wanted, rel=1e-3, abs=1e-5)
     assert seen[-1] != pytest.approx(seen[-2], rel=1e-2)
     held = [key.removeprefix("average/") for key in weights_of(runs / "two" / name) if "average/" in key]

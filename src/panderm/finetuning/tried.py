@@ -78,7 +78,11 @@ def compared(
         What came of each, in the order given; how units were drawn; the score's name.
     """
     first = made[0][0].predictions
-    engine = Resampling.of(first, draws=draws, seed=seed)
+    # Within classes, as after each epoch: of a class of three, plain draws would often have none.
+    within = None
+    if not isinstance(first, MultiLabelPredictions):
+        within = first.truth_codes()[:, None] == np.arange(len(first.classes))
+    engine = Resampling.of(first, draws=draws, seed=seed, within=within)
     score = result_of(made[0][0])["score"]
     each = [[_statistic(one, score) for one in runs] for runs in made]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -70,31 +71,46 @@ class Validation:
         lacks = (self.truth == 0).any(axis=0)
         return [name for k, name in enumerate(self.rows.classes) if not (has[k] and lacks[k])]
 
-    def logits(self, model: nn.Module, dtype: torch.dtype | None = None) -> Floats:
-        """Return what a network says of each row, (n, K).
+    def share(
+        self, model: nn.Module, dtype: torch.dtype | None = None, *, rank: int = 0, world: int = 1
+    ) -> list[list[list[float]]]:
+        """Return what a network says of one process's batches: every ``world``-th, from ``rank`` on.
+
+        Whoever looks, a row is in a batch with the same others: the numbers do not depend on how many share.
 
         Args:
             model: on its device; it is put into evaluation for it, and back.
             dtype: what it computes in, where that is not float32.
+            rank: of this process, always the same.
+            world: how many there are.
 
         Raises:
-            DataError: a row that cannot be read, or numbers that are not finite.
+            DataError: a row that cannot be read.
         """
         device = next(model.parameters()).device
         training = model.training
         model.eval()
         parts = []
         try:
-            for rgb in self._pixels():
+            for rgb in self._pixels(rank, world):
                 with (
                     torch.inference_mode(),
                     nullcontext() if dtype is None else torch.autocast(device.type, dtype),
                 ):
                     pixels = self.preprocess.normalise(torch.from_numpy(rgb).to(device))
-                    parts.append(model(pixels).float().cpu().numpy().astype(np.float64))
+                    parts.append(model(pixels).float().cpu().tolist())
         finally:
             model.train(training)
-        found: Floats = np.concatenate(parts)
+        return parts
+
+    def joined(self, shares: Sequence[list[list[list[float]]]]) -> Floats:
+        """Return the logits of all rows, (n, K), of what all processes said of theirs, in their order.
+
+        Raises:
+            DataError: numbers that are not finite.
+        """
+        rows = [row for batch in zip_longest(*shares, fillvalue=[]) for part in batch for row in part]
+        found = np.asarray(rows, dtype=np.float64)
         if len(found) != len(self) or not np.isfinite(found).all():
             strange = int((~np.isfinite(found)).any(axis=1).sum())
             raise DataError(
@@ -127,15 +143,18 @@ class Validation:
             "within classes": engine.strata is not None,
         }
 
-    def _pixels(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the pixels of all rows, in their order."""
+    def _pixels(self, rank: int, world: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the pixels of one process's batches, in their order."""
         if self._kept is not None:
             yield from self._kept
             return
         side = self.preprocess.crop
         kept: list[npt.NDArray[np.uint8]] = []
-        keeps = len(self) * side * side * 3 <= _IN_MEMORY
+        keeps = len(self) * side * side * 3 <= _IN_MEMORY * world
         groups = [np.arange(s, min(s + self._batch, len(self))) for s in range(0, len(self), self._batch)]
+        groups = groups[rank::world]
+        if not groups:
+            return
         with Feed(
             self.table, self.preprocess, groups=groups, workers=self._workers, kind="threads", exact=True
         ) as feed:

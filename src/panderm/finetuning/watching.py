@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Watching(Watch):
         self._board_wanted = board
         self._board: TensorBoard | None = None
         self._steps: dict[int, int] = {}  # by epoch, the last step
+        self._logits: list[Floats] = []  # of the validation rows, after an epoch
 
     def began(self, step: int) -> None:
         if self._board_wanted:
@@ -78,11 +80,25 @@ class Watching(Watch):
     def wants(self, epoch: int) -> bool:  # noqa: ARG002
         return True
 
+    def share(
+        self,
+        epoch: int,  # noqa: ARG002
+        model: nn.Module,
+        averaged: nn.Module | None,
+        rank: int,
+        world: int,
+    ) -> Any:
+        looked_at = [model] if averaged is None else [averaged, model]
+        return [self.validation.share(one, self.dtype, rank=rank, world=world) for one in looked_at]
+
+    def shared(self, parts: Sequence[Any]) -> None:
+        self._logits = [self.validation.joined(shares) for shares in zip(*parts, strict=True)]
+
     def after_epoch(self, epoch: int, model: nn.Module, averaged: nn.Module | None) -> list[dict[str, Any]]:
         kept = model if averaged is None else averaged
-        line: dict[str, Any] = {"val": self._look(kept)}
-        if averaged is not None:
-            line["raw"] = self._look(model)
+        names = ("val", "raw")  # the kept weights, and those as they are where others are kept
+        told = zip(names, self._logits, strict=False)
+        line: dict[str, Any] = {name: self.validation.score(logits) for name, logits in told}
         if self.selection.hear({"epoch": epoch, **line}):
             self._keep(epoch, kept)
         line["best"] = self.selection.best
@@ -141,9 +157,6 @@ class Watching(Watch):
         if self._board is not None:
             self._board.close()
             self._board = None
-
-    def _look(self, model: nn.Module) -> dict[str, Any]:
-        return self.validation.score(self.validation.logits(model, self.dtype))
 
     def _keep(self, epoch: int, model: nn.Module) -> None:
         """Keep the weights of the best epoch, and those that a run which goes on could need again."""

@@ -71,7 +71,7 @@ class Average:
         torch._foreach_lerp_(mine, theirs, 1 - average_weight(step, self.ema))
 
     def network(self) -> nn.Module | None:
-        """Return the network with the average for its weights, in the first process; None in the others.
+        """Return the network with the average for its weights in each process that has it whole, else None.
 
         All processes must ask. It is not to be changed.
         """

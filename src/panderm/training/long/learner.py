@@ -49,7 +49,7 @@ class Learner(Protocol[Batch]):
 class Watch:
     """What is done beside the learning; this one does nothing.
 
-    All of it happens in the first process only, but for ``wants``, which all must answer alike.
+    All of it happens in the first process only, but ``share``, and ``wants``, which all must answer alike.
     """
 
     def began(self, step: int) -> None:
@@ -61,6 +61,28 @@ class Watch:
     def wants(self, epoch: int) -> bool:  # noqa: ARG002
         """Say whether the network is wanted after an epoch, counted from 1."""
         return False
+
+    def share(
+        self,
+        epoch: int,  # noqa: ARG002
+        model: nn.Module,  # noqa: ARG002
+        averaged: nn.Module | None,  # noqa: ARG002
+        rank: int,  # noqa: ARG002
+        world: int,  # noqa: ARG002
+    ) -> Any:
+        """Do one process's part of a look, where each has the network whole; return it, JSON-able.
+
+        Args:
+            epoch: as of :meth:`after_epoch`, as are both networks.
+            model: in each process.
+            averaged: likewise.
+            rank: of this process; 0 of 1 where the network is shared out, and the first one looks alone.
+            world: how many divide the look.
+        """
+        return None
+
+    def shared(self, parts: Sequence[Any]) -> None:
+        """Hear all processes' parts, in their order, before :meth:`after_epoch`."""
 
     def after_epoch(
         self,

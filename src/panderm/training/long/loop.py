@@ -202,8 +202,9 @@ class _Run(Generic[Batch]):
         if self.kept != self.step:
             self._keep()
         seconds = time.monotonic() - started
-        averaged = None if self.stepper.average is None else self.stepper.average.network()
-        plain, early = self.together.plain(), self.step < plan.steps
+        average, early = self.stepper.average, self.step < plan.steps
+        plain, averaged = self.together.plain(), None if average is None else average.network()
+        averaged = averaged if self.together.lead else None
         return Learned(plain, self.step, before, losses, seconds, dict(self.bad), averaged, early)
 
     def _steps(self, epoch: int, first: int, stop: Stop) -> Iterator[Seen]:
@@ -275,11 +276,14 @@ class _Run(Generic[Batch]):
         if wanted:
             average = self.stepper.average
             averaged = None if average is None else average.network()
-            plain = self.together.plain()
-            if plain is not None and self.journal is not None:
-                for line in self.watch.after_epoch(epoch, plain, averaged):
+            own = self.together.own()
+            parts = self._shares(epoch, own, averaged)
+            if own is not None and self.journal is not None:
+                self.watch.shared(parts)
+                for line in self.watch.after_epoch(epoch, own, averaged):
                     self.journal.write({**place, **line})
-                plain.train()
+            if own is not None:
+                own.train()
         if self.journal is not None:
             enough = self.step < self.plan.steps and self.watch.enough(epoch)
             if enough:
@@ -287,6 +291,14 @@ class _Run(Generic[Batch]):
             if wanted:
                 self.watch.after_lines()
         self.enough = bool(self.together.tell(enough))
+
+    def _shares(self, epoch: int, own: nn.Module | None, averaged: nn.Module | None) -> list[Any]:
+        """Let each process that has the network whole do its part of the look."""
+        together = self.together
+        if together.sharing == "fsdp":
+            return [] if own is None else [self.watch.share(epoch, own, averaged, 0, 1)]
+        assert own is not None
+        return together.gather(self.watch.share(epoch, own, averaged, together.rank, together.world))
 
     def _keep(self) -> None:
         """Write a checkpoint."""

@@ -107,6 +107,10 @@ class Together:
             return self._model if self.lead else None
         return self._filled(self._copy, {})
 
+    def own(self) -> nn.Module | None:
+        """Return the network as one process has it in each that has it whole; None in others."""
+        return self.plain() if self.sharing == "fsdp" else self._model
+
     def second(self, instead: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return likewise the network with other weights; all processes must ask.
 
@@ -116,7 +120,7 @@ class Together:
         """
         assert self._model is not None
         if self.world == 1 or self.sharing == "ddp":
-            if self.lead and self._second is None:
+            if self._second is None:
                 held = [*self._model.parameters(), *self._model.buffers()]
                 self._second = copy.deepcopy(self._model, {id(tensor): tensor for tensor in held})
                 self._second.load_state_dict(dict(instead), strict=False, assign=True)

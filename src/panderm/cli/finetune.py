@@ -10,6 +10,7 @@ from typer import Option
 
 from panderm.cli import options as opt
 from panderm.cli.frame import show_scores, verb
+from panderm.cli.probe_labels import show_label_scores
 
 if TYPE_CHECKING:
     from panderm.finetuning.finished import Finetuned
@@ -239,12 +240,15 @@ def finetune(
 
     from panderm.finetuning.finetune import finetune as run
     from panderm.finetuning.grid import grid_of
+    from panderm.scores import MultiLabelScores
 
     given |= {"labels": opt.listed(labels), "classes": opt.listed(classes)}
     given["sweep"] = grid_of(sweep) if sweep else None
     done = run(**given, progress=not quiet, ranks=ranks)
     if not as_json:
-        if hasattr(done.scores, "confusion"):
+        if isinstance(done.scores, MultiLabelScores):
+            show_label_scores(done.scores)
+        else:
             show_scores(done.scores)
         for line in _in_words(done):
             typer.echo(line)

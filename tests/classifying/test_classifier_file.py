@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import panderm
 from panderm.classifying.classifier import load_classifier
@@ -25,6 +27,7 @@ from panderm.classifying.file import (
     read_record,
     write_classifier,
 )
+from panderm.cli import app
 from panderm.errors import ArtifactError, UsageError, WeightsError
 from panderm.finetuning.network import Started, network_for
 from panderm.models import network as layout
@@ -157,6 +160,18 @@ def test_its_encoder_is_a_weights_file_like_any_other(whole: Path, started: Star
     assert finetuned_card(again.card, again.record).name == "random-tiny-finetuned"
 
 
+def test_a_file_is_shown_with_its_head(whole: Path) -> None:
+    shown = CliRunner().invoke(app, ["models", "show", str(whole)])
+    assert shown.exit_code == 0
+    for line in (
+        "head: .*softmax, 3 classes: akiec, mel, nv",
+        "calibration: .*temperature 1.5",
+        "pooling: .*mean",
+    ):
+        assert re.search(line, shown.stdout), line
+    assert "drawn at random" not in shown.stdout
+
+
 def test_a_record_can_be_amended_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     path = copied(whole, tmp_path)
     before = load_classifier(path, device="cpu").logits(pixels())
@@ -251,7 +266,6 @@ def no_record(tensors: dict[str, torch.Tensor], words: dict[str, str]) -> None:
         (no_bias, "head of 3 classes"),
         (half, "float32"),
         (other_encoder, "tensors that were written"),
-        (no_record, "no record of a head"),
     ],
 )
 def test_a_file_that_is_not_as_it_was_written_is_refused(
@@ -266,13 +280,13 @@ def test_a_file_that_is_not_as_it_was_written_is_refused(
 def test_other_files_are_refused(whole: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:-1000])
-    encoder = tmp_path / "encoder.safetensors"
-    panderm.convert(whole, encoder)
+    encoder = copied(whole, tmp_path)
+    rewritten(encoder, no_record)
     text = tmp_path / "words.safetensors"
     text.write_text("no weights")
     for path, says in [
         (cut, "must be whole"),
-        (encoder, "must hold an encoder and its head"),
+        (encoder, "no record of a head"),
         (text, "must hold an encoder and its head"),
         (tmp_path, "must exist"),
         (tmp_path / "nothing.safetensors", "must exist"),

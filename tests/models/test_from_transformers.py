@@ -155,6 +155,15 @@ def test_tokens_can_be_seen(kind: str, tmp_path: Path) -> None:
         assert encoder.attention(noise()).shape == (2, 4, 4, 4)
 
 
+def test_a_loaded_network_can_learn(tmp_path: Path) -> None:
+    # The library keeps BEiT's positions for all of its networks: made in inference mode, they would stop it.
+    network = load(folder_for(tmp_path, model_of("beit"))).network.train().requires_grad_()
+    network(noise()).square().mean().backward()
+    table = next(p for name, p in network.named_parameters() if name.endswith("position_bias_table"))
+    assert table.grad is not None
+    assert table.grad.any()
+
+
 def test_the_pickled_file_gives_the_same(tmp_path: Path) -> None:
     folder = folder_for(tmp_path, model_of("clip"))
     expected = load(folder).encode(noise())

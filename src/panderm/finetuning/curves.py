@@ -93,7 +93,7 @@ def score_curve(looks: Sequence[Look], score: str, best: int | None) -> Drawing 
         title,
         f"Band: 95 % intervals, {last['draws']:,} bootstrap draws of {units(last['unit'])}"
         f"{' within classes' if last['within classes'] else ''}, seed {last['seed']}; "
-        f"{plural(last['n'], 'image')} of {plural(last['units'], last['unit'])}. The ring is the epoch that "
+        f"{plural(last['n'], 'image')}{_of_units(last)}. The ring is the epoch that "
         "was kept. All points are of the same images: their differences are surer than the band.",
         to_svg(
             draw,
@@ -103,6 +103,10 @@ def score_curve(looks: Sequence[Look], score: str, best: int | None) -> Drawing 
         ),
         name=f"val_{score}",
     )
+
+
+def _of_units(look: Mapping[str, Any]) -> str:
+    return "" if look["unit"] == "image" else f" of {plural(look['units'], look['unit'])}"
 
 
 def drawings_of(run: Followed, looks: Sequence[Look], monitor: str, best: int | None) -> list[Drawing]:

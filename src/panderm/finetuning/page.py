@@ -18,7 +18,6 @@ from panderm.predictions import MultiLabelPredictions, Predictions
 from panderm.pretraining.followed import Followed, follow
 from panderm.report import Report
 from panderm.report.multi_label import MultiLabelReport
-from panderm.report.page import sentence
 from panderm.report.section import Drawing, Folded, Rows, Section, told
 from panderm.report.words import duration, pairs, units
 from panderm.scores import MultiLabelScores, Score, Scores
@@ -137,7 +136,8 @@ def _intro(
             f"{plural(chosen['val']['n'], 'validation image')}: {told(score)}.{early} The best of several "
             "epochs looks better on the rows that chose it than it is: what counts are scores of other rows."
         )
-    return [*texts, " ".join(sentence(str(text)) for text in card.settings.get("words", ()))]
+    words = "; ".join(str(text) for text in card.settings.get("words", ()))
+    return [*texts, f"What it began with: {words}."]
 
 
 def _score(look: dict[str, Any], name: str) -> Score | None:

@@ -78,9 +78,9 @@ def test_turns_are_of_the_square_the_encoder_sees(
     assert np.allclose(under.probabilities.sum(axis=1), 1)
     plain = head.probabilities(encoder.embed(few, progress=False).vectors)
     assert np.allclose(under.of_views[:, 0], plain, atol=1e-5)
-    for k, turn in ((1, lambda a: a[:, ::-1]), (4, np.rot90)):
-        squares = [turn(encoder.preprocess.pixels(read_image(path))).copy() for path in few.path]
-        pixels = torch.stack([encoder.preprocess.normalise(torch.from_numpy(one)) for one in squares])
+    originals = [encoder.preprocess.pixels(read_image(path)) for path in few.path]
+    for k, squares in ((1, [one[:, ::-1] for one in originals]), (4, [np.rot90(one) for one in originals])):
+        pixels = torch.stack([encoder.preprocess.normalise(torch.from_numpy(one.copy())) for one in squares])
         wanted = head.probabilities(encoder.encode(pixels).numpy())
         assert np.abs(under.of_views[:, k] - wanted).max() < 2e-3  # decoded by another library
     groups = probabilities_under(encoder, head, few, tta_views("8"), batch_size=7, workers=1, progress=False)

@@ -137,4 +137,4 @@ def test_what_cannot_be_is_refused() -> None:
         {"classes": 3, "link": "sigmoid", "weights": np.ones(3)},
     ):
         with pytest.raises(UsageError):
-            Objective(**wrong)  # type: ignore[arg-type]
+            Objective(**wrong)

@@ -27,16 +27,15 @@ def drawn(
     """Return what a sheet shows: heading, pictures and texts of each column."""
     seen: list[list[tuple[str, Any, list[str]]]] = []
     figure = sheet._figure
-    monkeypatch.setattr(
-        sheet, "_figure", lambda columns, words: seen.append(columns) or figure(columns, words)
-    )
-    targets = options.pop("targets", None)
-    if targets is None:
-        targets = Objective(len(table.classes)).targets(table.codes())
-    given = {"classes": table.classes, "preprocess": encoder.preprocess} | options
-    assert draw_sheet(
-        options.pop("path"), table, targets, VIEWS, **{k: v for k, v in given.items() if k != "path"}
-    )
+
+    def noted(columns: Any, words: str) -> Any:
+        seen.append(columns)
+        return figure(columns, words)
+
+    monkeypatch.setattr(sheet, "_figure", noted)
+    targets = Objective(len(table.classes)).targets(table.codes())
+    given: dict[str, Any] = {"classes": table.classes, "preprocess": encoder.preprocess, **options}
+    assert draw_sheet(given.pop("path"), table, targets, VIEWS, **given)
     return seen[0]
 
 

@@ -304,7 +304,7 @@ CHECKED = ROLES.replace("skip-bad ", "")  # bad rows are what is looked for
 EYE = "encoder weights card pool image-size precision compile device"
 OPTIONS = {
     "run": f"table {EYE} {ROLES} out engine batch-size workers exact recipe test percent-data draws seed "
-    "image-free image-free-columns published-csv overwrite json quiet",
+    "image-free image-free-columns finetune finetune-epochs published-csv overwrite json quiet",
     "embed": f"table {EYE} {ROLES} out engine batch-size workers actors ray-address exact tokens overwrite "
     "json quiet",
     "probe": "embeddings out kind recipe train val test percent-data C k class-weight sample-weight pooling "

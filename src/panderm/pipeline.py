@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from panderm.data.drawn import draw_world
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, read_table
-from panderm.embeddings import Embeddings, EncoderRecord, Engine
+from panderm.embeddings import Embeddings, EncoderRecord, Engine, open_embeddings
 from panderm.embeddings.making.ranks import require_alone
 from panderm.embeddings.making.settled import require_going_on
 from panderm.errors import ArtifactError, UsageError, some
+from panderm.finetuning.finetune import finetune as fine_tune
+from panderm.finetuning.finished import Finetuned
+from panderm.finetuning.run_card import TEST_NAME
 from panderm.models.cards import Pool
 from panderm.models.embed_once import embed_once, goes_on
 from panderm.models.encoder import Encoder
@@ -36,6 +40,7 @@ from panderm.tasks.probe import probe
 from panderm.training.settings import Recipe
 
 EMBEDDINGS, PREDICTIONS, SCORES, PAGE = "embeddings.emb", "probe.pred", "scores.json", "report.html"
+FINETUNED = "finetuned"
 DRAWN_NOTE = (
     "The images of this report are drawn by panderm, they are not photographs of skin: "
     "its numbers show that the software runs, and nothing about dermatology."
@@ -50,6 +55,7 @@ class Part:
         title: the encoder's name, and what tells it apart where another has the same name.
         folder: where its three files lie.
         embeddings, predictions, scores: these files.
+        predictions_name: of the predictions in the folder.
     """
 
     title: str
@@ -57,6 +63,7 @@ class Part:
     embeddings: Embeddings
     predictions: Predictions
     scores: Scores
+    predictions_name: str = PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,8 @@ def run(
     seed: int = 0,
     image_free: bool = False,
     image_free_columns: Sequence[str] | None = None,
+    finetune: bool = False,
+    finetune_epochs: int | None = None,
     published_csv: Path | str | None = None,
     overwrite: bool = False,
     note: str | None = None,
@@ -155,6 +164,10 @@ def run(
     report compares all with the first. ``weights`` then holds one file for each in the same order, None for
     an encoder that needs none. ``card`` is for one encoder only; a card, or a file that
     ``panderm convert`` wrote, needs no ``encoder``.
+
+    With ``finetune`` the encoder is fine-tuned too, on the same rows, by the default recipe of
+    :func:`panderm.finetune` (``finetune_epochs``: passes over the training rows), into ``finetuned/``, and
+    the report puts it beside the probe: the differences are paired.
 
     Returns:
         The embeddings, predictions and scores of each encoder (``.parts``; with one encoder also
@@ -174,6 +187,7 @@ def run(
     folder = Path(out)
     refuse_existing(folder / PAGE, overwrite=overwrite)
     _require_own_folder(folder)
+    _require_fine_tunable(finetune, finetune_epochs, encoder, test, precision)
 
     def load(name: str | None, file: Path | str | None) -> Encoder:
         return load_encoder(
@@ -242,6 +256,39 @@ def run(
         if published_csv is not None:
             write_published_csv(predictions, scores, Path(published_csv) / name, overwrite=overwrite)
         made.append((own, embeddings, predictions, scores))
+    tuned: Finetuned | None = None
+    if finetune:
+        tuned = fine_tune(
+            table,
+            folder / FINETUNED,
+            encoder=None if encoder is None else _one(encoder),
+            weights=None if weights is None else _one(weights),
+            card=card,
+            pool=pool,
+            image_size=image_size,
+            images=images,
+            image_column=image_column,
+            label=label,
+            split_column=split_column,
+            patient=patient,
+            group=group,
+            classes=classes,
+            skip_bad=skip_bad,
+            max_megapixels=max_megapixels,
+            percent_data=percent_data,
+            epochs=finetune_epochs,
+            draws=draws,
+            precision=precision if precision != "int8" else "fp32",
+            device=device,
+            workers=workers,
+            seed=seed,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        seen, answered, its = open_embeddings(tuned.embeddings), tuned.predictions, tuned.scores
+        assert isinstance(answered, Predictions)
+        assert isinstance(its, Scores)
+        made.append((tuned.folder, seen, answered, its))
     page = Report(
         [made_of[2] for made_of in made],
         [made_of[3] for made_of in made],
@@ -250,7 +297,32 @@ def run(
     )
     page.save(folder / PAGE, overwrite=overwrite)
     parts = tuple(Part(title, *one) for title, one in zip(page.titles, made, strict=True))
+    if tuned is not None:
+        parts = (*parts[:-1], replace(parts[-1], predictions_name=TEST_NAME))
     return Run(folder, parts, page.differences, page.columns_alone)
+
+
+def _require_fine_tunable(
+    asked: bool, epochs: int | None, encoder: str | Sequence[str] | None, test: str, precision: str
+) -> None:
+    """Raise :class:`UsageError` where a fine-tuning beside the probe cannot be."""
+    if epochs is not None and not asked:
+        raise UsageError("--finetune-epochs must come with --finetune.", "found no --finetune")
+    if not asked:
+        return
+    several = encoder is not None and not isinstance(encoder, str) and len(encoder) > 1
+    if several or test != "test" or precision == "int8":
+        found = "several encoders" if several else f"--test {test}" if test != "test" else "--precision int8"
+        raise UsageError(
+            "--finetune puts one encoder beside itself, on the test rows, in floating point.",
+            f"found {found}",
+            "leave it out, or fine-tune by itself: panderm finetune",
+        )
+
+
+def _one(given: Any) -> Any:
+    """Return the only one of what may be given as one or as a list of one."""
+    return given if isinstance(given, str | Path) else given[0]
 
 
 def _require_own_folder(folder: Path) -> None:

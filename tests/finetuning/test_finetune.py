@@ -370,3 +370,19 @@ def test_a_monitor_without_its_class_is_refused_or_replaced() -> None:
     assert score == "loss"
     assert "no validation row shows c" in told[0]
     assert chosen_by("auroc", ("a", "b"), [], **words) == ("auroc", [])
+
+
+@pytest.mark.usefixtures("quick")
+def test_run_puts_it_beside_the_probe(world: DrawnWorld, tmp_path: Path) -> None:
+    asked = {"encoder": "random-tiny", "image_size": 32, "device": "cpu", "draws": 50, "progress": False}
+    done = panderm.run(
+        world.csv, images=world.images, out=tmp_path / "run", finetune=True, finetune_epochs=1, **asked
+    )
+    assert [part.title for part in done.parts] == ["random-tiny", "random-tiny-finetuned"]
+    probe, tuned = done.parts
+    assert list(probe.predictions.image) == list(tuned.predictions.image)
+    assert "balanced_accuracy" in done.differences[0]
+    assert (tuned.folder / tuned.predictions_name).is_dir()
+    assert "random-tiny-finetuned" in done.report.read_text()
+    with pytest.raises(UsageError, match="must come with --finetune"):
+        panderm.run(world.csv, images=world.images, out=tmp_path / "other", finetune_epochs=1, **asked)

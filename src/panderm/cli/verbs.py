@@ -90,6 +90,13 @@ def run_(
     seed: opt.Seed = 0,
     image_free: opt.ImageFree = False,
     image_free_columns: opt.ImageFreeColumns = None,
+    finetune: Annotated[
+        bool, Option("--finetune", help="Fine-tune the encoder too, and put it beside the probe, paired.")
+    ] = False,
+    finetune_epochs: Annotated[
+        int | None,
+        Option(help="Passes of it over the training rows; default: 30.", min=1, show_default=False),
+    ] = None,
     published_csv: opt.PublishedCsv = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
@@ -137,6 +144,8 @@ def run_(
         seed=seed,
         image_free=image_free,
         image_free_columns=opt.listed(image_free_columns),
+        finetune=finetune,
+        finetune_epochs=finetune_epochs,
         published_csv=published_csv,
         overwrite=overwrite,
         progress=not quiet,
@@ -169,7 +178,7 @@ def _told_of_part(part: Any) -> dict[str, Any]:
     return {
         **part.scores.as_dict(),
         "embeddings": str(part.folder / "embeddings.emb"),
-        "predictions": str(part.folder / "probe.pred"),
+        "predictions": str(part.folder / part.predictions_name),
         "scores_file": str(part.folder / "scores.json"),
         "encoder": card.encoder.name,
         "random": card.encoder.random,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,9 @@ from panderm.classifying.file import (
 )
 from panderm.cli import app
 from panderm.errors import ArtifactError, UsageError, WeightsError
-from panderm.finetuning.network import Started, network_for
+from panderm.finetuning.network import ClassifierNetwork, Started, network_for
 from panderm.models import network as layout
+from panderm.models.cards import Pool
 from panderm.models.check import check_weights
 from panderm.models.names import find_card
 from panderm.weights.checkpoint import CLASSIFIER
@@ -71,8 +74,8 @@ def write(started: Started, path: Path, record: dict[str, Any] | None = None, **
 
 
 @pytest.fixture(scope="module")
-def started() -> Started:
-    return moved(network_for("random-tiny", image_size=SIDE, classes=3))
+def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
+    return moved(of_panderm(tmp_path_factory.mktemp("mine")))
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +91,14 @@ def copied(whole: Path, folder: Path) -> Path:
     return path
 
 
-def double_norm(folder: Path) -> Started:
-    card = find_card("dermlip-panderm-base", image_size=SIDE)
+def of_panderm(folder: Path, *, double_norm: bool = False, pool: Pool | None = None) -> Started:
+    """Two blocks in PanDerm's layout, from a file in its linear-probe form."""
+    card = find_card("dermlip-panderm-base" if double_norm else "panderm-base", image_size=SIDE)
     card = card.model_copy(update={"name": "mine", "dim": 48, "depth": 2, "heads": 3, "files": ()})
-    shapes = {name: one.shape for name, one in layout.build(card, "mean").state_dict().items()}
-    state = {k: v for k, v in layout.draw_weights(shapes, 1).items() if not k.startswith("fc_norm")}
-    save_file(state, folder / "mine.safetensors")
+    shapes = {name: one.shape for name, one in layout.build(card, "cls").state_dict().items()}
+    save_file(layout.draw_weights(shapes, 1 + double_norm), folder / "mine.safetensors")
     (folder / "mine.json").write_text(card.model_dump_json())
-    return network_for(weights=folder / "mine.safetensors", card=folder / "mine.json", classes=3)
+    return network_for(weights=folder / "mine.safetensors", card=folder / "mine.json", classes=3, pool=pool)
 
 
 def of_timm(name: str) -> Callable[[Path], Started]:
@@ -108,14 +111,21 @@ def of_timm(name: str) -> Callable[[Path], Started]:
     return start
 
 
-def of_panderm(folder: Path) -> Started:
-    return network_for("random-tiny", image_size=SIDE, classes=3, pool="cls")
+def random_tiny(folder: Path) -> Started:
+    return network_for("random-tiny", image_size=SIDE, classes=3)
 
 
 @pytest.mark.parametrize(
     "start",
-    [of_panderm, double_norm, of_timm("test_vit"), of_timm("test_resnet"), of_timm("test_convnext")],
-    ids=["cls", "double norm", "vit", "resnet", "convnext"],
+    [
+        random_tiny,
+        partial(of_panderm, pool="cls"),
+        partial(of_panderm, double_norm=True),
+        of_timm("test_vit"),
+        of_timm("test_resnet"),
+        of_timm("test_convnext"),
+    ],
+    ids=["drawn", "cls", "double norm", "vit", "resnet", "convnext"],
 )
 def test_a_file_answers_as_the_network_did(start: Callable[[Path], Started], tmp_path: Path) -> None:
     started = moved(start(tmp_path))
@@ -136,7 +146,7 @@ def test_a_run_s_folder_is_opened_and_calibrated(whole: Path, started: Started) 
     probabilities = classifier.probabilities(pixels())
     assert probabilities == pytest.approx(torch.softmax(torch.tensor(expected), 1).numpy(), abs=1e-5)
     assert classifier.classes == CLASSES
-    assert classifier.encoder.name == "random-tiny-finetuned"
+    assert classifier.encoder.name == "mine-finetuned"
     assert classifier.encoder.preprocess == started.preprocess
     assert classifier.record.training == {"epochs": 3}
     assert classifier.record.began == started.record
@@ -151,13 +161,13 @@ def test_its_encoder_is_a_weights_file_like_any_other(whole: Path, started: Star
     fits = check_weights(whole)
     assert "classifier head" in str(fits)
     header = panderm.convert(whole, tmp_path / "encoder.safetensors")
-    assert header.card.name == "random-tiny-finetuned"
+    assert header.card.name == "mine-finetuned"
     assert not is_classifier(tmp_path / "encoder.safetensors")
     again = network_for(whole, classes=5)
     with torch.no_grad():
         torch.testing.assert_close(again.network.eval().encoder(pixels()), expected, atol=1e-5, rtol=1e-5)
     assert again.network.head.out_features == 5
-    assert finetuned_card(again.card, again.record).name == "random-tiny-finetuned"
+    assert finetuned_card(again.card, again.record).name == "mine-finetuned"
 
 
 def test_a_file_is_shown_with_its_head(whole: Path) -> None:
@@ -206,7 +216,8 @@ def test_an_unsound_record_is_refused(fields: dict[str, Any], says: str, started
 
 
 def test_one_class_on_its_own_has_a_sigmoid(tmp_path: Path) -> None:
-    started = moved(network_for("random-tiny", image_size=SIDE, classes=1))
+    started = of_panderm(tmp_path)
+    started = moved(replace(started, network=ClassifierNetwork(started.network.encoder, 48, 1)))
     path = write(started, tmp_path / NAME, {"classes": ("mel",), "link": "sigmoid"}, self_test=False)
     classifier = load_classifier(path, device="cpu")
     with torch.no_grad():
@@ -304,8 +315,9 @@ def test_what_cannot_be_written_is_refused(whole: Path, started: Started, tmp_pa
         write(started, tmp_path / NAME, {"classes": ("a", "b")})
     with pytest.raises(UsageError, match="JSON"):
         write(started, tmp_path / NAME, {"training": {"loss": object()}})
-    bad = network_for("random-tiny", image_size=SIDE, classes=3)
+    (tmp_path / "mine").mkdir()
+    bad = of_panderm(tmp_path / "mine")
     bad.network.encoder.fc_norm.bias.data[3] = torch.nan
     with pytest.raises(WeightsError, match="finite"):
         write(bad, tmp_path / NAME)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

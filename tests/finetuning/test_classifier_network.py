@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,16 @@ def pixels(n: int = 2, side: int = SIDE) -> torch.Tensor:
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(3))
 
 
-def tiny(**options: Any) -> Started:
-    return network_for("random-tiny", image_size=SIDE, classes=3, **options)
+def small(folder: Path, **options: Any) -> Started:
+    """Three blocks in PanDerm's layout, from a file without tables of relative positions."""
+    own = {"name": "mine", "dim": 48, "depth": 3, "heads": 3, "files": ()}
+    card = find_card("panderm-base", image_size=SIDE).model_copy(update=own)
+    shapes = {name: one.shape for name, one in layout.build(card, "cls").state_dict().items()}
+    save_file(layout.draw_weights(shapes, 1), folder / "mine.safetensors")
+    (folder / "mine.json").write_text(card.model_dump_json())
+    return network_for(
+        weights=folder / "mine.safetensors", card=folder / "mine.json", **{"classes": 3} | options
+    )
 
 
 def of_timm(folder: Path, name: str, **options: Any) -> Started:
@@ -132,7 +141,7 @@ def test_the_head_is_drawn_small_and_from_the_seed() -> None:
 
 
 def test_an_encoder_is_the_one_that_is_loaded() -> None:
-    started = tiny()
+    started = network_for("random-tiny", image_size=SIDE, classes=3)
     encoder = panderm.load_encoder("random-tiny", pool="mean", image_size=SIDE, device="cpu")
     with torch.no_grad():
         found = started.network.eval().encoder(pixels())
@@ -144,16 +153,10 @@ def test_an_encoder_is_the_one_that_is_loaded() -> None:
 
 
 def test_tables_start_at_zero_and_learn_and_positions_do_not(tmp_path: Path) -> None:
-    card = find_card("random-tiny", image_size=SIDE).model_copy(update={"name": "mine", "random": False})
-    shapes = {name: one.shape for name, one in layout.build(card, "cls").state_dict().items()}
-    save_file(layout.draw_weights(shapes, 1), tmp_path / "mine.safetensors")
-    (tmp_path / "mine.json").write_text(card.model_dump_json())
-    network = network_for(
-        weights=tmp_path / "mine.safetensors", card=tmp_path / "mine.json", classes=3
-    ).network
+    network = small(tmp_path).network
     before = {name: one.detach().clone() for name, one in network.named_parameters()}
     tables = [name for name in before if name.endswith("relative_position_bias_table")]
-    assert len(tables) == 12
+    assert len(tables) == 3
     assert not any(before[name].any() for name in tables)
     network.head.weight.data.normal_()
     learn(network, pixels())
@@ -162,10 +165,10 @@ def test_tables_start_at_zero_and_learn_and_positions_do_not(tmp_path: Path) -> 
     assert [name for name in before if torch.equal(before[name], after[name])] == ["encoder.pos_embed"]
 
 
-def test_paths_are_dropped_the_deeper_the_likelier_and_in_training_only() -> None:
-    network = tiny(drop_path=0.33).network
+def test_paths_are_dropped_the_deeper_the_likelier_and_in_training_only(tmp_path: Path) -> None:
+    network = small(tmp_path, drop_path=0.5).network
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in network.encoder.blocks]
-    assert rates == pytest.approx([0.03 * i for i in range(12)])
+    assert rates == [0, 0.25, 0.5]
     network.head.weight.data.normal_()
     x = pixels(8)
     assert torch.equal(network.eval()(x), network(x))
@@ -185,24 +188,24 @@ def test_what_is_frozen_stays_and_so_do_its_running_means(tmp_path: Path) -> Non
         assert torch.equal(one, before[name]) == (place <= 2), name
 
 
-def test_frozen_blocks_of_a_transformer_keep_their_norms() -> None:
-    started = tiny(freeze=11, drop_path=0.5)
+def test_frozen_blocks_of_a_transformer_keep_their_norms(tmp_path: Path) -> None:
+    started = small(tmp_path, freeze=2, drop_path=0.5)
     own = {name for name, one in started.network.named_parameters() if one.requires_grad}
-    assert {name for name in own if not name.startswith("encoder.blocks.11.")} == {
+    assert {name for name in own if not name.startswith("encoder.blocks.2.")} == {
         "encoder.fc_norm.weight",
         "encoder.fc_norm.bias",
         "head.weight",
         "head.bias",
     }
-    assert any("first 11" in word for word in started.words)
-    assert not started.network.train().encoder.blocks[10].drop_path1.training
-    assert started.network.encoder.blocks[11].drop_path1.training
+    assert any("first 2" in word for word in started.words)
+    assert not started.network.train().encoder.blocks[1].drop_path1.training
+    assert started.network.encoder.blocks[2].drop_path1.training
 
 
-@pytest.mark.parametrize("kind", ["random-tiny", "test_vit"])
+@pytest.mark.parametrize("kind", ["panderm", "test_vit"])
 def test_lora_learns_in_its_matrices_and_is_added_to_the_weights(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    start = (lambda **o: tiny(**o)) if kind == "random-tiny" else (lambda **o: of_timm(tmp_path, kind, **o))
+    start = partial(small, tmp_path) if kind == "panderm" else partial(of_timm, tmp_path, kind)
     plain, started = start(seed=4), start(seed=4, lora=2, freeze=1)
     network, x = started.network, pixels(3, started.record.image_size)
     torch.testing.assert_close(network.eval()(x), plain.network.eval()(x), atol=1e-6, rtol=1e-5)
@@ -247,17 +250,17 @@ def test_what_no_logit_depends_on_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"freeze": 13}, "12 blocks"),
+        ({"freeze": 4}, "3 blocks"),
         ({"freeze": -1}, "0 or more"),
         ({"drop_path": 1.0}, "less than 1"),
         ({"lora": 0}, "rank"),
-        ({"lora": 4, "freeze": 12}, "linear layers"),
+        ({"lora": 4, "freeze": 3}, "linear layers"),
         ({"classes": 0}, "a class"),
     ],
 )
-def test_numbers_out_of_range_are_refused(options: dict[str, Any], says: str) -> None:
+def test_numbers_out_of_range_are_refused(options: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=says):
-        network_for("random-tiny", image_size=SIDE, **{"classes": 3} | options)
+        small(tmp_path, **options)
 
 
 def test_what_a_network_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -94,4 +94,5 @@ def test_labels_are_told_with_their_shares() -> None:
     assert told(torch.tensor([1.0, 0, 0, 0]), classes, "softmax") == "a" * 23 + "…"
     assert told(torch.tensor([0, 1.0, 0.5, torch.nan]), classes, "sigmoid") == "b\nc 0.50\n1 not known"
     assert told(torch.zeros(4), classes, "sigmoid") == "none"
+    assert told(torch.tensor([0.1, 0.9]), ("0", "1"), "softmax") == "class 1 0.90\nclass 0 0.10"
     assert told(torch.ones(4), ("p", "q", "r", "s"), "sigmoid") == "s\nr\nand 2 more"

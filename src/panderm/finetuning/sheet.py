@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from panderm.data.images import ImageError, read_image
 from panderm.data.preprocess import Preprocess
@@ -29,6 +30,7 @@ SHEET_NAME = "sample-sheet.png"
 IMAGES, VIEWS = 8, 5
 _MIXED = 2  # of the views, where images are mixed
 _TRIED = 64  # images, until enough of them can be read
+_SHOWN = 400  # pixels of an image as it is, at most
 _LEAST = 0.005  # a share of a label that is told
 # Grey paper: black corners and white skin are seen on it.
 _PAPER, _TEXT, _FAINT = "#2b3036", "#f2f4f6", "#b9c1ca"
@@ -72,14 +74,14 @@ def draw_sheet(
     Returns:
         The path; None where not one image can be read.
     """
-    rows, originals = _chosen(table, targets, images, seed)
+    rows, originals, scored = _chosen(table, targets, images, seed, preprocess)
     if not len(rows):
         return None
     columns: list[tuple[str, Sequence[Pixels], list[str]]] = []
     names = [_short(str(table.cells("image")[int(i)])) for i in rows]
     told = [_told(targets[int(i)], classes, link) for i in rows]
     columns.append(("as it is", originals, [f"{a}\n{b}" for a, b in zip(names, told, strict=True)]))
-    columns.append(("as it is scored", [preprocess.pixels(one) for one in originals], [""] * len(rows)))
+    columns.append(("as it is scored", scored, [""] * len(rows)))
     mixers = _mixers(mix)
     for number in range(VIEWS):
         with LabelledFeed(table, views, seed=seed, epoch=number, groups=[rows], workers=1) as feed:
@@ -103,9 +105,9 @@ def draw_sheet(
 
 
 def _chosen(
-    table: Table, targets: torch.Tensor, images: int, seed: int
-) -> tuple[npt.NDArray[np.int64], list[Pixels]]:
-    """Return rows, a class in turn, whose images can be read, and these images."""
+    table: Table, targets: torch.Tensor, images: int, seed: int, preprocess: Preprocess
+) -> tuple[npt.NDArray[np.int64], list[Pixels], list[Pixels]]:
+    """Return rows, a class in turn, whose images can be read; these images, small; and what is scored."""
     order = np.random.default_rng([seed, 0]).permutation(len(table))
     of_class = targets.nan_to_num().argmax(dim=1).numpy()[order]
     turn = np.empty(len(order), dtype=np.int64)  # how many of its class come before it
@@ -113,16 +115,21 @@ def _chosen(
         turn[of_class == k] = np.arange((of_class == k).sum())
     rows: list[int] = []
     found: list[Pixels] = []
+    scored: list[Pixels] = []
     for i in order[np.lexsort((of_class, turn))][:_TRIED]:
         if len(rows) == images:
             break
         try:
             most = table.card.max_megapixels
-            found.append(read_image(str(table.cells("path")[int(i)]), max_megapixels=most))
+            rgb = read_image(str(table.cells("path")[int(i)]), max_megapixels=most)
         except ImageError:
             continue
         rows.append(int(i))
-    return np.array(rows, dtype=np.int64), found
+        scored.append(preprocess.pixels(rgb))
+        small = Image.fromarray(rgb)
+        small.thumbnail((_SHOWN, _SHOWN))
+        found.append(np.asarray(small))
+    return np.array(rows, dtype=np.int64), found, scored
 
 
 def _mixers(mix: Mix | None) -> list[Mix]:
@@ -139,13 +146,17 @@ def _told(target: torch.Tensor, classes: Sequence[str], link: Link) -> str:
     shares = target.tolist()
     parts = sorted(((share, name) for share, name in zip(shares, classes, strict=True)), reverse=True)
     named = [
-        _short(name) + ("" if share > 1 - _LEAST else f" {share:.2f}")
+        _named(name) + ("" if share > 1 - _LEAST else f" {share:.2f}")
         for share, name in parts
         if share >= _LEAST  # what is not known is not a number, and not greater
     ]
     if link == "sigmoid" and (unknown := sum(share != share for share in shares)):
         named.append(f"{unknown} not known")
     return "\n".join([*named[:2], f"and {len(named) - 2} more"] if len(named) > 3 else named) or "none"
+
+
+def _named(name: str) -> str:
+    return f"class {name}" if name.isdecimal() else _short(name)
 
 
 def _short(text: str) -> str:

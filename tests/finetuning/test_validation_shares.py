@@ -13,8 +13,8 @@ from panderm.finetuning.rows import rows_of
 from panderm.finetuning.validation import Validation
 
 
-@pytest.mark.parametrize("world", [2, 3, 9])
-def test_shares_are_the_whole_to_the_bit(world: int, table: panderm.Table) -> None:
+@pytest.mark.parametrize("processes", [2, 3, 9])
+def test_shares_are_the_whole_to_the_bit(processes: int, table: panderm.Table) -> None:
     """Also where there are more processes than batches, and where pixels are kept from the epoch before."""
     rows = rows_of(table)
     started = network_for("random-tiny", image_size=32, classes=3)
@@ -23,13 +23,13 @@ def test_shares_are_the_whole_to_the_bit(world: int, table: panderm.Table) -> No
     wanted = alone.joined([alone.share(model)])
     assert wanted.shape == (len(rows.val), 3)
     assert model.training
-    each = [Validation(rows, started.preprocess, batch=4) for _ in range(world)]
+    each = [Validation(rows, started.preprocess, batch=4) for _ in range(processes)]
     for _ in range(2):
-        shares = [one.share(model, rank=r, world=world) for r, one in enumerate(each)]
+        shares = [one.share(model, rank=r, world=processes) for r, one in enumerate(each)]
         assert sum(len(batch) for share in shares for batch in share) == len(rows.val)
         assert np.array_equal(alone.joined(shares), wanted)
     assert shares[0]
-    assert world < 9 or not shares[-1]
+    assert processes < 9 or not shares[-1]
 
 
 def test_logits_that_are_no_numbers(table: panderm.Table) -> None:

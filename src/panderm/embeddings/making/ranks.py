@@ -349,7 +349,7 @@ def require_alone(verb: str, *, hush: bool = False) -> None:
         raise UsageError(
             f"panderm {verb} must be one process.",
             f"{world} were started",
-            f"several processes share panderm embed and pretrain: start those so, and panderm {verb} alone",
+            f"several processes share embed, pretrain and finetune: start those so, and panderm {verb} alone",
         )
 
 

@@ -180,9 +180,9 @@ def test_a_network_that_gives_maps_is_refused(tiny: panderm.Encoder, pixels: tor
 def test_reduced_precision_stays_close(precision: Any, pixels: torch.Tensor, vectors: torch.Tensor) -> None:
     reduced = panderm.load_encoder("random-tiny", precision=precision, device="cpu")
     assert reduced.record.precision == precision
-    encoded = reduced.encode(pixels)
+    encoded = reduced.encode(pixels[:2])  # a processor may take its time for it
     assert encoded.dtype == torch.float32
-    off = (encoded - vectors).norm(dim=1) / vectors.norm(dim=1)
+    off = (encoded - vectors[:2]).norm(dim=1) / vectors[:2].norm(dim=1)
     assert 0 < off.max() < PRECISION_TOLERANCE[precision]
 
 

@@ -426,7 +426,7 @@ def test_patterns_of_names() -> None:
 
 def test_ham10000_says_how_it_was_confirmed(shared: Path) -> None:
     frame = read_csv(shared / "data/ham10000/ham_clean.csv")
-    found = lint_columns(frame, label="label", image="image", split="split", group="lesion_id", draws=20)
+    found = lint_columns(frame, label="label", image="image", split="split", group="lesion_id", draws=100)
     assert [one.name for one in found.giving_away] == ["dx_type"]
     assert "2,964 of 2,964 rows with dx_type=follow_up are 5 (nv)" in found.giving_away[0].sentence
     assert set(found.other_names) == {"dx", "binary_label"}
@@ -437,7 +437,7 @@ def test_pad_ufes_20_says_who_was_biopsed(shared: Path) -> None:
     """On the whole table, whose images are not there; empty cells stand where nothing was biopsed."""
     frame = read_csv(shared / "data/padufes20/metadata_full_2298.csv")
     found = lint_columns(
-        frame, label="diagnostic", image="img_id", patient="patient_id", group="lesion_id", draws=20
+        frame, label="diagnostic", image="img_id", patient="patient_id", group="lesion_id", draws=100
     )
     biopsed = found.of("biopsed")
     assert biopsed is not None

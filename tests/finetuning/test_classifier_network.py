@@ -149,7 +149,16 @@ def test_an_encoder_is_the_one_that_is_loaded() -> None:
     assert (started.pool, started.record.pool, started.preprocess) == ("mean", "mean", encoder.preprocess)
     assert "random weights" in started.words[0]
     assert started.trainable == sum(p.numel() for p in started.network.parameters() if p.requires_grad)
-    assert started.network(pixels()).dtype == torch.float32
+
+
+def test_the_head_is_computed_in_float32(tmp_path: Path) -> None:
+    network = small(tmp_path).network.eval()
+    network.head.weight.data.normal_()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        vectors, logits = network.encoder(pixels()), network(pixels())
+    assert logits.dtype == torch.float32
+    with torch.no_grad():
+        assert torch.equal(logits, network.head(vectors.float()))
 
 
 def test_tables_start_at_zero_and_learn_and_positions_do_not(tmp_path: Path) -> None:

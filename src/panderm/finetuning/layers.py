@@ -11,7 +11,7 @@ from timm.models import group_parameters
 from timm.models.beit import Beit
 from torch import nn
 
-from panderm.errors import UsageError
+from panderm.errors import UsageError, plural
 from panderm.training.long.groups import UNDECAYED
 
 # What stands before the blocks, by the words of timm, open_clip and transformers.
@@ -56,7 +56,7 @@ def layer_of(network: nn.Module) -> Layers:
     if stack is not None:
         path, depth = stack
         ids = {f"encoder.{name}": _place(name, path, depth) for name, _ in encoder.named_parameters()}
-        told = f"{depth} blocks"
+        told = plural(depth, "block")
     else:
         ids, depth, told = _by_timm(encoder)
     return Layers(ids | dict.fromkeys(outside, depth + 1), depth, told)
@@ -117,7 +117,7 @@ def _by_timm(encoder: nn.Module) -> tuple[dict[str, int], int, str]:
         f"encoder.{name}": int(groups.get(name.removeprefix(start), top)) if name.startswith(start) else top
         for name, _ in encoder.named_parameters()
     }
-    return ids, top - 1, f"{top - 1} groups of layers, as timm counts them"
+    return ids, top - 1, plural(top - 1, "group") + " of layers, as timm counts them"
 
 
 def decay_groups_by_layer(

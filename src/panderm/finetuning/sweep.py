@@ -195,6 +195,7 @@ def _conclude(
         "units": engine.units,
         "draws": engine.draws,
         "bootstrap_seed": engine.seed,
+        "strata": "classes" if engine.strata is not None else None,
     }
     record = {
         "grid": {name: list(values) for name, values in grid.items()},

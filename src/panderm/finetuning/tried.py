@@ -159,7 +159,8 @@ def words_of(ranked: Sequence[Tried], facts: Mapping[str, Any]) -> list[str]:
     mean = f", mean of {repeats} repeats" if repeats > 1 else ""
     lines = [
         f"{facts['score']} of {plural(facts['n'], 'validation row')}{mean} (95 % interval over "
-        f"{plural(facts['units'], facts['unit'])}, {facts['draws']:,} draws, seed {facts['bootstrap_seed']}):"
+        f"{plural(facts['units'], facts['unit'])}, {facts['draws']:,} draws"
+        f"{' within classes' if facts['strata'] else ''}, seed {facts['bootstrap_seed']}):"
     ]
     close = []
     for one in ranked:

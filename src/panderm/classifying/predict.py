@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from panderm.classifying.asked import Asked
 from panderm.classifying.calibrated import COVERAGE
 from panderm.classifying.journal import InMemory, Journal, journal_path
 from panderm.classifying.predicted import Predicted, PredictedCard
-from panderm.classifying.predictor import Asked, open_predictor
-from panderm.classifying.sources import Found, read_sources, refusal
+from panderm.classifying.predictor import open_predictor
+from panderm.classifying.sources import Found, existing_sources, read_sources, refusal
 from panderm.classifying.tta import tta_views
 from panderm.classifying.work import Work
 from panderm.data.stored import MAX_MEGAPIXELS
@@ -104,6 +105,10 @@ def predict(
         refuse_existing(path, overwrite=overwrite)
     asked = Asked(at, None if positive is None else tuple(positive), coverage, by_class)
     views = None if tta is None else tta_views(tta)
+    existing_sources(sources, images=images)
+    predictor = open_predictor(
+        model, asked, weights=weights, card=card, precision=precision, engine=engine, device=device
+    )
     found = read_sources(
         sources,
         images=images,
@@ -111,9 +116,6 @@ def predict(
         skip_bad=skip_bad,
         max_megapixels=max_megapixels,
         progress=progress,
-    )
-    predictor = open_predictor(
-        model, asked, weights=weights, card=card, precision=precision, engine=engine, device=device
     )
     work = Work(predictor, found.table, views, batch_size=batch_size, exact=exact)
     started = time.monotonic()
@@ -179,7 +181,7 @@ def _card(
         rows=table.rows + len(table.skipped) - len(left),
         skipped=left,
         images_per_second=rate,
-        notes=(*predictor.notes, *_cautions(work)),
+        notes=(*predictor.notes, *_cautions(work), *_passed_over(found)),
     )
 
 
@@ -191,6 +193,15 @@ def _cautions(work: Work) -> list[str]:
         told.append(
             "thresholds and sets were found for images as they are: they are not promised of several views"
         )
+    return told
+
+
+def _passed_over(found: Found) -> list[str]:
+    told = []
+    if found.ignored:
+        told.append(f"{plural(found.ignored, 'file')} of the folders have no name of an image: passed over")
+    if found.twice:
+        told.append(f"{plural(found.twice, 'file')} were asked for twice, and are predicted once")
     return told
 
 

@@ -6,48 +6,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from panderm.classifying.calibrated import COVERAGE, NONE, Calibration, SetRule, Threshold, decide
+from panderm.classifying.asked import (
+    Asked,
+    as_given,
+    benign_positive,
+    held_in_words,
+    holds,
+    positive_named,
+    read_decided,
+    require_decided,
+    rule_of,
+)
+from panderm.classifying.calibrated import Calibration, SetRule, Threshold, decide
 from panderm.classifying.classifier import classifier_file, load_classifier
 from panderm.classifying.file import NAME
 from panderm.embeddings import EmbeddingsCard, Engine
-from panderm.errors import ArtifactError, ParentsError, UsageError, WeightsError, some
+from panderm.errors import ArtifactError, ParentsError, UsageError, some
 from panderm.fitted import FittedProbe
 from panderm.models.encoder import Encoder
 from panderm.models.load import load_encoder
 from panderm.models.precision import PrecisionChoice
 from panderm.predictions import MultiLabelPredictions, Predictions, open_either
-from panderm.predictions.positive import malignant_classes
 from panderm.provenance import CARD_NAME
-from panderm.statistics.targets import DEFAULT_TARGETS, Target
+from panderm.statistics.targets import Target
 
 TEST = "test.pred"
 """What a run's predictions are called in its folder, validation rows beside them."""
 # What decides a vector. Precision and engine may be another: it is said on the card.
 _DECISIVE = ("weights_sha256", "dim", "pool", "image_size", "preprocess")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be decided of an image beside its probabilities.
-
-    Attributes:
-        at: operating point, as ``--at`` takes it; None: sensitivity ≥ .95 where a class is positive.
-        positive: classes that count as positive; None: the second of two.
-        coverage: share of images whose set is to hold the truth.
-        by_class: each class is to be covered.
-    """
-
-    at: str | None = None
-    positive: tuple[str, ...] | None = None
-    coverage: float = COVERAGE
-    by_class: bool = False
-
-    @property
-    def target(self) -> Target:
-        """The operating point."""
-        return DEFAULT_TARGETS[0] if self.at is None else Target.read(self.at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,40 +152,26 @@ def _of_probe(
         coverage=asked.coverage,
     )
     if isinstance(made, MultiLabelPredictions) and (asked.at is None or target.aim == "threshold"):
-        calibration = _as_given(calibration, made.classes, target)
+        calibration = as_given(calibration, made.classes, target)
     else:
-        calibration = _positive_named(calibration, made.classes, asked, target)
-    _require_decided(calibration, asked, calibration.thresholds)
+        calibration = positive_named(calibration, made.classes, asked, target)
+    require_decided(calibration, asked, calibration.thresholds)
     encoder = _encoder_of(emb, path, weights, card, precision, engine, device)
     notes = []
     if unit := made.card.method.get("unit"):
         notes.append(f"the probe was fitted to predict a {unit}; here each image is predicted by itself")
-    notes += _benign_positive(head, asked, calibration.thresholds)
+    notes += benign_positive(head, asked, calibration.thresholds)
     return Predictor(
         encoder=encoder,
         head=_on(head, encoder),
         calibration=calibration,
         thresholds=calibration.thresholds,
-        rule=_rule(calibration, asked),
+        rule=rule_of(calibration, asked),
         source=str(path),
         identity=made.card.identity,
         card=emb,
         notes=tuple(notes),
     )
-
-
-def _benign_positive(head: FittedProbe, asked: Asked, thresholds: tuple[Threshold, ...]) -> tuple[str, ...]:
-    """Say so where the second of two classes counts as positive, and the first is the malignant one."""
-    if asked.positive is not None or not thresholds or head.link == "sigmoid":
-        return ()
-    try:
-        malignant = malignant_classes(head.classes)
-    except UsageError:  # classes that the diagnosis map does not know
-        return ()
-    if set(malignant) & set(thresholds[0].positive):
-        return ()
-    first, second = malignant[0], thresholds[0].positive[0]
-    return (f"{second} counts as positive, being the second class; --positive {first} turns this round",)
 
 
 def _why_no_probe(made: Predictions | MultiLabelPredictions) -> str:
@@ -276,15 +248,15 @@ def _of_classifier(
 ) -> Predictor:
     file = classifier_file(path)
     opened = load_classifier(file, device=device, precision=precision or "fp32", engine=engine or "torch")
-    calibration = _decided(opened.record.calibration, file)
+    calibration = read_decided(opened.record.calibration, file)
     classes = opened.classes
-    if not _holds(calibration, asked, target, sigmoid=opened.record.link == "sigmoid"):
+    if not holds(calibration, asked, target, sigmoid=opened.record.link == "sigmoid"):
         # What the file was not written with, the rows beside it in the run's folder can still say.
         beside = file.parent / TEST
         if not (beside / CARD_NAME).is_file():
             raise UsageError(
                 "what is asked for must be in the classifier's file, or validation rows beside it.",
-                [f"{file} holds {_held(calibration)}", f"and there is no {beside}"],
+                [f"{file} holds {held_in_words(calibration)}", f"and there is no {beside}"],
                 "name one of these, or a threshold of your own: --at threshold=0.3",
             )
         made = open_either(beside)
@@ -297,99 +269,18 @@ def _of_classifier(
         kept = {"temperature": calibration.temperature, "log_loss": calibration.log_loss}
         calibration = again.model_copy(update={**kept, "caution": calibration.caution})
     if opened.record.link == "sigmoid" and target.aim == "threshold":
-        calibration = _as_given(calibration, classes, target)
+        calibration = as_given(calibration, classes, target)
     else:
-        calibration = _positive_named(calibration, classes, asked, target)
+        calibration = positive_named(calibration, classes, asked, target)
     thresholds = tuple(one for one in calibration.thresholds if one.at == target.text)
-    _require_decided(calibration, asked, thresholds)
+    require_decided(calibration, asked, thresholds)
     return Predictor(
         encoder=opened.encoder,
         head=opened.head,
         calibration=calibration,
         thresholds=thresholds,
-        rule=_rule(calibration, asked),
+        rule=rule_of(calibration, asked),
         source=str(path),
         identity=opened.encoder.record.weights_sha256,
-        notes=_benign_positive(opened.head, asked, thresholds),
+        notes=benign_positive(opened.head, asked, thresholds),
     )
-
-
-def _decided(told: dict[str, Any] | None, file: Path) -> Calibration:
-    if told is None:
-        return NONE
-    try:
-        return Calibration.model_validate(told)
-    except ValidationError as error:
-        raise WeightsError(
-            "what validation rows decided must be whole in a classifier's file.",
-            f"{file}: {error.errors()[0]['msg']}",
-            "fine-tune again",
-        ) from None
-
-
-def _holds(calibration: Calibration, asked: Asked, target: Target, *, sigmoid: bool) -> bool:
-    """Say whether a classifier's file itself has what is asked for, or cannot have it anyhow."""
-    if sigmoid or not calibration.rows:
-        return True
-    sets = not calibration.sets or any(one.coverage == asked.coverage for one in calibration.sets)
-    if target.aim == "threshold":
-        return sets
-    there = {one.at for one in calibration.thresholds}
-    same = asked.positive is None or any(
-        set(one.positive) == set(asked.positive) for one in calibration.thresholds
-    )
-    wanted = asked.at is not None or asked.positive is not None
-    return sets and same and (target.text in there or not wanted)
-
-
-def _held(calibration: Calibration) -> str:
-    points = sorted({f"{one.at} of {', '.join(one.positive)}" for one in calibration.thresholds})
-    sets = sorted({f"sets of {one.coverage:.0%}" for one in calibration.sets})
-    return some([*points, *sets], 12) or "neither thresholds nor sets"
-
-
-def _as_given(calibration: Calibration, classes: tuple[str, ...], target: Target) -> Calibration:
-    """Return what is decided of several labels: each by a threshold that is given, by default one half."""
-    value = target.value if target.aim == "threshold" else 0.5
-    at = Target("threshold", value).text
-    given = tuple(Threshold(positive=(name,), at=at, threshold=value) for name in classes)
-    return calibration.model_copy(update={"thresholds": given})
-
-
-def _positive_named(
-    calibration: Calibration, classes: tuple[str, ...], asked: Asked, target: Target
-) -> Calibration:
-    """Add a threshold that is given to what validation rows decided, which it does not rest on."""
-    if target.aim != "threshold" or any(one.at == target.text for one in calibration.thresholds):
-        return calibration
-    named = asked.positive or (classes[1:] if len(classes) == 2 else ())
-    unknown = [one for one in named if one not in classes]
-    if not named or unknown:
-        raise UsageError(
-            "--at threshold=… needs the classes that count as positive.",
-            f"found {some(unknown)}" if unknown else f"the classes are {some(classes, 12)}",
-            "name them: --positive mel --positive bcc",
-        )
-    given = Threshold(positive=tuple(named), at=target.text, threshold=target.value)
-    return calibration.model_copy(update={"thresholds": (*calibration.thresholds, given)})
-
-
-def _require_decided(calibration: Calibration, asked: Asked, thresholds: tuple[Threshold, ...]) -> None:
-    """Raise where what was asked for in words is not there; what is there by itself may be missing."""
-    if not thresholds and (asked.at is not None or asked.positive is not None):
-        why = calibration.left_out.get("thresholds", "no validation rows")
-        raise UsageError(
-            "--at and --positive need validation rows beside the predictions, to choose a threshold on.",
-            f"{calibration.of}: {why}" if calibration.rows else why,
-            "give a threshold of your own: --at threshold=0.3; or name the positive classes: --positive mel",
-        )
-    if not calibration.sets and asked.by_class:
-        raise UsageError(
-            "--by-class needs conformal sets.", calibration.left_out.get("sets", "there are none")
-        )
-
-
-def _rule(calibration: Calibration, asked: Asked) -> SetRule | None:
-    by = "class" if asked.by_class else "all"
-    found = [one for one in calibration.sets if one.by == by and one.coverage == asked.coverage]
-    return found[0] if found else None

@@ -79,23 +79,14 @@ def read_sources(
         UsageError: a source that is not there, or ``images`` without a table.
         TableError: no image, or files that cannot be read.
     """
-    asked = [sources] if isinstance(sources, Path | str) else list(sources)
-    if not asked:
-        raise UsageError("images must be named.", "found none", "a folder, image files, or a CSV")
-    found = [_existing(one) for one in asked]
-    if images is not None and not any(_is_table(one) for one in found):
-        raise UsageError(
-            "--images is the folder of a table's images.",
-            f"found --images {images}, and no table among {some([str(one) for one in asked])}",
-            "leave --images out: a folder is named as it is",
-        )
+    found = existing_sources(sources, images=images)
     walk = _walk(found, images, image_column)
     first = found[0]
     name = first.name if len(found) == 1 else f"{plural(len(found), 'source')}"
     if not walk.names:
         raise TableError(
             "there must be an image to predict.",
-            f"none in {some([str(one) for one in asked])}"
+            f"none in {some([str(one) for one in found])}"
             + (f"; {plural(walk.ignored, 'other file')}" if walk.ignored else ""),
             f"images end in {some(IMAGE_ENDINGS, 20)}",
         )
@@ -130,6 +121,27 @@ def read_sources(
     if bad and not skip_bad:
         raise refusal(bad, n)
     return Found(table, walk.ignored, walk.twice)
+
+
+def existing_sources(
+    sources: Sequence[Path | str] | Path | str, *, images: Path | str | None = None
+) -> list[Path]:
+    """Return sources that are there, before anything below them is looked at. Arguments as above.
+
+    Raises:
+        UsageError: one is not, or ``images`` without a table.
+    """
+    asked = [sources] if isinstance(sources, Path | str) else list(sources)
+    if not asked:
+        raise UsageError("images must be named.", "found none", "a folder, image files, or a CSV")
+    found = [_existing(one) for one in asked]
+    if images is not None and not any(_is_table(one) for one in found):
+        raise UsageError(
+            "--images is the folder of a table's images.",
+            f"found --images {images}, and no table among {some([str(one) for one in asked])}",
+            "leave --images out: a folder is named as it is",
+        )
+    return found
 
 
 def refusal(

@@ -169,7 +169,7 @@ def _in_words(made: Predicted, out: Path, card: Path) -> list[str]:
     rate = f"{told.images_per_second:.3g} images/s" if told.images_per_second else "all were there"
     kept = f"; {made.resumed:,} were there from a run that was stopped" if made.resumed else ""
     lines.append(f"rate: {rate}{kept}")
-    lines += [f"caution: {note}" for note in told.notes]
+    lines += [f"note: {note}" for note in told.notes]
     return [*lines, told.use]
 
 

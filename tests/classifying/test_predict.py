@@ -253,6 +253,7 @@ def test_sources_may_be_of_several_kinds(
     (tmp_path / "few" / two.name).write_bytes(two.read_bytes())
     new = quiet(probed[0], [one, tmp_path / "few", one])
     assert new.image.tolist() == [one.as_posix(), (tmp_path / "few" / two.name).as_posix()]
+    assert "1 file was asked for twice: predicted once" in new.card.notes
 
 
 # Wrong use

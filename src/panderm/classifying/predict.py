@@ -199,9 +199,12 @@ def _cautions(work: Work) -> list[str]:
 def _passed_over(found: Found) -> list[str]:
     told = []
     if found.ignored:
-        told.append(f"{plural(found.ignored, 'file')} of the folders have no name of an image: passed over")
+        what = plural(
+            found.ignored, "file that is no image by its name", "files that are none by their names"
+        )
+        told.append(f"passed over in the folders: {what}")
     if found.twice:
-        told.append(f"{plural(found.twice, 'file')} were asked for twice, and are predicted once")
+        told.append(f"{plural(found.twice, 'file was', 'files were')} asked for twice: predicted once")
     return told
 
 

@@ -255,6 +255,31 @@ def test_other_rows_and_other_folders_are_refused(world: DrawnWorld, tmp_path: P
     assert (tmp_path / "mine/thesis.txt").exists()
 
 
+def test_several_labels_are_told_as_they_are(world: DrawnWorld, tmp_path: Path) -> None:
+    """Also what is not known, and a label whose name another column has."""
+    rows = rows_in(world.csv)
+    cells = [{"itches": "10"[i % 2], "group": ["1", "", "0"][(i + i // 6) % 3]} for i in range(len(rows))]
+    file = tmp_path / "signs.csv"
+    names = ("image", "split", "patient_id")
+    lines = [
+        ",".join([*(row[name] for name in names), *cell.values()])
+        for row, cell in zip(rows, cells, strict=True)
+    ]
+    file.write_text("\n".join([",".join((*names, "itches", "group")), *lines]) + "\n")
+    runs = Runs()
+    runs.ends = 0
+    asks = asked(world, tmp_path / "run", table=file, labels=["itches", "group"], monitor="loss")
+    with pytest.raises(KeyboardInterrupt):
+        swept(runs, asks)
+    call = runs.calls[0]
+    assert (call["labels"], call["label"], call["classes"]) == (["itches", "label group"], None, None)
+    before = {row["image"]: cell for row, cell in zip(rows, cells, strict=True)}
+    held = rows_in(tmp_path / "run/sweep/rows.csv")
+    assert [[row["itches"], row["label group"]] for row in held] == [
+        list(before[row["image"]].values()) for row in held
+    ]
+
+
 def test_repeats_are_of_a_search(world: DrawnWorld, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--repeats must come with --sweep"):
         finetune(world.csv, tmp_path / "run", encoder="random-tiny", repeats=3)

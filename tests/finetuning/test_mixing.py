@@ -41,7 +41,7 @@ def test_pixels_and_labels_are_timms(mix: Mix, kind: str, monkeypatch: pytest.Mo
 
 
 def test_shares_boxes_and_kinds_have_their_laws() -> None:
-    mix, n = Mix(), 1500
+    mix, n = Mix(), 700
     drawn = [mix.draw((3, i), SIDE, SIDE) for i in range(n)]
     mixup = [one.share for one in drawn if one.kind == "mixup"]
     assert kstest(mixup, beta(0.8, 0.8).cdf).pvalue > 1e-3

@@ -114,7 +114,7 @@ def driven(world: DrawnWorld, place: Path) -> subprocess.Popen[str]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    asked = {**ASKED, **HERE, "images": str(world.images)}
+    asked: dict[str, Any] = {**ASKED, **HERE, "images": str(world.images)}
     words = [sys.executable, "-c", DRIVER, str(world.csv), str(place), json.dumps(asked), str(port)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -239,7 +239,13 @@ def test_of_two_classes_by_the_published_recipe(world: DrawnWorld, tmp_path: Pat
     frame = pd.read_csv(world.csv)
     frame["binary_label"] = (frame["label"] != "nevus").astype(int)
     frame.drop(columns="label").to_csv(tmp_path / "two.csv", index=False)
-    asked = {"encoder": "random-tiny", "image_size": 32, "recipe": "published", "epochs": 3, "tta": "none"}
+    asked: dict[str, Any] = {
+        "encoder": "random-tiny",
+        "image_size": 32,
+        "recipe": "published",
+        "epochs": 3,
+        "tta": "none",
+    }
     asked |= {"batch_size": 16, "patience": 1, "lr": 1e-8, "draws": 50, "device": "cpu"}
     with pytest.warns(PandermWarning, match="cannot validate two classes"):
         done = panderm.finetune(tmp_path / "two.csv", tmp_path / "run", images=world.images, **asked, **HERE)
@@ -261,7 +267,13 @@ def test_of_several_labels_without_validation_rows(world: DrawnWorld, tmp_path: 
     frame["mole"] = frame["mole"].astype(int).astype(object)
     frame.loc[::7, "mole"] = ""
     frame[frame["split"] != "val"].to_csv(tmp_path / "signs.csv", index=False)
-    asked = {"encoder": "random-tiny", "image_size": 32, "epochs": 1, "batch_size": 16, "draws": 50}
+    asked: dict[str, Any] = {
+        "encoder": "random-tiny",
+        "image_size": 32,
+        "epochs": 1,
+        "batch_size": 16,
+        "draws": 50,
+    }
     asked |= {
         "class_weight": "balanced",
         "lora": None,
@@ -374,7 +386,13 @@ def test_a_monitor_without_its_class_is_refused_or_replaced() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_run_puts_it_beside_the_probe(world: DrawnWorld, tmp_path: Path) -> None:
-    asked = {"encoder": "random-tiny", "image_size": 32, "device": "cpu", "draws": 50, "progress": False}
+    asked: dict[str, Any] = {
+        "encoder": "random-tiny",
+        "image_size": 32,
+        "device": "cpu",
+        "draws": 50,
+        "progress": False,
+    }
     done = panderm.run(
         world.csv, images=world.images, out=tmp_path / "run", finetune=True, finetune_epochs=1, **asked
     )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,30 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import panderm
+from panderm.classifying import predictor
+from panderm.classifying.calibrated import decide
 from panderm.classifying.journal import Journal, journal_path
 from panderm.classifying.predict import predict
 from panderm.classifying.predicted import Predicted, card_path
 from panderm.classifying.tta import turned
 from panderm.cli import app
 from panderm.data.drawn import DrawnWorld
+from panderm.data.left_out import as_table
 from panderm.errors import ArtifactError, PandermError, ParentsError, TableError, UsageError
+from panderm.fitted import FittedAttentive
 from panderm.predictions import Predictions
 from panderm.statistics.conformal import prediction_sets
+
+
+@pytest.fixture(autouse=True)
+def one_encoder(small_eye: panderm.Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load the probe's encoder once: whether it is loaded rightly, the killed run and others see."""
+
+    def load(name: str, **options: Any) -> panderm.Encoder:
+        plain = name == "random-tiny" and options["image_size"] == 32 and options["weights"] is None
+        return small_eye if plain else panderm.load_encoder(name, **options)
+
+    monkeypatch.setattr(predictor, "load_encoder", load)
 
 
 @pytest.fixture(scope="module")
@@ -95,41 +111,44 @@ def test_a_decision_and_sets_rest_on_the_validation_rows(
     assert decision.tolist() == wanted.tolist()
     by_hand = prediction_sets(held.truth_codes(), held.probabilities, new.probabilities, 0.6, by_class=False)
     assert (sets == by_hand).all()
-    each = quiet(folder, asked_csv, images=world.images, coverage=0.6, by_class=True).sets()
+    each = decide(held, coverage=0.6).sets[1].sets(new.probabilities)
     by_hand = prediction_sets(held.truth_codes(), held.probabilities, new.probabilities, 0.6, by_class=True)
-    assert each is not None
     assert (each == by_hand).all()
 
 
-def test_views_are_averaged(
-    probed: tuple[Path, Predictions], small_eye: panderm.Encoder, asked_csv: Path, world: DrawnWorld
-) -> None:
+def test_views_are_averaged(probed: tuple[Path, Predictions], small_eye: panderm.Encoder) -> None:
     folder, made = probed
-    new = quiet(folder, asked_csv, images=world.images, tta="8", exact=True)
+    asked = [str(path) for path in made.path[:3]]
+    new = quiet(folder, asked, tta="8", exact=True)
     assert made.probe is not None
     rgb = torch.from_numpy(
-        np.stack([small_eye.preprocess.pixels(panderm.read_image(p)) for p in new.path[:3]])
+        np.stack([small_eye.preprocess.pixels(panderm.read_image(path)) for path in asked])
     )
     each = [
         made.probe.probabilities(small_eye.forward_rgb(turned(rgb, k).contiguous()).numpy()) for k in range(8)
     ]
-    assert np.abs(new.probabilities[:3] - np.mean(each, axis=0)).max() < 1e-6
-    assert np.abs(new.probabilities - made.probabilities).max() > 1e-3
-    assert any(
-        "several views" in note
-        for note in quiet(
-            folder, asked_csv, images=world.images, tta="published", positive=["melanoma"]
-        ).card.notes
-    )
+    assert np.abs(new.probabilities - np.mean(each, axis=0)).max() < 1e-6
+    assert np.abs(new.probabilities - made.probabilities[:3]).max() > 1e-3
+    published = quiet(folder, asked, tta="published", positive=["melanoma"])
+    assert published.card.tta == "5 random views, seed 0; mean of logits"
+    assert any("several views" in note for note in published.card.notes)
 
 
 def test_a_probe_of_patch_tokens_is_given_them(
     small_eye: panderm.Encoder, table: panderm.Table, tmp_path: Path
 ) -> None:
-    emb = small_eye.embed(table, tmp_path / "tokens.emb", tokens=True, progress=False)
-    some = emb.select(np.arange(45))
-    for how in ({"kind": "attentive"}, {"pooling": "mean", "C": 0.1}):
-        made = panderm.probe(some, **how, out=tmp_path / "x.pred", overwrite=True, progress=False)
+    some = as_table(table.select(np.arange(36)))
+    emb = small_eye.embed(some, tmp_path / "tokens.emb", tokens=True, progress=False)
+    mean = panderm.probe(emb, pooling="mean", C=0.1, progress=False)
+    rng, D, K = np.random.default_rng(0), emb.dim, len(mean.classes)
+    shapes = {"query": (2, D), "value.weight": (2, D // 2, D), "value.bias": (D,)}
+    shapes |= {"output.weight": (K, D), "output.bias": (K,)}
+    learned = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
+    looks = FittedAttentive(classes=mean.classes, method={}, inputs={"kind": "tokens"}, learned=learned)
+    tokens = emb.select(np.flatnonzero(emb.rows.split == "test")).tokens
+    attentive = replace(mean, fitted=looks, probabilities=looks.probabilities(tokens), validation=None)
+    for made in (mean, attentive):
+        made.save(tmp_path / "x.pred", overwrite=True)
         asked = [str(path) for path in made.path[:4]]
         new = quiet(tmp_path / "x.pred", asked, batch_size=3)
         assert np.abs(new.probabilities - made.probabilities[:4]).max() < 1e-4  # stored tokens are halves

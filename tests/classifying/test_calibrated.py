@@ -39,7 +39,10 @@ def drawn(
     card = frame.card.model_copy(update={"classes": classes, "rows": n, "split": "val", "validation": None})
     return replace(
         frame,
-        **dict.fromkeys(("path", "sha256", "patient", "group"), none),
+        path=none,
+        sha256=none,
+        patient=none,
+        group=none,
         image=np.array([f"{i}.jpg" for i in range(n)], dtype=object),
         truth=np.array([classes[k] for k in truth], dtype=object),
         probabilities=softmax(logits, axis=1),

@@ -146,6 +146,7 @@ def test_a_probe_of_patch_tokens_is_given_them(
     learned = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
     looks = FittedAttentive(classes=mean.classes, method={}, inputs={"kind": "tokens"}, learned=learned)
     tokens = emb.select(np.flatnonzero(emb.rows.split == "test")).tokens
+    assert tokens is not None
     attentive = replace(mean, fitted=looks, probabilities=looks.probabilities(tokens), validation=None)
     for made in (mean, attentive):
         made.save(tmp_path / "x.pred", overwrite=True)

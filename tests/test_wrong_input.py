@@ -563,7 +563,7 @@ CASES = [
         nothing,
         """UsageError: encoder 'random-tyni' must be a known one; did you mean 'random-tiny'?
   known: panderm-large, panderm-base, dermlip-panderm-base, dermlip-vit-base, monet, biomedclip, """
-        """medsiglip, clip-large, random-tiny
+        """medsiglip, clip-large, panderm-tiny, random-tiny
   and: timm:NAME, hf-hub:ORG/NAME, open_clip:ARCH/TAG, transformers:ID, or a file that panderm convert wrote
   hint: panderm models lists them""",
     ),
@@ -573,7 +573,7 @@ CASES = [
         nothing,
         """UsageError: encoder 'vit_small_patch14_dinov2' must be a known one
   known: panderm-large, panderm-base, dermlip-panderm-base, dermlip-vit-base, monet, biomedclip, """
-        """medsiglip, clip-large, random-tiny
+        """medsiglip, clip-large, panderm-tiny, random-tiny
   and: timm:NAME, hf-hub:ORG/NAME, open_clip:ARCH/TAG, transformers:ID, or a file that panderm convert wrote
   hint: did you mean timm:vit_small_patch14_dinov2?""",
     ),

@@ -385,9 +385,9 @@ def _same_predictions(folder: Path, predictions: Predictions) -> bool:
 def demo(
     *, out: Path | str = "demo", n: int = 240, seed: int = 0, overwrite: bool = False, progress: bool = True
 ) -> Run:
-    """Draw a small world of lesions and run the whole sentence on it with ``random-tiny``.
+    """Draw a small world of lesions and run the whole sentence on it with ``panderm-tiny``.
 
-    Nothing is downloaded; the images are drawn and the encoder's weights are random, and every page says so.
+    Nothing is downloaded: the encoder lies in the package. The images are drawn, and every page says so.
 
     Args:
         out: folder to write: the drawn world, the embeddings, predictions, scores and the report.
@@ -408,7 +408,7 @@ def demo(
     return run(
         world.csv,
         images=world.images,
-        encoder="random-tiny",
+        encoder="panderm-tiny",
         patient="patient_id",
         group="lesion_id",
         out=folder,

@@ -22,6 +22,7 @@ from panderm.weights.account import Account, rename_published
 TIMM_POOL = {"cls": "token", "mean": "avg"}
 # The fixed table stored as float16 is off by 5e-4; another table is off by about 1.
 _POSITION_TOLERANCE = 1e-3
+_PUBLISHED_SIDE = 14  # patches a side of 224 pixels
 _TABLE = "relative_position_bias_table"
 
 
@@ -121,7 +122,10 @@ def move_norm(
 
 
 def _require_fixed_positions(table: torch.Tensor, side: int, path: Path) -> None:
-    off = float((table.float() - position_table(table.shape[-1], side)).abs().max())
+    fixed = [position_table(table.shape[-1], side)]
+    if side != _PUBLISHED_SIDE:  # fine-tuned at another size: the published table, stretched
+        fixed.append(_stretched(position_table(table.shape[-1], _PUBLISHED_SIDE), _PUBLISHED_SIDE, side))
+    off = min(float((table.float() - one).abs().max()) for one in fixed)
     if not off <= _POSITION_TOLERANCE:
         raise WeightsError(
             "the position table of PanDerm weights must be the fixed sine-cosine one.",
@@ -135,6 +139,10 @@ def _resize_positions(table: torch.Tensor, old: int, new: int, account: Account)
     if old == new:
         return table
     account.notes.append(f"position table resampled from {old}×{old} to {new}×{new}, bicubic")
+    return _stretched(table, old, new)
+
+
+def _stretched(table: torch.Tensor, old: int, new: int) -> torch.Tensor:
     return torch.as_tensor(resample_abs_pos_embed(table.float(), [new, new], [old, old], 1, antialias=False))
 
 

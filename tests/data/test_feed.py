@@ -196,7 +196,8 @@ def test_decoding_starts_no_threads_but_its_own(table: panderm.Table, encoder: p
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
 import numpy as np
 import panderm
 from panderm.data.feed import Feed

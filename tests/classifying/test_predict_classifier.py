@@ -42,11 +42,14 @@ CLASSES = ("keratosis", "melanoma", "nevus")
 
 
 def started(folder: Path) -> Started:
-    """Two blocks of 48 numbers in PanDerm's layout, somewhere else than where they began."""
+    """Two blocks of 48 numbers in PanDerm's layout, somewhere else than where they began.
+
+    Numbers of their own: what a file answers is remembered by its bytes.
+    """
     card = find_card("dermlip-panderm-base", image_size=32)
     card = card.model_copy(update={"name": "mine", "dim": 48, "depth": 2, "heads": 3, "files": ()})
     shapes = {name: one.shape for name, one in layout.build(card, "mean").state_dict().items()}
-    state = {k: v for k, v in layout.draw_weights(shapes, 1).items() if not k.startswith("fc_norm")}
+    state = {k: v for k, v in layout.draw_weights(shapes, 5).items() if not k.startswith("fc_norm")}
     save_file(state, folder / "mine.safetensors")
     (folder / "mine.json").write_text(card.model_dump_json())
     return network_for(weights=folder / "mine.safetensors", card=folder / "mine.json", classes=len(CLASSES))

@@ -150,7 +150,8 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path, world: DrawnWorld) -> None:
     script = tmp_path / "forever.py"
     script.write_text(
         textwrap.dedent(f"""
-        import itertools, time
+        import itertools, signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
         import numpy as np
         from panderm.data.streams import open_source
         from panderm.pretraining.feed import TwoViewFeed

@@ -16,7 +16,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # Two processes share the cores already (make test): more threads in each would only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    # numba, once it starts, tells OpenMP, and so torch, to have as many threads as it has.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
 
     # What a test forks must not hold the worker's pipes: the run would not notice that the worker has died.

@@ -147,8 +147,6 @@ def umap_projection(
     Returns:
         float64 (n, 2).
     """
-    from threadpoolctl import threadpool_limits
-
     UMAP = require_umap()
     X = np.ascontiguousarray(vectors, dtype=np.float32)
     model = UMAP(
@@ -159,8 +157,7 @@ def umap_projection(
         random_state=seed,
         n_jobs=1,
     )
-    # numba starts its threads by telling OpenMP, torch's too, to have one for each core: it is told back.
-    with warnings.catch_warnings(), threadpool_limits(None):
+    with warnings.catch_warnings():
         # Of a graph in several parts, which many equal vectors make: it then begins elsewhere by itself.
         warnings.simplefilter("ignore")
         return np.asarray(model.fit_transform(X), dtype=np.float64)

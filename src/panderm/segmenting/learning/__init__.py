@@ -1,0 +1,1 @@
+"""How a segmenter is trained: pairs, views, loss, the run and its page."""

@@ -1,0 +1,1 @@
+"""What a finished segmenter says of new images, at their own size."""

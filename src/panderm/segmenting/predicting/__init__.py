@@ -1,1 +1,1 @@
-"""What a finished segmenter says of new images, at their own size."""
+"""Masks of new images, whatever answers for the pixels: files at native size, resumable, memory bounded."""

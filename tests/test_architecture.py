@@ -45,6 +45,8 @@ from panderm.report.curve.curve import curve
 from panderm.report.map.embedding_map import EmbeddingMap, map_embeddings
 from panderm.scores import evaluate
 from panderm.scores.compare import compare
+from panderm.segmenting.learning.repeats import repeat_segmenter
+from panderm.segmenting.learning.train import train_segmenter
 from panderm.tasks.probe import probe
 
 SRC = Path(panderm.__file__).parent
@@ -369,6 +371,13 @@ OPTIONS = {
     "embeddings export": "embeddings to out tokens overwrite json quiet",
     "embeddings merge": "embeddings out overwrite json quiet",
     "embeddings select": "embeddings out where rows image-column skip-missing overwrite json quiet",
+    "segment": "",
+    "segment train": "table out masks mask-column images image-column split-column patient group skip-bad "
+    "max-megapixels percent-data allow-leaks encoder weights card decoder taps width image-size "
+    "finetune-encoder recipe epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay "
+    "clip-grad layer-decay drop-path cross-entropy dice boundary ema monitor patience largest fill-holes "
+    "seeds folds percent draws precision device workers checkpoint-minutes tensorboard name seed overwrite "
+    "json quiet",
 }
 
 
@@ -441,6 +450,7 @@ SAME = {
     "embeddings export": ({"progress"}, export_embeddings),
     "embeddings merge": ({"progress"}, merge_embeddings),
     "embeddings select": ({"progress"}, select_embeddings),
+    "segment train": ({"training", "progress", "ranks"}, train_segmenter, repeat_segmenter),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {

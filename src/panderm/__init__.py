@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from panderm.scores.compared import Comparison as Comparison
     from panderm.scores.masks import MaskScores as MaskScores
     from panderm.scores.masks import evaluate_masks as evaluate_masks
+    from panderm.segmenting.learning.repeats import repeat_segmenter as repeat_segmenter
+    from panderm.segmenting.learning.train import train_segmenter as train_segmenter
+    from panderm.segmenting.segmenter import load_segmenter as load_segmenter
     from panderm.tasks.external import probe_external as probe_external
     from panderm.tasks.folds import cross_validate as cross_validate
     from panderm.tasks.multi_label import probe_labels as probe_labels
@@ -142,6 +145,9 @@ _HOMES = {
     "Comparison": "panderm.scores.compared",
     "LinearProbe": "panderm.training.linear_probe",
     "Probe": "panderm.training.probe",
+    "load_segmenter": "panderm.segmenting.segmenter",
+    "train_segmenter": "panderm.segmenting.learning.train",
+    "repeat_segmenter": "panderm.segmenting.learning.repeats",
     "probe": "panderm.tasks.probe",
     "cross_validate": "panderm.tasks.folds",
     "probe_external": "panderm.tasks.external",

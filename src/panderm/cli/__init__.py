@@ -14,6 +14,7 @@ from panderm.cli.map import map_ as _embedding_map
 from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
 from panderm.cli.predict import predict as _predict
+from panderm.cli.segment import segment as _segment
 from panderm.cli.several import SeveralNumbers as _SeveralNumbers
 from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
@@ -33,5 +34,6 @@ _data.command(name="map")(_map)
 _data.command(name="import")(_import)
 app.add_typer(_data, name="data")
 app.add_typer(_embeddings, name="embeddings")
+app.add_typer(_segment, name="segment")
 
 __all__ = ["app", "main"]

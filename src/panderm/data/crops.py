@@ -187,7 +187,10 @@ def decode_scaled(
 
 
 def resized(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> Pixels:
-    """Return a picture (H, W, 3) as a square of ``size``, or of (height, width), antialiased, in 8 bits."""
+    """Return a picture (H, W, 3), or one in grey (H, W), as a square of ``size``, or of (height, width).
+
+    Antialiased, in 8 bits.
+    """
     height, width = (size, size) if isinstance(size, int) else size
     if rgb.shape[:2] == (height, width):
         return rgb
@@ -196,6 +199,9 @@ def resized(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> 
         return np.array(Image.fromarray(rgb).resize((width, height), _BY_PILLOW[interpolation]))
     if not (rgb.flags.c_contiguous and rgb.flags.writeable):
         rgb = rgb.copy()
+    if rgb.ndim == 2:
+        made = _BY_TORCH[interpolation](torch.from_numpy(rgb)[None, None], [height, width], False, None, None)
+        return np.asarray(made[0, 0].numpy())
     # With the axes in this order torch sees that channels are interleaved, and is twice as fast.
     pixels = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)
     made = _BY_TORCH[interpolation](pixels, [height, width], False, None, None)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -184,11 +185,16 @@ def unchanged_bytes(table: Table, i: int) -> bytes:
         ParentsError: they are not those that the table was made of.
     """
     (row,) = rows_of(table, np.array([i]))
-    content = read_bytes(row.path)
-    if hashlib.sha256(content).hexdigest() != row.sha256:
+    return unchanged_file(row.path, row.sha256)
+
+
+def unchanged_file(path: Path | str, sha256: str, what: str = "images") -> bytes:
+    """Return the bytes of a file that was read before; raises as :func:`unchanged_bytes`."""
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise ParentsError(
-            "images must stay as they were when their table was checked.",
-            f"{row.path}: changed since",
+            f"{what} must stay as they were when their table was checked.",
+            f"{path}: changed since",
             "begin again: what was read then is no longer there",
         )
     return content

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from panderm.errors import UsageError
+
 Pixels = npt.NDArray[np.uint8]
 
 _LEVELS = np.arange(256, dtype=np.float64)
@@ -64,3 +66,48 @@ def _turned(rgb: Pixels, shift: float) -> Pixels:
     hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV_FULL)  # 256 hues, as of Pillow
     hsv[..., 0] += np.uint8(round(shift * 256) % 256)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Tones:
+    """Changes of all tones at once, each with a probability of its own, by torchvision's rules.
+
+    Attributes:
+        grey: of making it grey.
+        stretch: of stretching each channel to 0 to 255, as Pillow's autocontrast does.
+        invert: of turning each value v into 255 − v.
+
+    Raises:
+        UsageError: no probability.
+    """
+
+    grey: float = 0.0
+    stretch: float = 0.0
+    invert: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= p <= 1 for p in (self.grey, self.stretch, self.invert)):
+            raise UsageError("tones must change with probabilities, 0 to 1.", f"found {self}")
+
+    @property
+    def any(self) -> bool:
+        """Whether anything may change."""
+        return bool(self.grey or self.stretch or self.invert)
+
+    def __call__(self, rgb: Pixels, rng: np.random.Generator) -> Pixels:
+        """Return a picture, uint8 (H, W, 3), contiguous, its tones changed or not; draws three numbers."""
+        grey, stretch, invert = rng.random(3)
+        if grey < self.grey:
+            one = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+            rgb = np.asarray(cv2.cvtColor(one, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+        if stretch < self.stretch:
+            rgb = np.stack([_stretched(rgb[..., k]) for k in range(3)], axis=-1)
+        return 255 - rgb if invert < self.invert else rgb
+
+
+def _stretched(channel: Pixels) -> Pixels:
+    low, high = int(channel.min()), int(channel.max())
+    if high <= low:
+        return channel
+    scale = 255 / (high - low)
+    return np.clip((_LEVELS - low) * scale, 0, 255).astype(np.uint8)[channel]

@@ -33,7 +33,12 @@ def read_mask(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> Ma
     Raises:
         ImageError: not a readable image, or one with other values, colours, transparency or more than 8 bits.
     """
-    rgb, stored = open_stored(read_bytes(path), path, max_megapixels=max_megapixels)
+    return decode_mask(read_bytes(path), path, max_megapixels=max_megapixels)
+
+
+def decode_mask(content: bytes, path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> Mask:
+    """Decode a file's bytes to a mask, (H, W) bool; see :func:`read_mask`. ``path`` is for messages."""
+    rgb, stored = open_stored(content, path, max_megapixels=max_megapixels)
     grey = rgb[:, :, 0]
     if stored.alpha:
         raise ImageError(path, "has transparent pixels, not black and white", _HINT)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from panderm.finetuning.selection import Selection, score_of
+from panderm.finetuning.selection import score_of
+from panderm.training.long.selection import Selection
 
 
 def look(epoch: int, value: float | None, score: str = "auroc") -> dict[str, Any]:

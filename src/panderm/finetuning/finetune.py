@@ -33,7 +33,7 @@ from panderm.finetuning.recipe import (
 )
 from panderm.finetuning.rows import rows_of
 from panderm.finetuning.run_card import FineTuningCard, begin, held_run
-from panderm.finetuning.selection import Selection, chosen_by
+from panderm.finetuning.selection import chosen_by
 from panderm.finetuning.sheet import SHEET_NAME, draw_sheet
 from panderm.finetuning.sweep import swept
 from panderm.finetuning.teaching import teaching_of
@@ -52,6 +52,7 @@ from panderm.training.long.card import as_asked, as_held, as_json, require_room
 from panderm.training.long.journal import JOURNAL_NAME
 from panderm.training.long.loop import learn
 from panderm.training.long.plan import passes_of
+from panderm.training.long.selection import Selection
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -22,7 +22,6 @@ from panderm.finetuning.page import report_of
 from panderm.finetuning.predicted import Either, Predicting, calibrate
 from panderm.finetuning.rows import Rows
 from panderm.finetuning.run_card import (
-    BEST_FOLDER,
     EMBEDDINGS_NAME,
     LAST_NAME,
     PAGE_NAME,
@@ -42,6 +41,7 @@ from panderm.scores.compared import Comparison
 from panderm.storage import sha256_of_file
 from panderm.training.long import checkpoint
 from panderm.training.long.card import as_held, write_card
+from panderm.training.long.choosing import BEST_FOLDER
 from panderm.training.long.loop import Learned
 from panderm.weights.account import Account
 from panderm.weights.checkpoint import HEAD, read_head, read_state

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from panderm.training.long import card as long
 from panderm.training.long.card import LongRunCard
+from panderm.training.long.choosing import BEST_FOLDER
 
-LAST_NAME, BEST_FOLDER = "last.safetensors", "best"
+LAST_NAME = "last.safetensors"
 SCORES_NAME, PAGE_NAME = "scores.json", "report.html"
 EMBEDDINGS_NAME, VAL_NAME, TEST_NAME = "embeddings.emb", "val.pred", "test.pred"
 TTA_NAME, TTA_SCORES_NAME = "tta.pred", "tta.json"

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from panderm.data.cells import nothing
-from panderm.data.columns import Column, read_cells, read_column
+from panderm.data.columns import Column
 from panderm.data.feed import cores
 from panderm.data.filled import unchanged_file
 from panderm.data.images import ImageError, inspect_all, open_stored, read_bytes, read_image
 from panderm.data.left_out import leave_out
-from panderm.data.masks import Mask, decode_mask, masks_in, name_of_image
+from panderm.data.masks import Mask, decode_mask
 from panderm.data.pillow import plain_jpeg
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, check_rows, read_rows
-from panderm.errors import TableError, did_you_mean, plural, some
+from panderm.errors import TableError, plural
 from panderm.progress import in_threads
+from panderm.segmenting.learning.mask_files import MASK_COLUMN, mask_files
 from panderm.storage import sha256_of_json
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-MASK_COLUMN = "mask"
 _MOST = 20  # lines of an error
 _TURNED = 4  # EXIF orientations above it lay a picture on its side
 
@@ -136,11 +134,165 @@ def pairs_of(
         progress: show progress on standard error.
 
     Raises:
-        TableError: no such column or folder; rows without a mask; masks that cannot be read, are not black and
-            white, or have another size than their image.
+        TableError: no such column or folder; rows without a mask; masks that cannot be read, are not black and white,
+            or have another size than their image.
 
     Example:
         >>> pairs = pairs_of("ham.csv", images="images/", masks="masks/")  # doctest: +SKIP
         >>> rgb, mask = pairs.read(0)  # doctest: +SKIP
     """
-    raise NotImplementedError
+    if not isinstance(table, Table):
+        roles = {
+            "image_column": image_column,
+            "split_column": split_column,
+            "patient": patient,
+            "group": group,
+        }
+        table = _read(Path(table), images, roles, max_megapixels, skip_bad=skip_bad, progress=progress)
+    files, told = mask_files(table, masks, mask_column)
+    paths, most = table.cells("path"), table.card.max_megapixels
+
+    def look(i: int) -> _Looked | str:
+        file = files[i]
+        return "no mask is named" if file is None else _look(str(paths[i]), file, most)
+
+    looked = list(
+        in_threads(
+            look,
+            range(len(table)),
+            "checking masks",
+            "masks",
+            workers=workers or min(8, cores()),
+            shown=progress,
+        )
+    )
+    bad = {i: one for i, one in enumerate(looked) if isinstance(one, str)}
+    _refuse(bad, table, masks, skip_bad=skip_bad)
+    good = [i for i in range(len(table)) if i not in bad]
+    found = [one for one in looked if not isinstance(one, str)]
+    pairs = Pairs(
+        table=leave_out(table, bad, skip_bad=True),
+        mask=np.array([str(files[i]) for i in good], dtype=object),
+        mask_sha256=np.array([one.sha256 for one in found], dtype=object),
+        height=np.array([one.height for one in found], dtype=np.int64),
+        width=np.array([one.width for one in found], dtype=np.int64),
+        inside=np.array([one.inside for one in found], dtype=np.int64),
+    )
+    return replace(pairs, words=tuple(_words(pairs, found, bad, told)))
+
+
+class _Looked(NamedTuple):
+    """What is found of one pair: the mask's bytes, size and area, and what may be wrong with it."""
+
+    sha256: str
+    height: int
+    width: int
+    inside: int
+    turned: bool
+    corners: bool
+
+
+def _read(
+    source: Path,
+    images: Path | str | None,
+    roles: Mapping[str, str | None],
+    most: float,
+    *,
+    skip_bad: bool,
+    progress: bool,
+) -> Table:
+    """Return a CSV's rows, whether or not they have labels; where some have none, all go without."""
+    rows = read_rows(source, images=images, **roles)  # type: ignore[arg-type]
+    if rows.roles["label"] and any(label is None for label in rows.columns["label"]):
+        columns = rows.columns | {"label": nothing(len(rows))}
+        rows = replace(rows, columns=columns, roles=rows.roles | {"label": None})
+    facts = inspect_all(
+        rows.path,  # type: ignore[arg-type]
+        workers=min(8, cores()),
+        progress=progress,
+        max_megapixels=most,
+    )
+    return check_rows(rows, facts, skip_bad=skip_bad, max_megapixels=most)
+
+
+def _look(image: str, mask: Path, most: float) -> _Looked | str:
+    """Return what is found of a pair, or what is wrong with it."""
+    try:
+        content = read_bytes(mask)
+        inside = decode_mask(content, mask, max_megapixels=most)
+        stored, orientation = _size_of(image, most)
+    except ImageError as error:
+        return f"{error.path}: {error.reason}"
+    height, width = stored[::-1] if orientation > _TURNED else stored
+    if inside.shape != (height, width):
+        why = f"{mask}: {_size(inside.shape)} pixels, its image {_size((height, width))}"
+        if inside.shape == stored:
+            why += f" once its EXIF orientation {orientation} is applied: turn the mask likewise"
+        elif abs(inside.shape[0] * width - inside.shape[1] * height) < max(height, width):
+            why += ": the same shape at another scale"
+        return why
+    corners = bool(inside[[0, 0, -1, -1], [0, -1, 0, -1]].all())
+    area = int(np.count_nonzero(inside))
+    return _Looked(hashlib.sha256(content).hexdigest(), height, width, area, orientation > 1, corners)
+
+
+def _size_of(image: str, most: float) -> tuple[tuple[int, int], int]:
+    """Return height and width of an image as its file has them, and its EXIF orientation."""
+    content = read_bytes(image)
+    plain = plain_jpeg(content, most)
+    if plain is not None:
+        return plain[:2], plain[2]
+    rgb, stored = open_stored(content, image, max_megapixels=most)
+    height, width, _ = rgb.shape
+    turned = stored.orientation > _TURNED
+    return ((width, height) if turned else (height, width)), stored.orientation
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} × {shape[0]}"
+
+
+def _refuse(bad: Mapping[int, str], table: Table, masks: Path | str | None, *, skip_bad: bool) -> None:
+    """Raise :class:`TableError` with the rows that have no mask, unless they may be left out."""
+    if not bad or (skip_bad and len(bad) < len(table)):
+        return
+    image, name = table.cells("image"), Path(table.card.csv).name
+    lines = [f"row {int(table.row[i])}: {image[i]}: {why}" for i, why in list(bad.items())[:_MOST]]
+    more = [f"and {len(bad) - _MOST:,} more"] if len(bad) > _MOST else []
+    if len(bad) == len(table):
+        where = masks if masks is not None else f"{table.card.images} and beside the table"
+        raise TableError(
+            "a table must have at least one row with a mask of its image's size.",
+            [f"none of {plural(len(bad), 'row')} of {name} has:", *lines, *more],
+            f"masks are looked for in {where}: name their folder with --masks",
+        )
+    raise TableError(
+        "every row must have a mask of its image's size.",
+        [f"{len(bad):,} of {plural(len(table), 'row')} of {name} {_do(bad)} not:", *lines, *more],
+        "mend them, or add --skip-bad to leave these rows out",
+    )
+
+
+def _do(bad: Mapping[int, str]) -> str:
+    return "does" if len(bad) == 1 else "do"
+
+
+def _words(pairs: Pairs, found: Sequence[_Looked], bad: Mapping[int, str], told: Sequence[str]) -> list[str]:
+    low, middle, high = np.quantile(pairs.share, [0.05, 0.5, 0.95])
+    words = [
+        f"{pairs.table.card.name}: {plural(len(pairs), 'image')} with masks; a lesion covers {middle:.0%} of "
+        f"its image ({low:.0%} to {high:.0%} in nine of ten)"
+    ]
+    if bad:
+        words.append(f"{plural(len(bad), 'row')} left out: no mask that could be used")
+    empty, full = int((pairs.inside == 0).sum()), int((pairs.share == 1).sum())
+    words += [f"{plural(empty, 'mask')} with nothing inside"] if empty else []
+    words += [f"{plural(full, 'mask')} with nothing outside"] if full else []
+    turned, corners = sum(one.turned for one in found), sum(one.corners for one in found)
+    if turned:
+        n = plural(turned, "image")
+        words.append(f"{n} turned by an EXIF orientation: the masks must lie as such an image is shown")
+    if 2 * corners > len(found):
+        n = f"{corners:,} of {plural(len(found), 'mask')}"
+        words.append(f"{n} hold all four corners of the image: is the lesion white, and the skin black?")
+    return [*words, *told]

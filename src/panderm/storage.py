@@ -104,15 +104,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             yield temporary
             for file in temporary.rglob("*"):
                 flush(file)
-            if path.exists():
-                _require_same_kind(path, temporary)
-                aside = path.with_name(f".{path.name}.{os.getpid()}.old")
-                path.replace(aside)
-                temporary.replace(path)
-                _remove(aside)
-            else:
-                temporary.replace(path)
-            flush(path.parent)
+            _put(temporary, path)
         except ArtifactError as error:
             # The user knows nothing of the temporary name.
             found = [line.replace(str(temporary), str(path)) for line in error.found]
@@ -120,6 +112,36 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         finally:
             if temporary.exists():
                 _remove(temporary)
+
+
+def put_folder(made: Path, path: Path, *, overwrite: bool = False) -> None:
+    """Rename a folder that is whole, its files flushed, and on the same disk, to its name.
+
+    Raises:
+        ArtifactError: ``path`` exists and may not be replaced, or holds what is not ours or of another kind.
+    """
+    require_replaceable(path, overwrite=overwrite)
+    with explain_write_errors(path):
+        _put(made, path)
+
+
+def require_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Raise :class:`ArtifactError` where a folder may not be written under this name, before it is made."""
+    require_local(path)
+    refuse_existing(path, overwrite=overwrite)
+    _require_ours(path)
+
+
+def _put(made: Path, path: Path) -> None:
+    if path.exists():
+        _require_same_kind(path, made)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.replace(aside)
+        made.replace(path)
+        _remove(aside)
+    else:
+        made.replace(path)
+    flush(path.parent)
 
 
 def _require_ours(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -64,6 +65,27 @@ class Answers(Known, Protocol):
 @runtime_checkable
 class PromptedAnswers(Known, Protocol):
     """Probabilities of one image at its native size, where a box or a point is known by the image's name."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that it adds to masks.csv."""
+        ...
+
+    def require_prompts(self, names: Sequence[str], paths: Sequence[str]) -> None:
+        """See that each image has its prompts, within its edges, before any is decoded.
+
+        Args:
+            names: of all images, as :meth:`probability_of` gets them.
+            paths: of their files, in the same order.
+
+        Raises:
+            UsageError: names the first images without one, or those outside of it.
+        """
+        ...
+
+    def cells_of(self, name: str) -> dict[str, float | int | str]:
+        """Return the cells of ``columns`` for the image that :meth:`probability_of` was asked of last."""
+        ...
 
     def probability_of(self, rgb: Image8, name: str) -> Probability:
         """Return P(lesion), float32 (H, W) in [0, 1], of an upright RGB image, uint8 (H, W, 3).

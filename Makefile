@@ -4,9 +4,6 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 
 # A process that dies ends the run at once. Files keep the order of tests/conftest.py: the longest first.
-# In processes of their own: the pages open nearly every library there is, and a process that has run many other
-# tests has died in the other two, when they started a program; why is not known.
-APART := tests/test_docs.py tests/data/test_feed.py tests/test_notebook.py
 PYTEST := $(BIN)/pytest -n 2 --max-worker-restart 0 --no-loadscope-reorder
 
 .PHONY: demo test test-slow check clean
@@ -17,8 +14,7 @@ demo: .venv/installed
 # What is compiled once serves every process that a test starts, whatever the shell says of byte code.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev check
-	$(PYTEST) --dist loadfile -m "not slow" $(APART)
-	$(PYTEST) --dist loadfile -m "not slow" $(addprefix --ignore=,$(APART))
+	$(PYTEST) --dist loadfile -m "not slow"
 
 test-slow: .venv/installed-dev
 	$(PYTEST) -m slow

@@ -318,6 +318,31 @@ def test_what_the_engine_cannot_do_is_refused_before_any_work(
     assert caught.value.hint == "pip install 'panderm[openvino]'"
 
 
+SIGNALLED = """
+import faulthandler, gc, os, signal
+import torch
+import panderm
+
+faulthandler.enable()  # as pytest does: signals have a stack of their own
+signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+for _ in range(2):
+    encoder = panderm.load_encoder("random-tiny", engine="openvino")
+    encoder.encode(torch.zeros(1, 3, 224, 224))
+    last, encoder = encoder, None
+last = None
+gc.collect()
+os.kill(os.getpid(), signal.SIGINT)
+print("lives")
+"""
+
+
+def test_a_signal_is_heard_after_engines_have_come_and_gone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\nlives\n"), done.stderr
+
+
 def test_nothing_is_reported_to_anyone() -> None:
     encoder = panderm.load_encoder("random-tiny", engine="openvino")
     assert (encoder.record.engine, encoder.record.precision, encoder.first_images) == ("openvino", "fp32", 16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -38,6 +39,16 @@ def require_openvino(precision: Precision) -> Any:
             "precision int8 needs the library nncf.", "it is not installed", "pip install 'panderm[openvino]'"
         )
     return require("openvino", "openvino", what="this engine")
+
+
+@cache
+def _core() -> Any:
+    """Return the one core of this process, which is never given back.
+
+    Each core gives the thread a stack for signals and takes it away at its end, whatever stands there by then:
+    after two of them the next signal, Ctrl-C or the end of a child, would kill the process.
+    """
+    return require_openvino("fp32").Core()
 
 
 class OpenVINOEngine:
@@ -119,7 +130,7 @@ class OpenVINOEngine:
 
     def _take(self, made: quantised.Quantised) -> None:
         with self._lock:
-            self._quantised = self._openvino.Core().read_model(made.path)
+            self._quantised = _core().read_model(made.path)
             self._queues = {key: queue for key, queue in self._queues.items() if key[0] != "int8"}
 
     def _queue(self, precision: Precision, *, rgb: bool) -> Any:
@@ -129,7 +140,7 @@ class OpenVINOEngine:
                 model = self._with_rgb(model)
             int8 = precision == "int8"
             hint = ("bf16" if has_bfloat16() else "f32") if int8 else _HINTS[precision]
-            compiled = self._openvino.Core().compile_model(
+            compiled = _core().compile_model(
                 model,
                 "CPU",
                 {

@@ -17,7 +17,8 @@ from panderm.data.masks import read_mask
 from panderm.errors import ArtifactError, TableError, UsageError
 from panderm.predictions.masks import read_masks
 from panderm.scores.masks import MaskScores, evaluate_masks
-from panderm.statistics.masks import boundary_distances, mask_counts, mask_scores, overlaps
+from panderm.statistics.boundaries import boundary_distances
+from panderm.statistics.masks import mask_counts, mask_scores, overlaps
 
 Mask = npt.NDArray[np.bool_]
 
@@ -27,6 +28,10 @@ def blobs(seed: int, n: int, size: tuple[int, int] = (40, 50)) -> list[tuple[Mas
     rng = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(rng.normal(size=(2, *size)), (0, 5, 5)) for _ in range(n)]
     return [(a > 0.02, a + 0.6 * b > 0.03) for a, b in fields]
+
+
+def columns(distances: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    return {"hd95": distances[:, 0], "surface_distance": distances[:, 1]}
 
 
 def save(folder: Path, name: str, mask: npt.NDArray[np.generic]) -> None:
@@ -85,10 +90,10 @@ def test_weights_are_copies_of_images() -> None:
     distances = np.array([boundary_distances(*pair) for pair in pairs])
     distances[3] = np.nan
     weights = np.random.default_rng(0).integers(0, 4, size=(5, 9)).astype(np.int32)
-    drawn = mask_scores(counts, distances, weights)
+    drawn = mask_scores(columns(distances), counts, weights)
     for b, times in enumerate(weights):
         rows = np.repeat(np.arange(9), times)
-        copied = mask_scores(counts[rows], distances[rows])
+        copied = mask_scores(columns(distances[rows]), counts[rows])
         for name, values in copied.items():
             assert drawn[name][b] == pytest.approx(values[0], nan_ok=True, abs=1e-12), name
 

@@ -12,7 +12,9 @@ from panderm.cli import app
 from panderm.data.contours import PREDICTED, TRUTH, contours
 from panderm.data.drawn import DrawnWorld
 from panderm.errors import DataError, TableError
-from panderm.report.masks import MaskReport, dice_histogram, images_in
+from panderm.report.masks import MaskReport
+from panderm.report.masks_pictures import images_in
+from panderm.report.masks_sections import dice_histogram
 
 
 def square(low: int, high: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Two masks as contours on their image: the truth in one line, what was predicted broken in another."""
+"""Masks as contours on their image: the truth in one line, what was predicted broken in others."""
 
 from __future__ import annotations
 
@@ -16,50 +16,67 @@ Mask = npt.NDArray[np.bool_]
 TRUTH = (0, 255, 255)
 PREDICTED = (255, 150, 0)
 _DASH = 6  # pixels of a dash, and of the gap behind it
+# What several predicted: each in a colour and in dashes of its own.
+_BROKEN = ((PREDICTED, _DASH), ((255, 90, 255), 2), ((120, 255, 60), 12))
 
 
-def contours(rgb: Image8, truth: Mask, predicted: Mask, *, side: int | None = None) -> Image8:
-    """Draw the outlines of two masks on their image: the truth cyan, what was predicted orange and broken.
+def contours(rgb: Image8, truth: Mask, *predicted: Mask, side: int | None = None) -> Image8:
+    """Draw the outlines of masks on their image: the truth cyan, what was predicted orange and broken.
 
     Each line has a dark rim, so that it is seen on any skin; a broken line is told from a whole one without
     its colour.
 
     Args:
         rgb: uint8 (H, W, 3).
-        truth: bool (h, w), of the image's shape but for rounding; scaled to it without smoothing.
-        predicted: likewise.
+        truth: bool (h, w), of the image's shape but for rounding; its outline is found, and then scaled.
+        predicted: likewise; of several the second is magenta in short dashes, the third green in long ones.
         side: scale the image to at most so many pixels before lines are drawn, so that they stay as wide.
 
     Returns:
         uint8, of the image's shape or scaled.
 
     Raises:
-        DataError: not an RGB image, or not two masks of one shape.
+        DataError: not an RGB image, not masks of one shape, or more than three that were predicted.
 
     Example:
         >>> picture = contours(rgb, truth, predicted, side=192)  # doctest: +SKIP
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
         raise DataError("the image must be RGB, uint8 (H, W, 3).", f"found {rgb.shape} of {rgb.dtype}")
-    if truth.shape != predicted.shape or truth.ndim != 2 or truth.dtype != bool or predicted.dtype != bool:
+    given = (truth, *predicted)
+    if truth.ndim != 2 or any(mask.shape != truth.shape or mask.dtype != bool for mask in given):
         raise DataError(
             "masks must be bool (h, w), of one shape.",
-            f"found {truth.dtype} {truth.shape} and {predicted.dtype} {predicted.shape}",
+            f"found {' and '.join(f'{mask.dtype} {mask.shape}' for mask in given)}",
+        )
+    if len(predicted) > len(_BROKEN):
+        raise DataError(
+            f"at most {len(_BROKEN)} predicted masks can be told apart.", f"found {len(predicted)}"
         )
     by = 1.0 if side is None else min(1.0, side / max(rgb.shape[:2]))
     size = (max(1, round(rgb.shape[1] * by)), max(1, round(rgb.shape[0] * by)))
     laid = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     laid = np.ascontiguousarray(laid)
     lines = []
-    for mask, colour, dash in ((truth, TRUTH, 0), (predicted, PREDICTED, _DASH)):
-        small = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        found, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        lines += [(piece, colour, not dash) for line in found for piece in _pieces(line[:, 0], dash)]
+    drawn = ((TRUTH, 0), *_BROKEN)
+    for mask, (colour, dash) in zip(given, drawn, strict=False):
+        found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        by_side = np.array([size[0] / mask.shape[1], size[1] / mask.shape[0]])
+        placed = [_scaled(line[:, 0], by_side) for line in found]
+        lines += [(piece, colour, not dash) for line in placed for piece in _pieces(line, dash)]
     for piece, _, closed in lines:  # every rim lies under every line
         cv2.polylines(laid, [piece], closed, (0, 0, 0), 3, cv2.LINE_AA)
     for piece, colour, closed in lines:
         cv2.polylines(laid, [piece], closed, colour, 2)
     return np.asarray(laid, dtype=np.uint8)
+
+
+def _scaled(line: npt.NDArray[Any], by: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """Return a line's points on the picture, each once where several of the mask fall on it in turn."""
+    points = np.floor((line + 0.5) * by).astype(np.int32)
+    fresh = np.ones(len(points), dtype=bool)
+    fresh[1:] = (np.diff(points, axis=0) != 0).any(axis=1)
+    return np.ascontiguousarray(points[fresh])
 
 
 def _pieces(line: npt.NDArray[Any], dash: int) -> list[npt.NDArray[Any]]:

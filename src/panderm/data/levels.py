@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.data.columns import Column, whole_numbers
-from panderm.errors import TableError, plural, some
+from panderm.errors import TableError, UsageError, did_you_mean, plural, some
 
 EMPTY = "(empty)"
 MOST_NUMBERS = 12
 MOST_LEVELS = 20
+CROSSED = ":"  # as R writes an interaction
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _AGE = re.compile(r"(^|[^a-z])age($|[^a-z])", re.I)
 _OLDEST = 130
@@ -62,6 +63,39 @@ class Levels:
             found = np.searchsorted(self.edges, float(cell), side="right") if is_number(cell) else None
             return place.get(None if found is None else int(found), -1)
         return place.get(cell, place.get(float(cell), -1) if is_number(cell) else -1)
+
+
+def columns_of(asked: str, have: Sequence[str], source: str) -> tuple[str, ...]:
+    """Return the one column, or the two that are crossed, that a name stands for.
+
+    A column of that very name comes before a crossing: ``sex:age`` is two columns where there is no third.
+
+    Args:
+        asked: a column, or two with a colon between them.
+        have: the columns of the table.
+        source: the name of the table, for what is said about it.
+
+    Raises:
+        TableError: neither such a column nor two.
+        UsageError: a column crossed with itself.
+    """
+    if asked in have or CROSSED not in asked:
+        return (asked,)  # a column that is not there is told of where it is read
+    at = [i for i, sign in enumerate(asked) if sign == CROSSED]
+    pairs = [(asked[:i].strip(), asked[i + 1 :].strip()) for i in at]
+    pair = next((one for one in pairs if all(name in have for name in one)), pairs[0])
+    if pair[0] == pair[1]:
+        raise UsageError(
+            "--by must cross two different columns.", f"found {asked!r}", f"--by {pair[0] or 'sex'}"
+        )
+    missing = [f"{name!r}{did_you_mean(name, have)}" for name in pair if name not in have]
+    if missing:
+        raise TableError(
+            f"both columns of the crossing {asked!r} must exist, {pair[0]!r} and {pair[1]!r}.",
+            f"{source} has no {' and no '.join(missing)}; it has: {', '.join(have)}",
+            "two columns can be crossed, --by sex:age",
+        )
+    return pair
 
 
 def cross(first: Levels, other: Levels, *, columns: tuple[str, str], source: str = "the table") -> Levels:

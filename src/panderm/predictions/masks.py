@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from panderm.data.columns import Column, read_cells, read_column
+from panderm.data.columns import Column
 from panderm.data.images import ImageError
-from panderm.data.masks import masks_in, name_of_image, paired, read_mask
+from panderm.data.join import Joined
+from panderm.data.masks import masks_in, paired, read_mask
 from panderm.data.stored import MAX_MEGAPIXELS
-from panderm.errors import TableError, UsageError, did_you_mean, plural, some
+from panderm.errors import TableError, UsageError, plural
+from panderm.predictions.mask_tables import Beside, pairs_of_table, read_beside
 from panderm.progress import in_threads
-from panderm.statistics.masks import COUNTS, DISTANCES, boundary_distances, mask_counts, overlaps
-from panderm.storage import sha256_of_json
+from panderm.statistics.boundaries import TOLERANCE, Boundaries, boundaries
+from panderm.statistics.masks import BOUNDARY_F, COUNTS, DISTANCES, MILLIMETRES, mask_counts, overlaps
+from panderm.storage import sha256_of_json, write_text
 
-_PATIENT, _GROUP = ("patient_id", "patient"), ("lesion_id", "lesion")
+Floats = npt.NDArray[np.float64]
+_OF_ROWS = ("image", "patient", "group", "counts", "distances", "boundary_f", "size", "mm_per_pixel")
+_FILES = ("truth", "predicted", "truth_sha256")
 
 
 @dataclass(frozen=True, eq=False)
 class MaskPredictions:
-    """Predicted masks and the true ones, counted.
+    """Predicted masks and the true ones, counted at the size they have.
 
     Attributes:
         image: (n,) str.
@@ -32,9 +39,15 @@ class MaskPredictions:
         group: (n,) str or None, the lesion; None where no table names it.
         counts: int64 (n, 4) pixels: true positive, false positive, false negative, true negative.
         distances: (n, 2) pixels: HD95 and mean surface distance, NaN where either mask is empty.
+        boundary_f: (n,) in [0, 1].
+        size: int64 (n, 2) height and width, pixels.
         truth: (n,) files of the true masks.
         predicted: (n,) files of the predicted ones.
+        truth_sha256: (n,) hex SHA-256 of the true masks' size and pixels.
+        tolerance: of ``boundary_f``, a share of the image's diagonal.
         left_out: images that had one of the two masks only, left out because that was asked for.
+        mm_per_pixel: (n,) NaN where it is not known; None where no scale was given.
+        beside: further columns of the table, in the order of the images.
 
     Example:
         >>> masks = panderm.read_masks("predicted/", truth="masks/")  # doctest: +SKIP
@@ -45,10 +58,16 @@ class MaskPredictions:
     patient: Column | None
     group: Column | None
     counts: npt.NDArray[np.int64]
-    distances: npt.NDArray[np.float64]
+    distances: Floats
+    boundary_f: Floats
+    size: npt.NDArray[np.int64]
     truth: tuple[Path, ...]
     predicted: tuple[Path, ...]
+    truth_sha256: tuple[str, ...]
+    tolerance: float = TOLERANCE
     left_out: int = 0
+    mm_per_pixel: Floats | None = None
+    beside: Joined | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -58,14 +77,51 @@ class MaskPredictions:
         """Hex SHA-256 of the images and their counted pixels."""
         return sha256_of_json({"images": self.image.tolist(), "counts": self.counts.tolist()})
 
+    def scores(self) -> dict[str, Floats]:
+        """Return each image's scores by name, (n,) each, NaN where it has none.
+
+        Overlaps and ``boundary_f`` are in [0, 1]; ``hd95`` and ``surface_distance`` are pixels, and where a
+        scale was given ``hd95_mm`` and ``surface_distance_mm`` millimetres.
+        """
+        found = {**overlaps(self.counts), BOUNDARY_F: self.boundary_f}
+        found |= dict(zip(DISTANCES, self.distances.T, strict=True))
+        if self.mm_per_pixel is not None:
+            found |= dict(zip(MILLIMETRES, (self.distances * self.mm_per_pixel[:, None]).T, strict=True))
+        return found
+
+    def select(self, rows: npt.NDArray[np.intp]) -> MaskPredictions:
+        """Return some images, in the order given, (m,) positions."""
+        held: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values[rows] for name in _OF_ROWS
+        }
+        held |= {name: tuple(getattr(self, name)[i] for i in rows) for name in _FILES}
+        if self.beside is not None:
+            columns = {name: values[rows] for name, values in self.beside.columns.items()}
+            held["beside"] = replace(self.beside, columns=columns)
+        return replace(self, **held)
+
     def per_image(self) -> pd.DataFrame:
-        """Return one row an image: names, counts, scores and distances; NaN where not defined."""
+        """Return one row an image: names, further columns, size, counts and scores; NaN where not defined."""
         frame = pd.DataFrame({"image": self.image})
         for role, column in (("patient", self.patient), ("group", self.group)):
             if column is not None:
                 frame[role] = column
-        columns = {**dict(zip(COUNTS, self.counts.T, strict=True)), **overlaps(self.counts)}
-        return frame.assign(**columns, **dict(zip(DISTANCES, self.distances.T, strict=True)))
+        for name, column in (self.beside.columns if self.beside else {}).items():
+            if name not in frame:
+                frame[name] = column
+        frame = frame.assign(height=self.size[:, 0], width=self.size[:, 1])
+        if self.mm_per_pixel is not None:
+            frame["mm_per_pixel"] = self.mm_per_pixel
+        return frame.assign(**dict(zip(COUNTS, self.counts.T, strict=True)), **self.scores())
+
+    def save_per_image(self, path: Path | str, *, overwrite: bool = False) -> Path:
+        """Write :meth:`per_image` as CSV, whole or not at all, and return its path.
+
+        Raises:
+            ArtifactError: the file exists and ``overwrite`` is not set, or it cannot be written.
+        """
+        write_text(Path(path), self.per_image().to_csv(index=False), overwrite=overwrite)
+        return Path(path)
 
 
 def read_masks(
@@ -78,6 +134,10 @@ def read_masks(
     image_column: str = "image",
     patient: str | None = None,
     group: str | None = None,
+    keep: Sequence[str] = (),
+    mm_per_pixel: float | None = None,
+    mm_column: str | None = None,
+    tolerance: float = TOLERANCE,
     common: bool = False,
     max_megapixels: float = MAX_MEGAPIXELS,
     workers: int = 4,
@@ -97,6 +157,10 @@ def read_masks(
         image_column: of that table or of the CSV, the column with the image.
         patient: its column with the patient; by default patient_id or patient.
         group: its column with the lesion; by default lesion_id or lesion.
+        keep: its further columns to keep, for scores by them; ``sex:age`` keeps two.
+        mm_per_pixel: the scale of all images: distances are given in millimetres too.
+        mm_column: its column with the scale of each image; a cell may be empty.
+        tolerance: of the boundary F score, a share of the image's diagonal.
         common: of two folders, leave out what one alone has.
         max_megapixels: a file of more millions of pixels is refused.
         workers: threads that read.
@@ -105,15 +169,17 @@ def read_masks(
     Raises:
         TableError: masks that do not pair, cannot be read, are not binary, or differ in size; a table that
             lacks a column or an image.
-        UsageError: options that do not go together.
+        UsageError: options that do not go together, or numbers out of range.
 
     Example:
         >>> panderm.read_masks("predicted/", truth="masks/").counts[0]  # doctest: +SKIP
         array([ 9120,   388,   611, 77177])
     """
     source = Path(predicted)
-    if workers < 1:
-        raise UsageError("--workers must be at least 1.", f"found {workers}")
+    if mm_per_pixel is not None and mm_column is not None:
+        raise UsageError("the scale must be given once.", "found --mm-per-pixel and --mm-column")
+    if mm_per_pixel is not None and not 0 < mm_per_pixel < np.inf:
+        raise UsageError("--mm-per-pixel must be above 0.", f"found {mm_per_pixel}")
     if truth is not None:
         theirs, ours = masks_in(truth, "true"), masks_in(source, "predicted")
         images = paired(theirs, ours, common=common)
@@ -129,17 +195,80 @@ def read_masks(
             raise UsageError(
                 "--columns and --common must come with --truth, of two folders.", f"found {source}"
             )
-        images, pairs = _pairs_of_table(source, truth_column, predicted_column, image_column)
+        images, pairs = pairs_of_table(source, truth_column, predicted_column, image_column)
         left_out, table = 0, source
-    asked = {"patient": (patient, _PATIENT), "group": (group, _GROUP)}
-    if table is None and (patient or group):
+    if table is None and (patient or group or keep or mm_column):
         raise UsageError(
-            "--patient and --group must come with a table.", "found no --columns", "--columns table.csv"
+            "--patient, --group, --by and --mm-column must come with a table.",
+            "found no --columns",
+            "--columns table.csv",
         )
-    roles = {} if table is None else _roles(table, images, image_column, asked)
+    beside = Beside()
+    if table is not None:
+        wanted = {"patient": patient, "group": group, "mm_column": mm_column}
+        beside = read_beside(table, images, image=image_column, keep=keep, **wanted)
+    scale = beside.mm_per_pixel if mm_per_pixel is None else np.full(len(images), mm_per_pixel)
+    return count_masks(
+        images,
+        [one for one, _ in pairs],
+        [two for _, two in pairs],
+        patient=beside.roles.get("patient"),
+        group=beside.roles.get("group"),
+        mm_per_pixel=scale,
+        beside=beside.columns,
+        tolerance=tolerance,
+        left_out=left_out,
+        max_megapixels=max_megapixels,
+        workers=workers,
+        progress=progress,
+    )
 
-    def look(pair: tuple[Path, Path]) -> tuple[tuple[int, ...], tuple[float, ...]] | str:
-        return _look(*pair, max_megapixels)
+
+def count_masks(
+    images: Sequence[str],
+    truth: Sequence[Path],
+    predicted: Sequence[Path],
+    *,
+    patient: Column | None = None,
+    group: Column | None = None,
+    mm_per_pixel: Floats | None = None,
+    beside: Joined | None = None,
+    tolerance: float = TOLERANCE,
+    left_out: int = 0,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    workers: int = 4,
+    progress: bool = True,
+) -> MaskPredictions:
+    """Read both masks of each image from their files, and count their pixels.
+
+    Args:
+        images: n names, each once.
+        truth: n files of the true masks.
+        predicted: n files of the predicted ones, of the same sizes.
+        patient: (n,) str or None.
+        group: (n,) str or None, the lesion.
+        mm_per_pixel: (n,) NaN where it is not known.
+        beside: further columns, n rows.
+        tolerance: of the boundary F score, a share of the image's diagonal.
+        left_out: images that were left out before, for what is said of the scores.
+        max_megapixels: a file of more millions of pixels is refused.
+        workers: threads that read.
+        progress: show progress on standard error.
+
+    Raises:
+        TableError: masks that cannot be read, are not binary, or differ in size.
+        UsageError: numbers out of range.
+    """
+    if workers < 1:
+        raise UsageError("--workers must be at least 1.", f"found {workers}")
+    if not 0 <= tolerance < 1:
+        raise UsageError(
+            "--tolerance must be a share of the image's diagonal, from 0 to below 1.", f"found {tolerance}"
+        )
+    pairs = list(zip(truth, predicted, strict=True))
+
+    def look(pair: tuple[Path, Path]) -> _Looked | str:
+        return _look(*pair, tolerance, max_megapixels)
 
     looked = list(in_threads(look, pairs, "comparing masks", "images", workers=workers, shown=progress))
     problems = [one for one in looked if isinstance(one, str)]
@@ -151,20 +280,34 @@ def read_masks(
             "save masks as PNG, white inside and black outside, as large as the true ones",
         )
     good = [one for one in looked if not isinstance(one, str)]
+    apart = np.array([one.apart for one in good], dtype=np.float64).reshape(-1, 3)
     return MaskPredictions(
         image=np.array(images, dtype=object),
-        patient=roles.get("patient"),
-        group=roles.get("group"),
-        counts=np.array([counts for counts, _ in good], dtype=np.int64),
-        distances=np.array([distances for _, distances in good], dtype=np.float64),
-        truth=tuple(one for one, _ in pairs),
-        predicted=tuple(two for _, two in pairs),
+        patient=patient,
+        group=group,
+        counts=np.array([one.counts for one in good], dtype=np.int64).reshape(-1, 4),
+        distances=apart[:, :2],
+        boundary_f=apart[:, 2],
+        size=np.array([one.size for one in good], dtype=np.int64).reshape(-1, 2),
+        truth=tuple(truth),
+        predicted=tuple(predicted),
+        truth_sha256=tuple(one.truth_sha256 for one in good),
+        tolerance=tolerance,
         left_out=left_out,
+        mm_per_pixel=mm_per_pixel,
+        beside=beside,
     )
 
 
-def _look(truth: Path, predicted: Path, most: float) -> tuple[tuple[int, ...], tuple[float, ...]] | str:
-    """Return counts and distances of a pair, or what is wrong with it."""
+class _Looked(NamedTuple):
+    counts: tuple[int, int, int, int]
+    apart: Boundaries
+    size: tuple[int, ...]
+    truth_sha256: str
+
+
+def _look(truth: Path, predicted: Path, tolerance: float, most: float) -> _Looked | str:
+    """Return what is counted of a pair, or what is wrong with it."""
     try:
         one, two = (read_mask(file, max_megapixels=most) for file in (truth, predicted))
     except ImageError as error:
@@ -172,72 +315,5 @@ def _look(truth: Path, predicted: Path, most: float) -> tuple[tuple[int, ...], t
     if one.shape != two.shape:
         sizes = (f"{mask.shape[1]} x {mask.shape[0]}" for mask in (two, one))
         return "{}: {} pixels, the true mask {}".format(predicted, *sizes)
-    return mask_counts(one, two), boundary_distances(one, two)
-
-
-def _pairs_of_table(
-    source: Path, truth: str, predicted: str, image: str
-) -> tuple[Sequence[str], list[tuple[Path, Path]]]:
-    cells = read_cells(source)
-    for name, option in ((truth, "--truth-column"), (predicted, "--predicted-column")):
-        _require_column(cells, source, name, option)
-    masks = [read_column(cells, name) for name in (truth, predicted)]
-    empty = [int(cells.index[i]) for i in range(len(cells)) if masks[0][i] is None or masks[1][i] is None]
-    if empty or not len(cells):
-        found = (
-            f"{plural(len(empty), 'row')} of {source.name} lack one: {some(empty)}"
-            if empty
-            else "found no row"
-        )
-        raise TableError("every row must name a true and a predicted mask.", found)
-    named = read_column(cells, image if image in cells.columns else truth)
-    images = [name_of_image(str(name)) for name in named]
-    _require_once(images, source)
-    return images, [(source.parent / one, source.parent / two) for one, two in zip(*masks, strict=True)]
-
-
-def _roles(
-    table: Path, images: Sequence[str], image: str, asked: Mapping[str, tuple[str | None, tuple[str, ...]]]
-) -> dict[str, Column]:
-    """Return patient and group of each image, those of the two that the table has."""
-    cells = read_cells(table)
-    wanted = {}
-    for role, (name, usual) in asked.items():
-        chosen = name or next((one for one in usual if one in cells.columns), None)
-        if chosen is not None:
-            _require_column(cells, table, chosen, f"--{role}")
-            wanted[role] = read_column(cells, chosen)
-    if not wanted:
-        return {}
-    column = image if image in cells.columns else None
-    if column is None and len(cells) == len(images) and table.suffix and "mask" in cells.columns:
-        column = "mask"
-    if column is None:
-        _require_column(cells, table, image, "--image-column")
-    names = [name_of_image(str(name)) for name in read_column(cells, column)]
-    position = {name: i for i, name in enumerate(names)}
-    missing = [name for name in images if name not in position]
-    if missing:
-        found = f"{len(missing):,} of {plural(len(images), 'image')} are not in {table.name}: {some(missing)}"
-        raise TableError(
-            "every mask must have a row in the table.", found, "name its column with --image-column"
-        )
-    _require_once([name for name in names if name in set(images)], table)
-    at = [position[name] for name in images]
-    return {role: values[at] for role, values in wanted.items()}
-
-
-def _require_column(cells: pd.DataFrame, source: Path, name: str, option: str) -> None:
-    if list(cells.columns).count(name) != 1:
-        raise TableError(
-            f"column {name!r} must be there once{did_you_mean(name, cells.columns)}",
-            f"{source.name} has: {', '.join(cells.columns)}",
-            f"name the column with {option}",
-        )
-
-
-def _require_once(images: Sequence[str], source: Path) -> None:
-    seen: set[str] = set()
-    twice = [name for name in images if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    if twice:
-        raise TableError("an image must have one row.", f"{source.name} has more of {some(twice)}")
+    bits = hashlib.sha256(f"{one.shape}".encode() + np.packbits(one).tobytes()).hexdigest()
+    return _Looked(mask_counts(one, two), boundaries(one, two, tolerance=tolerance), one.shape, bits)

@@ -12,15 +12,14 @@ import pandas as pd
 
 from panderm.data.columns import read_cells
 from panderm.data.join import Joined, join_frame
-from panderm.data.levels import Levels, cross, cut_into_levels
-from panderm.errors import ParentsError, TableError, UsageError, did_you_mean, some
+from panderm.data.levels import Levels, columns_of, cross, cut_into_levels
+from panderm.errors import ParentsError, UsageError, did_you_mean, some
 from panderm.predictions import Predictions
 from panderm.predictions.card import PredictionsFile
 from panderm.scores.estimated import errors_of_estimates
 from panderm.storage import sha256_of_file
 
 ROW = "row of the file"
-CROSSED = ":"  # as R writes an interaction
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,36 @@ def read_by_columns(
         TableError: a column or an image that is not there, or more than 20 levels.
     """
     table = _open(given, columns, image_column)
-    crossed = {asked: _columns_of(asked, table) for asked in by}
+    have = [str(name) for name in table.frame.columns]
+    crossed = {asked: columns_of(asked, have, table.file.name) for asked in by}
     names = list(dict.fromkeys(name for pair in crossed.values() for name in pair))
     _require_sound(by, names, bands or {})
-    joined = table.join(given, names)
+    return cut_columns(table.join(given, names), crossed, bands or {})
+
+
+def cut_columns(
+    joined: Joined, crossed: Mapping[str, tuple[str, ...]], bands: Mapping[str, Sequence[float]]
+) -> ByColumns:
+    """Cut columns that were read into levels, and cross those that are asked for in pairs.
+
+    Args:
+        joined: the columns.
+        crossed: by what was asked for, its column or the two that are crossed.
+        bands: by column, where to cut its numbers, ascending.
+
+    Raises:
+        UsageError: a column named twice, bands of none of them, or bands that do not ascend.
+        TableError: more than 20 levels.
+    """
+    names = list(dict.fromkeys(name for pair in crossed.values() for name in pair))
+    _require_sound(list(crossed), names, bands)
     cut = {
         name: cut_into_levels(
             joined.columns[name],
             column=name,
             source=joined.file.name,
             whole_table=joined.everywhere[name],
-            edges=(bands or {}).get(name),
+            edges=bands.get(name),
         )
         for name in names
     }
@@ -190,33 +208,6 @@ def _open(given: Predictions, columns: Path | str | None, image_column: str | No
         _require_unchanged(Path(csv), sha256)
     source = Path(columns if columns is not None else csv)
     return _Opened(read_cells(source), source, sha256_of_file(source), image_column or image)
-
-
-def _columns_of(asked: str, table: _Opened) -> tuple[str, ...]:
-    """Return the one column, or the two that are crossed, that a name stands for.
-
-    Raises:
-        TableError: neither such a column nor two.
-        UsageError: a column crossed with itself.
-    """
-    have = [str(name) for name in table.frame.columns]
-    if asked in have or CROSSED not in asked:
-        return (asked,)  # a column that is not there is told of where it is read
-    at = [i for i, sign in enumerate(asked) if sign == CROSSED]
-    pairs = [(asked[:i].strip(), asked[i + 1 :].strip()) for i in at]
-    pair = next((one for one in pairs if all(name in have for name in one)), pairs[0])
-    if pair[0] == pair[1]:
-        raise UsageError(
-            "--by must cross two different columns.", f"found {asked!r}", f"--by {pair[0] or 'sex'}"
-        )
-    missing = [f"{name!r}{did_you_mean(name, have)}" for name in pair if name not in have]
-    if missing:
-        raise TableError(
-            f"both columns of the crossing {asked!r} must exist, {pair[0]!r} and {pair[1]!r}.",
-            f"{table.file.name} has no {' and no '.join(missing)}; it has: {', '.join(have)}",
-            "two columns can be crossed, --by sex:age",
-        )
-    return pair
 
 
 def _table_of(given: Predictions) -> tuple[str, str, str]:

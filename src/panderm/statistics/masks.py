@@ -1,16 +1,19 @@
-"""How well masks agree: overlaps per image and pooled, and how far apart their boundaries lie.
+"""How well masks agree: overlaps of each image, their means over images, and overlaps of all pixels pooled.
 
-Of an image with nothing to find, in which nothing was found, Dice and Jaccard are 1; where one mask is empty
-and the other is not, they are 0 (as the ISIC challenges score). Sensitivity has no value where the truth is
-empty, specificity none where it fills the image, and a distance none where either mask is empty: such images
-are left out of that mean, never counted as 0 or 1.
+Of an image with nothing to find, in which nothing was found, Dice, Jaccard and the boundary F score are 1;
+where one mask is empty and the other is not, they are 0 (as the ISIC challenges score overlaps). Sensitivity
+has no value where the truth is empty, specificity none where it fills the image, and a distance none where
+either mask is empty: such images are left out of that mean, never counted as 0 or 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
+
+from panderm.statistics.boundaries import require_pair
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -18,6 +21,8 @@ Mask = NDArray[np.bool_]
 THRESHOLD = 0.65
 COUNTS = ("tp", "fp", "fn", "tn")
 DISTANCES = ("hd95", "surface_distance")
+MILLIMETRES = ("hd95_mm", "surface_distance_mm")
+BOUNDARY_F = "boundary_f"
 OVERLAPS = ("dice", "jaccard", "thresholded_jaccard", "sensitivity", "specificity", "accuracy")
 POOLED = ("pooled_dice", "pooled_jaccard")
 
@@ -32,40 +37,11 @@ def mask_counts(truth: Mask, predicted: Mask) -> tuple[int, int, int, int]:
     Raises:
         ValueError: not two bool arrays of one size.
     """
-    _require_pair(truth, predicted)
+    require_pair(truth, predicted)
     tp = int(np.count_nonzero(truth & predicted))
     fp = int(np.count_nonzero(predicted)) - tp
     fn = int(np.count_nonzero(truth)) - tp
     return tp, fp, fn, truth.size - tp - fp - fn
-
-
-def boundary_distances(truth: Mask, predicted: Mask) -> tuple[float, float]:
-    """Return how far the boundaries of two masks lie apart, in pixels.
-
-    A boundary is the pixels of a mask that have one of their four neighbours outside it; what lies beyond
-    the image is outside. Each of its pixels has a distance to the nearest one of the other boundary, between
-    pixel centres.
-
-    Args:
-        truth: (H, W) bool.
-        predicted: (H, W) bool, of the same size.
-
-    Returns:
-        HD95, the larger of the two directions' 95th percentiles (Huttenlocher et al., IEEE TPAMI 15, 1993,
-        with the percentile in place of the maximum), and the mean of the distances of both directions
-        together (average symmetric surface distance). Both NaN where either mask is empty.
-
-    Raises:
-        ValueError: not two bool arrays of one size.
-    """
-    _require_pair(truth, predicted)
-    if not truth.any() or not predicted.any():
-        return np.nan, np.nan
-    one, two = (np.argwhere(_boundary(mask)) for mask in (truth, predicted))
-    there, _ = cKDTree(two).query(one)
-    back, _ = cKDTree(one).query(two)
-    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
-    return float(hd95), float(np.concatenate([there, back]).mean())
 
 
 def overlaps(counts: ArrayLike) -> dict[str, Floats]:
@@ -92,7 +68,7 @@ def overlaps(counts: ArrayLike) -> dict[str, Floats]:
 
 
 def mask_scores(
-    counts: ArrayLike, distances: ArrayLike, weights: NDArray[np.int32] | None = None
+    per_image: Mapping[str, Floats], counts: ArrayLike, weights: NDArray[np.int32] | None = None
 ) -> dict[str, Floats]:
     """Return the mean over images of each score, and the overlaps of all pixels pooled.
 
@@ -100,16 +76,14 @@ def mask_scores(
     large lesions and large images weigh more.
 
     Args:
+        per_image: by name, (n,) scores of each image, NaN where it has none.
         counts: (n, 4) pixels, as of :func:`mask_counts`.
-        distances: (n, 2) pixels, as of :func:`boundary_distances`.
         weights: (B, n) how often each image counts; None for once each, and B = 1.
 
     Returns:
-        By the names of ``OVERLAPS``, ``DISTANCES`` and ``POOLED``, (B,) values; NaN where no image
-        has the score.
+        By the names given and those of ``POOLED``, (B,) values; NaN where no image has the score.
     """
-    pixels, apart = np.asarray(counts, dtype=np.float64), np.asarray(distances, dtype=np.float64)
-    per_image = {**overlaps(pixels), **dict(zip(DISTANCES, apart.T, strict=True))}
+    pixels = np.asarray(counts, dtype=np.float64)
     w = np.ones((1, len(pixels))) if weights is None else weights.astype(np.float64)
     table = np.column_stack(list(per_image.values()))
     known = np.isfinite(table)
@@ -121,19 +95,6 @@ def mask_scores(
         "pooled_dice": _share(2 * tp, 2 * tp + fp + fn, nothing=1.0),
         "pooled_jaccard": _share(tp, tp + fp + fn, nothing=1.0),
     }
-
-
-def _require_pair(truth: Mask, predicted: Mask) -> None:
-    if truth.dtype != np.bool_ or predicted.dtype != np.bool_ or truth.ndim != 2:
-        raise ValueError(f"masks must be (H, W) bool, not {truth.dtype} {truth.shape} and {predicted.dtype}")
-    if truth.shape != predicted.shape:
-        raise ValueError(f"masks must be of one size, not {truth.shape} and {predicted.shape}")
-
-
-def _boundary(mask: Mask) -> Mask:
-    padded = np.pad(mask, 1)
-    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inside
 
 
 def _columns(counts: ArrayLike) -> Floats:

@@ -45,7 +45,7 @@ def require_openvino(precision: Precision) -> Any:
 def _core() -> Any:
     """Return the one core of this process, which is never given back.
 
-    Each core gives the thread a stack for signals and takes it away at its end, whatever stands there by then:
+    Each core gives the thread a stack for signals, and takes it away at its end, whatever stands there:
     after two of them the next signal, Ctrl-C or the end of a child, would kill the process.
     """
     return require_openvino("fp32").Core()

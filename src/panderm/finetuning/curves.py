@@ -24,6 +24,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Look: TypeAlias = Mapping[str, Any]
 
 CURVES_NAME = "curves.png"
+_SEEN = "augmented, mixed and smoothed"
 _OTHERS = ("balanced_accuracy", "auroc", "auroc_ovr", "macro_auroc", "accuracy")
 
 
@@ -44,15 +45,25 @@ def points_of(looks: Sequence[Look], score: str, key: str = "val") -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
 
 
-def loss_curve(run: Followed, looks: Sequence[Look], best: int | None) -> Drawing | None:
-    """Draw the loss of training and of validation rows."""
+def loss_curve(
+    run: Followed, looks: Sequence[Look], best: int | None, *, label: str = "loss, nats", seen: str = _SEEN
+) -> Drawing | None:
+    """Draw the loss of training and of validation rows.
+
+    Args:
+        run: its journal.
+        looks: at the validation rows.
+        best: the epoch that was kept.
+        label: of the axis.
+        seen: how training images are seen, in words.
+    """
     x, y = thinned(run.epochs, run.numbers["loss"])
     held = points_of(looks, "loss")
     if not len(x):
         return None
 
     def draw() -> Figure:
-        figure, axes = axes_over_epochs("loss, nats", 2)
+        figure, axes = axes_over_epochs(label, 2)
         _losses(axes, x, y, held, best)
         lines = axes.get_lines()[: 1 + bool(len(held))]
         names = [f"training: {number(y[-1])}", *([f"validation: {number(held[-1, 1])}"] if len(held) else [])]
@@ -65,7 +76,7 @@ def loss_curve(run: Followed, looks: Sequence[Look], best: int | None) -> Drawin
         told += f"; validation from {number(held[0, 1])} to {number(held[-1, 1])}, least {least}"
     return Drawing(
         "Loss",
-        "Of training images as they are seen, augmented, mixed and smoothed; of validation images as they "
+        f"Of training images as they are seen, {seen}; of validation images as they "
         "are: the two need not meet. A validation loss that rises while the other falls is learning by rote.",
         to_svg(draw, name="loss", title="Loss over epochs", description=f"{told}."),
         name="loss",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,12 @@ from panderm.report.section import Drawing, Folded, Rows, Section, told
 from panderm.report.words import duration, pairs, units
 from panderm.scores import MultiLabelScores, Score, Scores
 from panderm.scores.compared import Comparison
+from panderm.training.long.card import LongRunCard
 
 _WIDE = 1400  # pixels of the sheet
+_SAMPLES = (
+    "Training images with their labels: as they are, as images are scored, and as the network saw them."
+)
 _TABLE = ("balanced_accuracy", "accuracy", "macro_recall", "auroc", "auroc_ovr", "macro_auroc", "loss")
 
 
@@ -91,16 +95,27 @@ def learned(folder: Path, card: FineTuningCard, *, tta: Comparison | None = None
         Section(
             name="learning",
             title="Learning",
-            intro=_intro(run, card, looks, monitor, best),
-            drawings=[*drawings_of(run, looks, monitor, best), *_samples(folder)],
-            folded=[Folded("Every epoch on the validation rows", _epochs(looks, best))] if looks else [],
+            intro=learned_in_words(
+                run, card, looks, monitor, best, who=f"{card.encoder['name']} and a new head"
+            ),
+            drawings=[*drawings_of(run, looks, monitor, best), *samples_of(folder / SHEET_NAME, _SAMPLES)],
+            folded=folded_epochs(looks, best, _TABLE),
         ),
         Section(
             name="fine-tuning",
             title="How it was fine-tuned",
             intro=[],
             tables=[
-                Rows("Recipe", ("setting", "value"), _settings(card)),
+                Rows(
+                    "Recipe",
+                    ("setting", "value"),
+                    [
+                        ("recipe", card.recipe),
+                        *plan_in_pairs(card.plan),
+                        *pairs(card.recipe_settings),
+                        *pairs(card.views),
+                    ],
+                ),
                 Rows("Network", ("part", "value"), pairs(card.network)),
             ],
         ),
@@ -110,9 +125,25 @@ def learned(folder: Path, card: FineTuningCard, *, tta: Comparison | None = None
     return sections
 
 
-def _intro(
-    run: Followed, card: FineTuningCard, looks: Sequence[dict[str, Any]], monitor: str, best: int | None
+def learned_in_words(
+    run: Followed,
+    card: LongRunCard,
+    looks: Sequence[dict[str, Any]],
+    monitor: str,
+    best: int | None,
+    *,
+    who: str,
 ) -> list[str]:
+    """Return paragraphs: how long was learned, which epoch was kept, what it began with.
+
+    Args:
+        run: its journal.
+        card: of the run, complete.
+        looks: at the validation rows.
+        monitor: the score that chose.
+        best: the epoch that was kept.
+        who: has learned, as a subject in the plural.
+    """
     plan, result = card.plan, card.result or {}
     seconds = run.numbers["seconds"]
     took = float(seconds[seconds == seconds].sum())
@@ -123,7 +154,7 @@ def _intro(
     steps = int(run.step[-1]) if len(run.step) else 0
     speed = f" ({pace.mean():,.1f} images a second, {share:.0%} of it waiting for them)" if len(pace) else ""
     texts = [
-        f"{card.encoder['name']} and a new head learned for {len(looks)} of "
+        f"{who} learned for {len(looks)} of "
         f"{plural(plan['epochs'], 'epoch')}, {plural(steps, 'step')} of {plural(plan['batch'], 'image')}, "
         f"in {duration(took)}{speed}."
     ]
@@ -149,8 +180,11 @@ def _score(look: dict[str, Any], name: str) -> Score | None:
     )
 
 
-def _epochs(looks: Sequence[dict[str, Any]], best: int | None) -> Rows:
-    names = [name for name in _TABLE if name in looks[-1]["val"]["scores"]]
+def folded_epochs(looks: Sequence[dict[str, Any]], best: int | None, names: Sequence[str]) -> list[Folded]:
+    """Return a table of scores of the validation rows after each epoch, folded; none where nobody looked."""
+    if not looks:
+        return []
+    names = [name for name in names if name in looks[-1]["val"]["scores"]]
     lines = [
         (
             f"{look['epoch']}{' (kept)' if look['epoch'] == best else ''}",
@@ -158,27 +192,30 @@ def _epochs(looks: Sequence[dict[str, Any]], best: int | None) -> Rows:
         )
         for look in looks
     ]
-    return Rows("Scores by epoch, with 95 % intervals", ("epoch", *(title_of(n) for n in names)), lines)
+    table = Rows("Scores by epoch, with 95 % intervals", ("epoch", *(title_of(n) for n in names)), lines)
+    return [Folded("Every epoch on the validation rows", table)]
 
 
-def _settings(card: FineTuningCard) -> list[tuple[str, str]]:
-    plan = {
-        "epochs": card.plan["epochs"],
-        "images a step": card.plan["batch"],
-        "learning rate": card.plan["rate"],
-        "least learning rate": card.plan["least_rate"],
-        "warm-up epochs": card.plan["warm_up"],
-        "weight decay": card.plan["decay"],
-        "gradient clipped at": card.plan["clip"] or "not clipped",
-        "precision": card.plan["precision"],
-        "moving average": card.plan.get("ema") or "none",
-        "seed": card.plan["seed"],
-    }
-    return [("recipe", card.recipe), *pairs(plan), *pairs(card.recipe_settings), *pairs(card.views)]
+def plan_in_pairs(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the loop was told, as rows of name and value."""
+    return pairs(
+        {
+            "epochs": plan["epochs"],
+            "images a step": plan["batch"],
+            "learning rate": plan["rate"],
+            "least learning rate": plan["least_rate"],
+            "warm-up epochs": plan["warm_up"],
+            "weight decay": plan["decay"],
+            "gradient clipped at": plan["clip"] or "not clipped",
+            "precision": plan["precision"],
+            "moving average": plan.get("ema") or "none",
+            "seed": plan["seed"],
+        }
+    )
 
 
-def _samples(folder: Path) -> list[Drawing]:
-    path = folder / SHEET_NAME
+def samples_of(path: Path, caption: str) -> list[Drawing]:
+    """Return a run's sample sheet as a figure; nothing where there is none."""
     if not path.is_file():
         return []
     with Image.open(path) as image:
@@ -188,9 +225,7 @@ def _samples(folder: Path) -> list[Drawing]:
     target = io.BytesIO()
     shown.save(target, "JPEG", quality=82, optimize=True)
     data = base64.b64encode(target.getvalue()).decode()
-    alt = "Training images as they are, as they are scored, and as the network saw them, with their labels"
-    picture = f'<img src="data:image/jpeg;base64,{data}" alt="{alt}" style="width:100%;height:auto">'
-    caption = "Some training images: as they are, as images are scored, and as they were learned from."
+    picture = f'<img src="data:image/jpeg;base64,{data}" alt="{caption}" style="width:100%;height:auto">'
     return [Drawing("What the network saw", caption, picture, wide=True, name="samples")]
 
 

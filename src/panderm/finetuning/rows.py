@@ -105,7 +105,7 @@ def rows_of(
             "--percent-data must be a part of 1, greater than 0.", f"found {percent_data}", "0.1 is 10 %"
         )
     if not allow_leaks:
-        _refuse_leaks(table)
+        refuse_leaks(table)
     if labels:
         classes, truth = truth_of_labels(table, labels, separator)
     else:
@@ -127,8 +127,8 @@ def rows_of(
     words = []
     if not len(val):
         of = plural(len(train), "training image")
-        train, val = _held_out(table, truth, train, seed)
-        table = _with_split(table, {"train": train, "val": val, "test": test})
+        train, val = held_out(table, truth, train, seed)
+        table = with_split(table, {"train": train, "val": val, "test": test})
         words.append(
             f"no row of val: {plural(len(val), 'image')} of {of} "
             "are held out to choose on, whole patients and lesions at a time"
@@ -149,7 +149,7 @@ def rows_of(
     return Rows(**{**vars(found), "words": (told, *words)})
 
 
-def _refuse_leaks(table: Table) -> None:
+def refuse_leaks(table: Table) -> None:
     """Raise :class:`LeakError` where a patient, a lesion or a file stands in two splits."""
     if table.card.roles["split"] is None:
         return
@@ -166,10 +166,23 @@ def _refuse_leaks(table: Table) -> None:
         )
 
 
-def _held_out(
+def held_out(
     table: Table, truth: npt.NDArray[np.int8], train: Positions, seed: int
 ) -> tuple[Positions, Positions]:
-    """Return training rows, and those of them that are held out to choose on."""
+    """Return training rows, and those of them that are held out to choose on.
+
+    Whole patients, lesions and copies of a file go together; every class is held out in its share, and none
+    so that it is no longer learned.
+
+    Args:
+        table: of the rows.
+        truth: int8 (n, K) of all its rows: 1 where a row shows a class.
+        train: positions of those that may be held out.
+        seed: of the draw.
+
+    Raises:
+        DataError: one patient alone, or none that can be spared.
+    """
     chosen = table.select(train)
     lesions = lesions_of(chosen.patient, chosen.group)
     pairs: list[tuple[int, int]] = []
@@ -202,7 +215,7 @@ def _held_out(
     return train[~held], train[held]
 
 
-def _with_split(table: Table, parts: dict[str, Positions]) -> Table:
+def with_split(table: Table, parts: dict[str, Positions]) -> Table:
     """Return a table whose rows say which part they play, as if its file did."""
     split = np.array(table.split, dtype=object)
     for name, rows in parts.items():

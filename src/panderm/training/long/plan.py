@@ -32,6 +32,7 @@ class Plan:
         seed: of everything that is drawn.
         ema: the most that stays, in a step, of a moving average of the weights, which is kept beside them
             (:func:`panderm.training.long.average.average_weight`); None: none is kept.
+        by_epoch: the rate moves once an epoch, not once a step.
     """
 
     images: int
@@ -45,6 +46,7 @@ class Plan:
     precision: Precision = "fp32"
     seed: int = 0
     ema: float | None = None
+    by_epoch: bool = False
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -84,7 +86,13 @@ class Plan:
         found = asdict(self)
         if self.ema is None:  # a run without an average is the run it was before there was one
             del found["ema"]
+        if not self.by_epoch:
+            del found["by_epoch"]
         return found
+
+    def place(self, step: int) -> int:
+        """Return the step, from 0, whose rate a step has: its own, or that of its epoch's first."""
+        return step - step % self.steps_per_epoch if self.by_epoch else step
 
     def order(self, epoch: int) -> Positions:
         """Return the positions of all images in the order of an epoch: another one each, always the same."""

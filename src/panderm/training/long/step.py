@@ -113,7 +113,7 @@ class Stepper(Generic[Batch]):
     def _set_rate(self, step: int) -> float:
         plan = self.plan
         rate = rate_at(
-            step,
+            plan.place(step),
             steps=plan.steps,
             warm_up=plan.warm_up_steps,
             peak=plan.rate,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +17,11 @@ from panderm.models import fingerprint
 from panderm.models.cards import EncoderCard, Pool
 from panderm.models.header import Header, header_of, metadata, sha256_of_tensors
 from panderm.models.load import load_encoder
-from panderm.provenance import Record, version
-from panderm.storage import new_file, refuse_existing, sha256_of_json
+from panderm.models.signed import SignedRecord, problem_of
+from panderm.provenance import version
+from panderm.storage import new_file, refuse_existing
 from panderm.training.long.checkpoint import save_tensors
-from panderm.weights.account import Account
+from panderm.weights.account import Account, require_finite
 from panderm.weights.checkpoint import CLASSIFIER, HEAD, read_head, read_header, read_state
 
 NAME = "classifier.safetensors"
@@ -31,7 +31,7 @@ _WEIGHT, _BIAS = HEAD
 _WRITE = "panderm finetune writes one"
 
 
-class ClassifierRecord(Record):
+class ClassifierRecord(SignedRecord):
     """What a classifier's file says of its head.
 
     Attributes:
@@ -62,8 +62,6 @@ class ClassifierRecord(Record):
     training: dict[str, Any] = Field(default_factory=dict)
     began: EncoderRecord
     head_sha256: str = ""
-    panderm: str = ""
-    sha256: str = ""
 
     @model_validator(mode="after")
     def _sound(self) -> ClassifierRecord:
@@ -79,18 +77,17 @@ class ClassifierRecord(Record):
                 raise ValueError(f"thresholds are of classes, from 0 to 1, not {name}: {value:g}")
         return self
 
-    def own_sha256(self) -> str:
-        """Return what ``sha256`` must be."""
-        return sha256_of_json(self.model_dump(mode="json", exclude={"sha256"}))
 
-
-def finetuned_card(card: EncoderCard, began: EncoderRecord, name: str | None = None) -> EncoderCard:
+def finetuned_card(
+    card: EncoderCard, began: EncoderRecord, name: str | None = None, *, verb: str = "panderm finetune"
+) -> EncoderCard:
     """Return the card of a fine-tuned encoder.
 
     Args:
         card: of the encoder it began from, at its input size.
         began: the same encoder's record.
         name: of the new one; by default the old one with ``-finetuned``.
+        verb: what tuned it.
     """
     return card.model_copy(
         update={
@@ -100,9 +97,9 @@ def finetuned_card(card: EncoderCard, began: EncoderRecord, name: str | None = N
             "parameters": None,
             "pool": began.pool if card.layout == "panderm" else card.pool,
             "random": False,
-            "citation": "made with panderm finetune" if card.random else card.citation,
+            "citation": f"made with {verb}" if card.random else card.citation,
             "licence": f"that of the images it was fine-tuned with, and of {began.name}: {began.licence}",
-            "source": f"panderm finetune, from {began.name} (sha256 {began.weights_sha256[:16]})",
+            "source": f"{verb}, from {began.name} (sha256 {began.weights_sha256[:16]})",
             "files": (),
             "sha256": None,
             "fingerprint": None,
@@ -154,7 +151,7 @@ def write_classifier(
     head = {_WEIGHT: weight.detach().cpu().contiguous(), _BIAS: bias.detach().cpu().contiguous()}
     _require_head(head, record, card.dim, path)
     own = {name: value.detach().cpu().contiguous() for name, value in encoder.items()}
-    _require_finite({**own, **head}, path)
+    require_finite({**own, **head}, path, noun="a classifier")
     header = Header(
         card=card,
         pool=pool,
@@ -204,7 +201,7 @@ def amend_classifier(path: Path | str, **changes: Any) -> ClassifierRecord:
     try:
         amended = ClassifierRecord.model_validate(record.model_dump() | changes)
     except ValidationError as error:
-        raise UsageError("a classifier's record must be sound.", _problem(error)) from None
+        raise UsageError("a classifier's record must be sound.", problem_of(error)) from None
     header = header_of(path)
     assert header is not None  # read_record has seen it
     own, head = read_state(path, Account()), read_head(path)
@@ -231,21 +228,7 @@ def read_record(path: Path) -> ClassifierRecord:
             f"{path} has no record of a head",
             f"{_WRITE}; of an encoder alone: panderm embed, then panderm probe",
         )
-    try:
-        record = ClassifierRecord.model_validate_json(text)
-    except ValidationError as error:
-        raise WeightsError(
-            "the record in a classifier's file must be whole and of this version of panderm.",
-            f"{path}: {_problem(error)}",
-            "fine-tune again",
-        ) from None
-    if record.sha256 != record.own_sha256():
-        raise WeightsError(
-            "the record in a classifier's file must be the one that was written into it.",
-            f"{path}: it was changed afterwards",
-            "fine-tune again",
-        )
-    return record
+    return ClassifierRecord.read(text, path, noun="a classifier's file", hint="fine-tune again")
 
 
 def read_classifier_head(path: Path, record: ClassifierRecord, dim: int | None = None) -> FittedLinear:
@@ -270,7 +253,7 @@ def read_classifier_head(path: Path, record: ClassifierRecord, dim: int | None =
             f"{path}: its sha256 is not that of the record",
             "fine-tune again",
         )
-    _require_finite(head, path)
+    require_finite(head, path, noun="a classifier")
     bias = head[_BIAS].double().numpy()
     return FittedLinear(
         classes=record.classes,
@@ -287,12 +270,8 @@ def _save(path: Path, own: State, head: State, header: Header, record: Classifie
 
 
 def _told(record: ClassifierRecord, head: State) -> str:
-    made = record.model_copy(update={"head_sha256": _sha256_of_head(head), "panderm": version()})
-    try:
-        made = made.model_copy(update={"sha256": made.own_sha256()})
-        return json.dumps(made.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:  # pydantic's own is a ValueError
-        raise UsageError("the record of a classifier must be JSON.", str(error)) from None
+    made = record.model_copy(update={"head_sha256": _sha256_of_head(head)})
+    return made.signed(noun="a classifier").text()
 
 
 def _sha256_of_head(head: State) -> str:
@@ -309,19 +288,3 @@ def _require_head(head: State, record: ClassifierRecord, dim: int | None, path: 
         raise UsageError(
             f"the head of {K} classes must be float32 ({K}, {wide or 'D'}) and ({K},).", f"{path}: {found}"
         )
-
-
-def _require_finite(tensors: State, path: Path) -> None:
-    bad = [name for name, one in tensors.items() if one.is_floating_point() and not one.isfinite().all()]
-    if bad:
-        raise WeightsError(
-            "the weights of a classifier must be finite.",
-            f"{path}: {bad[0]} holds NaN or infinity",
-            "go back to a checkpoint of before, with a lower learning rate",
-        )
-
-
-def _problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where + ': ' if where else ''}{problem['msg'].removeprefix('Value error, ')}"

@@ -186,7 +186,7 @@ def network_for(
         own = chosen.header.pool if chosen.header is not None else None
         pool = "mean" if chosen.card.layout == "panderm" else own
     loaded = load_encoder(encoder, weights=weights, card=card, pool=pool, image_size=image_size, device="cpu")
-    _part(loaded.network)
+    part_tensors(loaded.network)
     known = chosen.card.model_copy(update={"dim": loaded.dim})
     network = ClassifierNetwork(loaded.network, loaded.dim, classes, init_scale=init_scale, seed=seed)
     words = prepare(
@@ -252,9 +252,9 @@ def prepare(
     if freeze:
         words.append(f"frozen: all before the blocks, and the first {freeze} of {layers.told}")
     if drop_path:
-        words.append(_drop_paths(network.encoder, drop_path, card.name, needed=not drop_path_if_possible))
-    if card.layout != "panderm" and not _is_meta(network):
-        words += _leave_unreached(network, card.image_size)
+        words.append(drop_paths(network.encoder, drop_path, card.name, needed=not drop_path_if_possible))
+    if card.layout != "panderm" and not is_meta(network):
+        words += leave_unreached(network, card.image_size)
     if lora is not None:
         words.append(_adapt(network, layers, card, freeze=freeze, rank=lora, seed=seed))
     return words
@@ -271,7 +271,7 @@ def _require_numbers(*, classes: int, drop_path: float | None, freeze: int) -> N
         raise UsageError("blocks to freeze must be 0 or more.", f"found {freeze}")
 
 
-def _drop_paths(encoder: nn.Module, rate: float, name: str, *, needed: bool = True) -> str:
+def drop_paths(encoder: nn.Module, rate: float, name: str, *, needed: bool = True) -> str:
     """Put stochastic depth into every block, the deeper the likelier."""
     blocks: list[Any] = [one for one in encoder.modules() if any(_is_path(one, path) for path in _PATHS)]
     if not blocks and not needed:
@@ -295,7 +295,7 @@ def _is_path(module: Any, name: str) -> bool:
     return isinstance(getattr(module, name), DropPath | nn.Identity | None)
 
 
-def _part(encoder: nn.Module) -> None:
+def part_tensors(encoder: nn.Module) -> None:
     """Give each tensor numbers of its own: a step would move those that two share twice."""
     seen: set[int] = set()
     for parameter in encoder.parameters():
@@ -305,11 +305,11 @@ def _part(encoder: nn.Module) -> None:
         seen.add(place)
 
 
-def _is_meta(network: nn.Module) -> bool:
+def is_meta(network: nn.Module) -> bool:
     return any(one.device.type == "meta" for one in network.parameters())
 
 
-def _leave_unreached(network: ClassifierNetwork, image_size: int) -> list[str]:
+def leave_unreached(network: nn.Module, image_size: int) -> list[str]:
     """Freeze what the logits do not depend on: several processes would wait for its gradient for ever."""
     network.eval()
     logits = network(torch.zeros(1, 3, image_size, image_size))

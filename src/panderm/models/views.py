@@ -24,7 +24,7 @@ Look = Callable[[torch.Tensor], list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class _Stack:
+class Stack:
     """Blocks of one width, with one token a patch behind ``prefix`` others, the class token first.
 
     ``prefix`` and ``has_class`` are None where only the count of tokens can tell; ``norm`` is the final one,
@@ -65,8 +65,8 @@ class Views:
         self._name = name
         self._device = device
         self._autocast = autocast
-        self._timm = _find_timm(self._network)
-        self._stack = _find_stack(self._network) if self._timm is None else _stack_of_timm(self._timm)
+        self._timm = find_timm(self._network)
+        self._stack = find_stack(self._network) if self._timm is None else _stack_of_timm(self._timm)
 
     def tokens(self, pixels: torch.Tensor, blocks: Sequence[int], *, norm: bool) -> list[torch.Tensor]:
         """Return float32 (n, h, w, D) on the CPU for each block, in the order asked for."""
@@ -90,7 +90,7 @@ class Views:
         Float32, on the device. None where that needs a pass of each: networks without a stack of blocks.
         """
         stack = self._stack
-        norm = None if stack is None else stack.norm if self._timm is None else _norm_of_timm(self._timm)
+        norm = None if stack is None else stack.norm if self._timm is None else norm_of_timm(self._timm)
         if stack is None or norm is None:
             return None
         kept: dict[int, torch.Tensor] = {}
@@ -170,7 +170,7 @@ class Views:
             raise self._no_norm() from None
         maps = [one.permute(0, 2, 3, 1) for one in maps]
         if norm and isinstance(getattr(self._timm, "norm", None), nn.Identity):
-            after = _norm_of_timm(self._timm) or nn.Identity()
+            after = norm_of_timm(self._timm) or nn.Identity()
             maps = [after(one) for one in maps]
         return [maps[wanted.index(block)] for block in chosen]
 
@@ -188,7 +188,7 @@ class Views:
         return [after(kept[number][:, -side * side :]).unflatten(1, (side, side)) for number in chosen]
 
     def _watched(
-        self, part: torch.Tensor, stack: _Stack, chosen: set[int], kept: dict[int, torch.Tensor]
+        self, part: torch.Tensor, stack: Stack, chosen: set[int], kept: dict[int, torch.Tensor]
     ) -> Any:
         """Run the network, keep what the chosen blocks give, (n, tokens, width), and return its result."""
 
@@ -208,7 +208,7 @@ class Views:
             raise self._no_patches()
         return result
 
-    def _patches_a_side(self, part: torch.Tensor, stack: _Stack, seen: list[list[torch.Tensor]]) -> int:
+    def _patches_a_side(self, part: torch.Tensor, stack: Stack, seen: list[list[torch.Tensor]]) -> int:
         """Return the side of the grid, or refuse what is not attention of all tokens to all tokens."""
         shapes = {tuple(one.shape[-2:]) for into in seen for one in into}
         if any(len(into) != 1 or len(into[0]) != len(part) for into in seen) or len(shapes) != 1:
@@ -260,14 +260,14 @@ class Views:
         )
 
 
-def _find_timm(network: nn.Module) -> Any:
+def find_timm(network: nn.Module) -> Any:
     for module in network.modules():
         if hasattr(module, "forward_intermediates") and getattr(module, "feature_info", None):
             return module
     return None
 
 
-def _norm_of_timm(network: Any) -> nn.Module | None:
+def norm_of_timm(network: Any) -> nn.Module | None:
     """Return the final norm: where patch tokens are averaged first, timm keeps it for the mean."""
     norm: nn.Module | None = getattr(network, "norm", None)
     if not isinstance(norm, nn.Identity):
@@ -276,16 +276,16 @@ def _norm_of_timm(network: Any) -> nn.Module | None:
     return after
 
 
-def _stack_of_timm(network: Any) -> _Stack | None:
+def _stack_of_timm(network: Any) -> Stack | None:
     blocks, prefix = getattr(network, "blocks", None), getattr(network, "num_prefix_tokens", None)
     info = network.feature_info
     if not isinstance(blocks, (nn.Sequential, nn.ModuleList)) or prefix is None or len(info) != len(blocks):
         return None
     has_class = prefix > 0 and getattr(network, "cls_token", None) is not None
-    return _Stack(list(blocks), int(prefix), has_class)
+    return Stack(list(blocks), int(prefix), has_class)
 
 
-def _find_stack(network: nn.Module) -> _Stack | None:
+def find_stack(network: nn.Module) -> Stack | None:
     """Find the blocks of open_clip's and transformers' vision transformers by their names for things."""
     for module in network.modules():
         inner: Any = module
@@ -293,14 +293,14 @@ def _find_stack(network: nn.Module) -> _Stack | None:
         if blocks is not None and hasattr(inner, "conv1") and hasattr(inner, "ln_post"):
             # With attentional pooling, ln_post is of the pooled vector's width.
             norm = inner.ln_post if inner.ln_post.normalized_shape == (inner.conv1.out_channels,) else None
-            return _Stack(list(blocks), 1, True, norm, inner.conv1.stride[0])
+            return Stack(list(blocks), 1, True, norm, inner.conv1.stride[0])
         config = getattr(inner, "config", None)
         patch, depth = getattr(config, "patch_size", None), getattr(config, "num_hidden_layers", None)
         norms = [getattr(inner, name, None) for name in ("layernorm", "post_layernorm", "norm")]
         norm = next((one for one in norms if one is not None), None)
         stacks = [one for one in inner.modules() if isinstance(one, nn.ModuleList) and len(one) == depth]
         if norm is not None and stacks and isinstance(patch, int):
-            return _Stack(list(stacks[0]), None, None, norm, patch)
+            return Stack(list(stacks[0]), None, None, norm, patch)
     return None
 
 

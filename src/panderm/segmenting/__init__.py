@@ -1,1 +1,1 @@
-"""Masks of lesions: an encoder and a decoder on its tokens, how one learns, and what it says of new images."""
+"""Masks of lesions: a decoder on an encoder's tokens, how one learns, and what it says of new images."""

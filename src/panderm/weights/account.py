@@ -166,6 +166,26 @@ def match(
     return loaded
 
 
+def require_finite(tensors: Mapping[str, torch.Tensor], path: Path, *, noun: str) -> None:
+    """Refuse what a training may leave behind where it ran away.
+
+    Args:
+        tensors: by their names.
+        path: of the file, for messages.
+        noun: whose they are: ``a classifier``.
+
+    Raises:
+        WeightsError: a number that is NaN or infinite.
+    """
+    bad = [name for name, one in tensors.items() if one.is_floating_point() and not _is_finite(one)]
+    if bad:
+        raise WeightsError(
+            f"the weights of {noun} must be finite.",
+            f"{path}: {bad[0]} holds NaN or infinity",
+            "go back to a checkpoint of before, with a lower learning rate",
+        )
+
+
 def _is_finite(values: torch.Tensor) -> bool:
     # NaN and infinity stay in a sum, which needs no second tensor; finite numbers may overflow in it.
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

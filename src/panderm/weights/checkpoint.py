@@ -26,6 +26,8 @@ from panderm.weights.torch_file import TorchFile, open_legacy, open_zip
 _WRAPPERS = ("model", "state_dict", "module")
 CLASSIFIER = "panderm-classifier"  # in the header of a file that holds a classifier's head too
 HEAD = ("head.weight", "head.bias")
+SEGMENTER = "panderm-segmenter"  # in the header of a file that holds a decoder too, or a U-Net
+DECODER = ("decoder.", "network.")
 _LONGEST_NAME = 200  # letters
 
 
@@ -33,8 +35,8 @@ def read_state(path: Path, account: Account, *, data: bool = True) -> dict[str, 
     """Read the tensors of a ``.safetensors`` or PyTorch file without running anything it holds.
 
     A wrapper (``{'model': …}``, ``state_dict``, ``module``) is opened; what lies beside it is accounted for
-    and not read, nor is the head of a classifier that panderm wrote. Peak memory is that of the tensors
-    returned.
+    and not read, nor is the head of a classifier or the decoder of a segmenter that panderm wrote. Peak
+    memory is that of the tensors returned.
 
     Args:
         path: the file.
@@ -47,9 +49,9 @@ def read_state(path: Path, account: Account, *, data: bool = True) -> dict[str, 
     """
     with _opened(path) as file:
         specs = _strip(_tensors(path, _content(path, file), account), "module.")
-        for name in HEAD if _is_classifier(file) else ():
-            if specs.pop(name, None) is not None:
-                account.drop(name, "classifier head, not used by an encoder")
+        for name, why in _beside(file, specs):
+            del specs[name]
+            account.drop(name, why)
         if not data:
             return {name: spec.outline() for name, spec in specs.items()}
         return read_tensors(file, specs)
@@ -64,15 +66,43 @@ def read_head(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         WeightsError: as :func:`read_state`.
     """
+    return _read_beside(path, CLASSIFIER)
+
+
+def read_decoder(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a segmenter's file that are not its encoder's, and nothing else of it.
+
+    Returns:
+        ``decoder.…``, or ``network.…`` of a U-Net; ``{}`` for a file that panderm did not write as a
+        segmenter.
+
+    Raises:
+        WeightsError: as :func:`read_state`.
+    """
+    return _read_beside(path, SEGMENTER)
+
+
+def _read_beside(path: Path, key: str) -> dict[str, torch.Tensor]:
     with _opened(path) as file:
-        if not _is_classifier(file):
+        if key not in _words(file):
             return {}
         specs = _tensors(path, _content(path, file), Account())
-        return read_tensors(file, {name: specs[name] for name in HEAD if name in specs})
+        return read_tensors(file, {name: specs[name] for name, _ in _beside(file, specs)})
 
 
-def _is_classifier(file: BinaryIO) -> bool:
-    return is_safetensors(_head(file)) and CLASSIFIER in open_safetensors(file)[1]
+def _words(file: BinaryIO) -> dict[str, str]:
+    return open_safetensors(file)[1] if is_safetensors(_head(file)) else {}
+
+
+def _beside(file: BinaryIO, specs: Mapping[str, Spec]) -> list[tuple[str, str]]:
+    """Return the names in a file of panderm's that are not an encoder's, and why."""
+    words = _words(file)
+    if CLASSIFIER in words:
+        return [(name, "classifier head, not used by an encoder") for name in HEAD if name in specs]
+    if SEGMENTER in words:
+        why = "segmentation decoder, not used by an encoder"
+        return [(name, why) for name in specs if name.startswith(DECODER)]
+    return []
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -84,7 +114,7 @@ def read_header(path: Path) -> dict[str, str]:
         WeightsError: the file is missing or empty, or its header is damaged.
     """
     with _opened(path) as file:
-        return open_safetensors(file)[1] if is_safetensors(_head(file)) else {}
+        return _words(file)
 
 
 @contextmanager

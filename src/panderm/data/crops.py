@@ -196,7 +196,7 @@ def resized(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> 
         return rgb
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         # Elsewhere torch is slower than Pillow, and starts threads of its own for each image.
-        return np.array(Image.fromarray(rgb).resize((width, height), _BY_PILLOW[interpolation]))
+        return resized_by_pillow(rgb, (height, width), interpolation)
     if not (rgb.flags.c_contiguous and rgb.flags.writeable):
         rgb = rgb.copy()
     if rgb.ndim == 2:
@@ -206,6 +206,14 @@ def resized(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> 
     pixels = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)
     made = _BY_TORCH[interpolation](pixels, [height, width], False, None, None)
     return np.asarray(made[0].permute(1, 2, 0).contiguous().numpy())
+
+
+def resized_by_pillow(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> Pixels:
+    """Return what :func:`resized` does, to the bit of Pillow's filter, whatever the machine."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    return np.array(Image.fromarray(rgb).resize((width, height), _BY_PILLOW[interpolation]))
 
 
 def _decoded(content: bytes, height: int, width: int) -> Pixels | None:

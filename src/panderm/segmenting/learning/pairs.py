@@ -134,8 +134,8 @@ def pairs_of(
         progress: show progress on standard error.
 
     Raises:
-        TableError: no such column or folder; rows without a mask; masks that cannot be read, are not black and white,
-            or have another size than their image.
+        TableError: no such column or folder; rows without a mask; masks that cannot be
+            read, are not black and white, or have another size than their image.
 
     Example:
         >>> pairs = pairs_of("ham.csv", images="images/", masks="masks/")  # doctest: +SKIP

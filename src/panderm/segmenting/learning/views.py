@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from panderm.data.crops import Crop, Crops, Filter, Pixels, decode_scaled, resized
+from panderm.data.crops import Crop, Crops, Filter, Pixels, decode_scaled, resized, resized_by_pillow
 from panderm.data.images import MAX_MEGAPIXELS, ImageError
 from panderm.data.jitter import Jitter, Tones
 from panderm.errors import DataError, UsageError
@@ -94,9 +94,12 @@ class MaskViews:
         return cls(size, jitter=0.2, hue=0.2, tones=Tones(grey=0.2, stretch=0.2, invert=0.2))
 
     @classmethod
-    def whole(cls, size: int) -> Self:
-        """Return the view in which masks are scored and predicted: the whole picture, as it is, squashed."""
-        return cls(size)
+    def whole(cls, size: int, interpolation: Filter = "bicubic") -> Self:
+        """Return the view in which masks are scored and predicted: the whole picture, as it is, squashed.
+
+        Its picture is, to the bit, what a segmenter of this size and filter makes of it.
+        """
+        return cls(size, interpolation=interpolation)
 
     def __post_init__(self) -> None:
         rules = {
@@ -195,7 +198,10 @@ class MaskViews:
         self, rgb: Pixels, by: int, mask: Mask, crop: Crop, rng: np.random.Generator
     ) -> tuple[Pixels, Mask]:
         """Return the view of a picture, scaled down ``by`` while it was decoded, and of its whole mask."""
-        seen = crop.turned(resized(crop.cut(rgb, by), self.size, self.interpolation))
+        if self.is_still:
+            seen = resized_by_pillow(rgb, self.size, self.interpolation)
+        else:
+            seen = crop.turned(resized(crop.cut(rgb, by), self.size, self.interpolation))
         inside = crop.cut(np.asarray(mask, dtype=np.uint8) * np.uint8(255))
         inside = crop.turned(resized(inside, self.size, "bilinear"))
         if self.rotate:

@@ -124,7 +124,7 @@ def test_flips_and_quarter_turns_are_exact() -> None:
     noise = np.random.default_rng(5)
     rgb = noise.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     mask = noise.random((60, 80)) > 0.5
-    plain = MaskViews.whole(SIZE)(rgb, mask, noise)
+    plain = crops.resized(rgb, SIZE, "bicubic"), MaskViews.whole(SIZE)(rgb, mask, noise)[1]
     for options, turned in (
         ({"flip": 1.0}, lambda a: a[:, ::-1]),
         ({"vertical_flip": 1.0}, lambda a: a[::-1]),

@@ -167,7 +167,7 @@ class MaskViews:
             max_megapixels: a header that asks for more millions of pixels is refused.
 
         Raises:
-            ImageError: as :func:`panderm.data.images.decode`; or the picture is of another size than its mask.
+            ImageError: as :func:`panderm.data.images.decode`; or picture and mask are of two sizes.
         """
         known: list[Crop] = []
 

@@ -376,8 +376,8 @@ OPTIONS = {
     "max-megapixels percent-data allow-leaks encoder weights card decoder taps width image-size "
     "finetune-encoder recipe epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay "
     "clip-grad layer-decay drop-path cross-entropy dice boundary ema monitor patience largest fill-holes "
-    "seeds folds percent draws precision device workers checkpoint-minutes tensorboard name seed overwrite "
-    "json quiet",
+    "seeds folds percent draws precision device workers checkpoint-minutes tensorboard seed overwrite json "
+    "quiet",
 }
 
 

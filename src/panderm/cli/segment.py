@@ -154,7 +154,7 @@ def train(
     drop_path: Annotated[
         float | None,
         Option(
-            help="Of an encoder that learns, stochastic depth; default: 0.1; published: 0.",
+            help="Of an encoder that learns, stochastic depth; default: none.",
             min=0,
             show_default=False,
         ),
@@ -215,7 +215,7 @@ def train(
     folds: Annotated[
         int | None,
         Option(
-            help="Cross-validation over the rows of train and val, patients and lesions kept whole.",
+            help="Cross-validation: every row is tested once, patients and lesions kept whole.",
             min=2,
             show_default=False,
         ),
@@ -243,10 +243,6 @@ def train(
     tensorboard: Annotated[
         bool, Option("--tensorboard", help="Write TensorBoard's files too (an extra).")
     ] = False,
-    name: Annotated[
-        str | None,
-        Option(help="Name of the segmenter on its card; default: encoder and decoder.", show_default=False),
-    ] = None,
     seed: opt.Seed = 0,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,

@@ -1,15 +1,38 @@
-"""How a run ends: the best weights as a segmenter, masks and scores, and the page."""
+"""How a run ends: the best weights as a segmenter, masks at native size, their scores, and the page."""
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from panderm.scores.masks import MaskScores
-from panderm.training.long.card import LongRunCard
-
-NAME, LAST_NAME = "segmenter.safetensors", "last.safetensors"
-SCORES_NAME, PAGE_NAME = "scores.json", "report.html"
+from panderm.embeddings.making.ranks import Ranks
+from panderm.errors import ArtifactError
+from panderm.predictions.masks import MaskPredictions, count_masks
+from panderm.scores.masks import MaskScores, evaluate_masks
+from panderm.segmenting.file import read_segmenter_record
+from panderm.segmenting.learning.page import write_page
+from panderm.segmenting.learning.parts import Parts
+from panderm.segmenting.learning.predicted import predicted_masks
+from panderm.segmenting.learning.run_card import (
+    LAST_NAME,
+    NAME,
+    PAGE_NAME,
+    SCORES_NAME,
+    VAL_SCORES_NAME,
+    SegmentationRunCard,
+)
+from panderm.segmenting.learning.watching import Watching
+from panderm.segmenting.segmenter import load_segmenter
+from panderm.storage import new_file, sha256_of_file, write_text
+from panderm.training.long import checkpoint
+from panderm.training.long.card import as_held, write_card
+from panderm.training.long.choosing import BEST_FOLDER
+from panderm.training.long.loop import Learned
 
 
 @dataclass(frozen=True)
@@ -23,12 +46,12 @@ class Trained:
     """
 
     folder: Path
-    card: LongRunCard
+    card: SegmentationRunCard
     now: bool = True
 
     @property
     def segmenter(self) -> Path:
-        """The file of the best weights, which :func:`panderm.load_segmenter` opens."""
+        """The file of the best weights, encoder and decoder, which ``panderm.load_segmenter`` opens."""
         return self.folder / NAME
 
     @property
@@ -37,11 +60,21 @@ class Trained:
         return self.folder / LAST_NAME
 
     @property
-    def masks_folder(self) -> Path:
-        """Masks of the test rows at native size, or of the validation rows where there are none."""
-        raise NotImplementedError
+    def scored(self) -> str:
+        """The rows that the scores are of: ``test``, or ``val`` where there are none."""
+        return str((self.card.result or {})["scored"])
 
     @property
+    def masks_folder(self) -> Path:
+        """The masks of these rows, at each image's native size."""
+        return self.folder / self.scored / "masks"
+
+    @property
+    def masks_table(self) -> Path:
+        """Both masks of each of these rows, a CSV that ``panderm evaluate-masks`` takes."""
+        return self.folder / f"{self.scored}.csv"
+
+    @cached_property
     def scores(self) -> MaskScores:
         """Scores of these masks."""
         return MaskScores.open(self.folder / SCORES_NAME)
@@ -53,4 +86,149 @@ class Trained:
 
     def in_words(self) -> list[str]:
         """Return what came of it, a line each."""
-        raise NotImplementedError
+        result = self.card.result or {}
+        bad = f"; {result['bad']:,} training images could not be read" if result["bad"] else ""
+        early = ", stopped early" if result["stopped_early"] else ""
+        value = "–" if result["value"] is None else f"{result['value']:.3f}"
+        return [
+            *([] if self.now else [f"{self.folder}: finished before; nothing was to be done"]),
+            f"scores are of the {self.scored} rows, at native size",
+            f"epoch {result['best']} kept: {result['score']} {value} on val at {result['side']} pixels; "
+            f"{result['steps']:,} steps{early}{bad}",
+            f"segmenter: {self.segmenter} (panderm segment predict {self.folder} IMAGES --out masks)",
+            f"report: {self.report.resolve()}",
+        ]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is to be done once a network has learned.
+
+    Attributes:
+        largest: of each mask the largest part alone is kept.
+        fill_holes: its holes are filled.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+        device: where the segmenter runs.
+        workers: that decode; None: measured.
+        progress: show progress on standard error.
+    """
+
+    largest: bool
+    fill_holes: bool
+    draws: int
+    seed: int
+    device: str
+    workers: int | None
+    progress: bool
+
+
+def finish(
+    folder: Path,
+    card: SegmentationRunCard,
+    done: Learned,
+    watching: Watching,
+    parts: Parts,
+    ending: Ending,
+    ranks: Ranks,
+) -> SegmentationRunCard:
+    """Write segmenters, masks, scores, the card with what came of it, and the page, in the first process."""
+    told = ranks.agree(lambda: as_held(_conclude(folder, card, done, watching, parts, ending)))
+    return SegmentationRunCard.model_validate(told)
+
+
+def _conclude(
+    folder: Path, card: SegmentationRunCard, done: Learned, watching: Watching, parts: Parts, ending: Ending
+) -> SegmentationRunCard:
+    selection = watching.selection
+    _write_segmenters(folder, done, watching)
+    names = ["val", *(["test"] if len(parts.test) else [])]
+    masks: dict[str, MaskPredictions] = {name: _predicted(folder, name, parts, ending) for name in names}
+    scores = {
+        name: evaluate_masks(held, draws=ending.draws, seed=ending.seed) for name, held in masks.items()
+    }
+    scores[parts.scored].save(folder / SCORES_NAME, overwrite=True)
+    if parts.scored != "val":
+        scores["val"].save(folder / VAL_SCORES_NAME, overwrite=True)
+    result = {
+        "steps": done.steps,
+        "stopped_early": done.stopped_early,
+        "best": selection.best,
+        "score": selection.score,
+        "value": selection.value,
+        "side": watching.started.size,
+        "scored": parts.scored,
+        "bad": len(done.bad),
+        "files": {name: sha256_of_file(folder / name) for name in (NAME, LAST_NAME)},
+    }
+    card = card.model_copy(update={"complete": True, "result": result})
+    write_page(folder, card, masks[parts.scored], scores, _files_of(parts))
+    write_card(folder, card)
+    # A finished run does not go on: what it would go on from is many times the segmenter.
+    shutil.rmtree(folder / BEST_FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / checkpoint.FOLDER, ignore_errors=True)
+    return card
+
+
+def _write_segmenters(folder: Path, done: Learned, watching: Watching) -> None:
+    """Write the last weights, and those of the best epoch under their final name, with a self-test."""
+    last, best = done.averaged or done.model, watching.selection.best
+    assert last is not None
+    assert best is not None
+    watching.write(folder / LAST_NAME, last, len(watching.selection.looks), self_test=True)
+    path = watching.best_file(best)
+    if not path.exists():
+        raise ArtifactError(
+            "the weights of the best epoch must be in the run's folder.",
+            f"found no {path}",
+            "put the file back, or begin again with --overwrite",
+        )
+    read_segmenter_record(path)  # whole, and ours
+    with new_file(folder / NAME, overwrite=True) as temporary:
+        shutil.copyfile(path, temporary)
+
+
+def _predicted(folder: Path, part: str, parts: Parts, ending: Ending) -> MaskPredictions:
+    """Predict the masks of a part as a user would, and count them beside the true ones at native size."""
+    pairs = parts.of(part)
+    table = pairs.table
+    segmenter = load_segmenter(folder / NAME, device=ending.device)
+    images = [str(image) for image in table.image]
+    files = predicted_masks(
+        segmenter,
+        [Path(str(path)) for path in table.path],
+        folder / part,
+        largest=ending.largest,
+        fill_holes=ending.fill_holes,
+        max_megapixels=table.card.max_megapixels,
+        progress=ending.progress,
+    )
+    known = {role: table.card.roles[role] is not None for role in ("patient", "group")}
+    patient, group = (table.patient if known["patient"] else None), (table.group if known["group"] else None)
+    truth = [Path(str(path)) for path in pairs.mask]
+    rows: list[list[Any]] = [["image", "mask", "predicted_mask", "patient_id", "lesion_id"]]
+    for i, image in enumerate(images):
+        beside = [files[i].relative_to(folder)]
+        who = [None if column is None else column[i] for column in (patient, group)]
+        rows.append([image, truth[i], *beside, *("" if one is None else one for one in who)])
+    keep = [True, True, True, *known.values()]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [[cell for cell, kept in zip(row, keep, strict=True) if kept] for row in rows]
+    )
+    write_text(folder / f"{part}.csv", text.getvalue(), overwrite=True)
+    return count_masks(
+        images,
+        truth,
+        files,
+        patient=patient,
+        group=group,
+        max_megapixels=table.card.max_megapixels,
+        workers=ending.workers or 2,
+        progress=ending.progress,
+    )
+
+
+def _files_of(parts: Parts) -> dict[str, Path]:
+    table = parts.pairs.table
+    return {str(image): Path(str(path)) for image, path in zip(table.image, table.path, strict=True)}

@@ -9,8 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -21,8 +19,8 @@ from panderm.finetuning.feed import LabelledFeed
 from panderm.finetuning.mixing import Mix
 from panderm.finetuning.views import TrainViews
 from panderm.fitted.probe import Link
+from panderm.report.drawing.contact_sheet import contact_sheet, save_sheet
 from panderm.report.drawing.svg import house_style
-from panderm.storage import new_file
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -32,10 +30,6 @@ _MIXED = 2  # of the views, where images are mixed
 _TRIED = 64  # images, until enough of them can be read
 _SHOWN = 400  # pixels of an image as it is, at most
 _LEAST = 0.005  # a share of a label that is told
-# Grey paper: black corners and white skin are seen on it.
-_PAPER, _TEXT, _FAINT = "#2b3036", "#f2f4f6", "#b9c1ca"
-_DPI = 100
-_CELL, _GAP, _SIDE, _TOP, _BENEATH, _FOOT = 1.7, 0.08, 0.15, 0.62, 0.34, 0.3  # inches
 _LONGEST = 24  # letters under a picture
 
 
@@ -98,9 +92,8 @@ def draw_sheet(
         under = [_told(one, classes, link) for one in mixed.targets]
         title = {"mixup": "by mixup", "cutmix": "by CutMix", "none": "not mixed"}[mixed.drawn.kind]
         columns.append((f"epoch {number + 1}, {title}", list(rgb), under))
-    with new_file(Path(path), overwrite=True) as temporary, house_style():
-        figure = _figure(columns, _words(views, mix))
-        figure.savefig(temporary, format="png", dpi=_DPI, facecolor=_PAPER)
+    with house_style():
+        save_sheet(_figure(columns, _words(views, mix)), Path(path))
     return Path(path)
 
 
@@ -180,51 +173,6 @@ def _words(views: TrainViews, mix: Mix | None) -> str:
 
 
 def _figure(columns: Sequence[tuple[str, Sequence[Pixels], list[str]]], words: str) -> Figure:
-    n = len(columns[0][1])
-    lines = max((text.count("\n") + 1 for _, _, under in columns for text in under), default=1)
-    beneath = max(_BENEATH, 0.15 * lines + 0.05)
-    width = 2 * _SIDE + len(columns) * _CELL + (len(columns) - 1) * _GAP
-    height = _TOP + n * (_CELL + beneath) + _FOOT
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    for column, (heading, pictures, under) in enumerate(columns):
-        for row, picture in enumerate(pictures):
-            left = _SIDE + column * (_CELL + _GAP)
-            bottom = height - _TOP - (row + 1) * _CELL - row * beneath
-            axes = figure.add_axes((left / width, bottom / height, _CELL / width, _CELL / height))
-            _show(axes, picture, under[row])
-            if row == 0:
-                figure.text(
-                    (left + _CELL / 2) / width,
-                    1 - (_TOP - 0.08) / height,
-                    heading,
-                    color=_TEXT,
-                    size=9.5,
-                    ha="center",
-                    va="bottom",
-                )
-    title = "What the network learns from: the first epochs of some training images"
-    figure.text(_SIDE / width, 1 - 0.1 / height, title, color=_TEXT, size=11, va="top", weight="bold")
-    figure.text(_SIDE / width, 0.1 / height, words, color=_FAINT, size=8.5, va="bottom")
-    return figure
-
-
-def _show(axes: Axes, picture: Pixels, under: str) -> None:
-    axes.set_axis_off()
-    axes.imshow(picture)
-    # Under the cell, not under the picture, which may be less tall than its cell.
-    axes.set_anchor("C")
-    if under:
-        axes.annotate(
-            under,
-            (0.5, 0),
-            (0, -3),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            color=_FAINT,
-            size=7.5,
-            linespacing=1.15,
-            annotation_clip=False,
-        )
+    return contact_sheet(
+        columns, words, "What the network learns from: the first epochs of some training images"
+    )

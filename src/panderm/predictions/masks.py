@@ -44,6 +44,7 @@ class MaskPredictions:
         truth: (n,) files of the true masks.
         predicted: (n,) files of the predicted ones.
         truth_sha256: (n,) hex SHA-256 of the true masks' size and pixels.
+        source: the folder of the predicted masks, or the CSV that named them.
         tolerance: of ``boundary_f``, a share of the image's diagonal.
         left_out: images that had one of the two masks only, left out because that was asked for.
         mm_per_pixel: (n,) NaN where it is not known; None where no scale was given.
@@ -64,6 +65,7 @@ class MaskPredictions:
     truth: tuple[Path, ...]
     predicted: tuple[Path, ...]
     truth_sha256: tuple[str, ...]
+    source: Path
     tolerance: float = TOLERANCE
     left_out: int = 0
     mm_per_pixel: Floats | None = None
@@ -216,6 +218,7 @@ def read_masks(
         group=beside.roles.get("group"),
         mm_per_pixel=scale,
         beside=beside.columns,
+        source=source,
         tolerance=tolerance,
         left_out=left_out,
         max_megapixels=max_megapixels,
@@ -233,6 +236,7 @@ def count_masks(
     group: Column | None = None,
     mm_per_pixel: Floats | None = None,
     beside: Joined | None = None,
+    source: Path | None = None,
     tolerance: float = TOLERANCE,
     left_out: int = 0,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -249,6 +253,7 @@ def count_masks(
         group: (n,) str or None, the lesion.
         mm_per_pixel: (n,) NaN where it is not known.
         beside: further columns, n rows.
+        source: what the predicted masks go by; by default the folder of the first.
         tolerance: of the boundary F score, a share of the image's diagonal.
         left_out: images that were left out before, for what is said of the scores.
         max_megapixels: a file of more millions of pixels is refused.
@@ -292,6 +297,7 @@ def count_masks(
         truth=tuple(truth),
         predicted=tuple(predicted),
         truth_sha256=tuple(one.truth_sha256 for one in good),
+        source=source or (predicted[0].parent if predicted else Path()),
         tolerance=tolerance,
         left_out=left_out,
         mm_per_pixel=mm_per_pixel,

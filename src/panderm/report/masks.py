@@ -68,7 +68,7 @@ class MaskReport:
         return pour(
             "masks.html",
             scores=scores,
-            predicted=str(self.masks.predicted[0].parent),
+            predicted=str(self.masks.source),
             truth=str(self.masks.truth[0].parent),
             command=now.command,
             units=plural(scores.clusters, scores.unit),

@@ -18,17 +18,16 @@ from panderm.progress import Progress
 from panderm.scores.compared import ComparedModel, ComparedPair, Comparison, OtherTest
 from panderm.scores.folds import fold_codes
 from panderm.scores.paired_test import PERMUTATIONS, ranked
+from panderm.scores.pairs import compared_pairs
 from panderm.scores.resampled import Resampling
 from panderm.scores.same_cases import Either, same_cases
-from panderm.scores.score import TOO_FEW, Score
+from panderm.scores.score import TOO_FEW
 from panderm.scores.scoring import DRAWS
 from panderm.scores.subgroups import FEWEST_UNITS
 from panderm.statistics import classification, multi_label
 from panderm.statistics.delong import delong_test
-from panderm.statistics.holm import holm
 from panderm.statistics.mcnemar import clustered_mcnemar, mcnemar
 from panderm.statistics.non_inferiority import non_inferiority
-from panderm.statistics.permutation import paired_permutation
 from panderm.statistics.resampling import cluster_codes
 
 Floats = npt.NDArray[np.float64]
@@ -97,33 +96,30 @@ def compare(
             each.append(engine.drawn(partial(one.compute, asked=asked)))
             bar.advance()
 
-        def pair(i: int, j: int, name: str) -> ComparedPair:
-            apart = each[j].draws[name] - each[i].draws[name]
-            difference = each[j].minus(each[i], name)
-            if name in reasons:
-                difference = Score(None, None, None, reasons[name])
-            alone = ComparedPair(names[i], names[j], name, difference, None, None, 0, exact=False)
-            bar.advance()
-            if difference.value is None:
-                return alone
-            tested = paired_permutation(
-                rows[i].with_other(rows[j], name), clusters, permutations=permutations, seed=seed
-            )
-            margins = None
-            if margin is not None:
-                ends = {"low": difference.low, "high": difference.high}
-                margins = non_inferiority(apart, margin, **ends, lower_is_better=name in _LOWER_IS_BETTER)
-            return replace(
-                alone,
-                p=float(tested.p) if np.isfinite(tested.p) else None,
-                worlds=tested.worlds,
-                exact=tested.exact,
-                tests=_other_tests(rows[i], rows[j], name, clusters, unit),
-                non_inferiority=margins,
-            )
+        found = compared_pairs(
+            engine,
+            each,
+            names,
+            chosen,
+            asked,
+            lambda i, j, name: rows[i].with_other(rows[j], name),
+            reasons=reasons,
+            permutations=permutations,
+            advance=bar.advance,
+        )
 
-        found = [pair(i, j, name) for i, j in chosen for name in asked]
-    corrected = holm([one.p for one in found])
+    def further(pair: ComparedPair, i: int, j: int) -> ComparedPair:
+        name, margins = pair.score, None
+        if pair.difference.value is None:
+            return pair
+        if margin is not None:
+            apart = each[j].draws[name] - each[i].draws[name]
+            ends = {"low": pair.difference.low, "high": pair.difference.high}
+            margins = non_inferiority(apart, margin, **ends, lower_is_better=name in _LOWER_IS_BETTER)
+        tests = _other_tests(rows[i], rows[j], name, clusters, unit)
+        return replace(pair, tests=tests, non_inferiority=margins)
+
+    places = [(i, j) for i, j in chosen for _ in asked]
     models = tuple(
         ComparedModel(
             name=names[i],
@@ -136,7 +132,7 @@ def compare(
     )
     return Comparison(
         models=models,
-        pairs=tuple(replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)),
+        pairs=tuple(further(one, *at) for one, at in zip(found, places, strict=True)),
         classes=held.classes,
         n=len(clusters),
         clusters=units,
@@ -144,7 +140,7 @@ def compare(
         draws=draws,
         permutations=permutations,
         seed=seed,
-        family=sum(p is not None for p in corrected),
+        family=sum(one.p_holm is not None for one in found),
         margin=margin,
     )
 

@@ -21,7 +21,7 @@ class ComparedModel:
     Attributes:
         name: what it is called; two of one name are numbered.
         predictions: hex identity of its predictions, all rows of them.
-        split: which split they are of.
+        split: which split they are of; empty of masks.
         left_out: its rows that not all others have.
         scores: those compared, on the rows that are.
     """
@@ -130,12 +130,12 @@ class Comparison:
         Raises:
             ArtifactError: no such file, or not one that panderm wrote.
         """
-        made = read_scores(Path(path), _ComparisonFile, noun="comparisons", maker="panderm compare --out")
+        made = read_scores(Path(path), ComparisonFile, noun="comparisons", maker="panderm compare --out")
         kept = dict(made)
         return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
 
 
-class _ComparisonFile(BaseModel):
+class ComparisonFile(BaseModel):
     """The layout of ``comparison.json``."""
 
     model_config = ConfigDict(extra="forbid")

@@ -49,7 +49,37 @@ def same_cases(
         raise UsageError("there must be two predictions or more to compare.", f"found {len(given)}")
     for one, name in zip(given[1:], names[1:], strict=True):
         _require_one_question(given[0], one, names[0], name)
-    images = [_images(one, name) for one, name in zip(given, names, strict=True)]
+    images, left_out, kept = shared_images([one.image for one in given], names, common=common, hint=hint)
+    aligned = [
+        _rows(one, np.array([at[image] for image in kept], dtype=np.intp))
+        for one, at in zip(given, images, strict=True)
+    ]
+    for one, name in zip(aligned[1:], names[1:], strict=True):
+        _require_agreement(aligned[0], one, names[0], name)
+    patient, group = (known_of([getattr(one, column) for one in aligned]) for column in _UNITS)
+    return SameCases(tuple(replace(one, patient=patient, group=group) for one in aligned), left_out)
+
+
+def shared_images(
+    columns: Sequence[npt.NDArray[np.object_]], names: Sequence[str], *, common: bool, hint: str = _COMMON
+) -> tuple[list[dict[str, int]], tuple[int, ...], list[str]]:
+    """Find the images that all of several have.
+
+    Args:
+        columns: of each, (n,) names of its images.
+        names: what they are called, for the messages.
+        common: keep the images that all have; else all must have the same.
+        hint: what to do where they have not.
+
+    Returns:
+        Of each the row of every image, and how many of its images not all have; and the images that all
+        have, in the order of the first.
+
+    Raises:
+        ParentsError: other images.
+        DataError: an image twice, or none that all have.
+    """
+    images = [_images(one, name) for one, name in zip(columns, names, strict=True)]
     shared = set(images[0]).intersection(*images[1:])
     left_out = tuple(len(one) - len(shared) for one in images)
     if any(left_out) and not common:
@@ -60,21 +90,13 @@ def same_cases(
         )
     if not shared:
         raise DataError("predictions to be compared must have images in common.", "found none")
-    kept = [image for image in images[0] if image in shared]
-    aligned = [
-        _rows(one, np.array([at[image] for image in kept], dtype=np.intp))
-        for one, at in zip(given, images, strict=True)
-    ]
-    for one, name in zip(aligned[1:], names[1:], strict=True):
-        _require_agreement(aligned[0], one, names[0], name)
-    patient, group = (_known([getattr(one, column) for one in aligned]) for column in _UNITS)
-    return SameCases(tuple(replace(one, patient=patient, group=group) for one in aligned), left_out)
+    return images, left_out, [image for image in images[0] if image in shared]
 
 
-def _images(given: Either, name: str) -> dict[str, int]:
-    at = {image: row for row, image in enumerate(given.image)}
-    if len(at) < len(given):
-        twice = next(image for row, image in enumerate(given.image) if at[image] != row)
+def _images(column: npt.NDArray[np.object_], name: str) -> dict[str, int]:
+    at = {image: row for row, image in enumerate(column)}
+    if len(at) < len(column):
+        twice = next(image for row, image in enumerate(column) if at[image] != row)
         raise DataError("an image must have one row of predictions.", f"{name}: {twice} has several")
     return at
 
@@ -144,7 +166,8 @@ def _refuse(
         )
 
 
-def _known(columns: Sequence[npt.NDArray[np.object_]]) -> npt.NDArray[np.object_]:
+def known_of(columns: Sequence[npt.NDArray[np.object_]]) -> npt.NDArray[np.object_]:
+    """Return a column as told by the first that knows each of its cells."""
     found = columns[0].copy()
     for column in columns[1:]:
         missing = np.array([value is None for value in found], dtype=np.bool_)

@@ -13,13 +13,13 @@ from panderm.classifying.calibrated import COVERAGE
 from panderm.classifying.journal import InMemory, Journal, journal_path
 from panderm.classifying.predicted import Predicted, PredictedCard
 from panderm.classifying.predictor import open_predictor
-from panderm.classifying.sources import Found, existing_sources, read_sources, refusal
+from panderm.classifying.sources import Found, existing_sources, left_out, passed_over, read_sources
 from panderm.classifying.tta import tta_views
 from panderm.classifying.work import Work
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Skipped
 from panderm.embeddings import Engine
-from panderm.errors import UsageError, plural
+from panderm.errors import UsageError
 from panderm.models.precision import PrecisionChoice
 from panderm.provenance import Provenance
 from panderm.storage import refuse_existing
@@ -129,7 +129,7 @@ def predict(
         before = int(kept.done.sum())
         bad = work.run(kept, workers=workers, progress=progress)
         seconds = time.monotonic() - started
-        left = _left_out(found, bad, skip_bad=skip_bad, kept=path is not None)
+        left = left_out(found, bad, skip_bad=skip_bad, made=None if path is None else "predicted")
         made = int(kept.done.sum()) - before
         result = Predicted(
             image=found.table.image[kept.done],
@@ -142,19 +142,6 @@ def predict(
             result = replace(result, card=result.save(path, overwrite=overwrite))
             kept.remove()
     return result
-
-
-def _left_out(found: Found, bad: dict[int, str], *, skip_bad: bool, kept: bool) -> tuple[Skipped, ...]:
-    """Return the images that are left out, or name those that only decoding showed to be damaged."""
-    table = found.table
-    image, row = table.cells("image"), table.row
-    shown = [Skipped(row=int(row[i]), image=image[i] or "", reason=bad[i]) for i in sorted(bad)]
-    before = table.card.skipped
-    if shown and (not skip_bad or len(shown) == len(table)):
-        n, others = len(table) + len(before), len(table) - len(shown)
-        what = f"{plural(others, 'other image')} predicted and kept: it then ends at once"
-        raise refusal((*before, *shown), n, kept=what if kept and others else None)
-    return tuple(sorted((*before, *shown), key=lambda one: one.row))
 
 
 def _card(
@@ -181,7 +168,7 @@ def _card(
         rows=table.rows + len(table.skipped) - len(left),
         skipped=left,
         images_per_second=rate,
-        notes=(*predictor.notes, *_cautions(work), *_passed_over(found)),
+        notes=(*predictor.notes, *_cautions(work), *passed_over(found)),
     )
 
 
@@ -193,18 +180,6 @@ def _cautions(work: Work) -> list[str]:
         told.append(
             "thresholds and sets were found for images as they are: they are not promised of several views"
         )
-    return told
-
-
-def _passed_over(found: Found) -> list[str]:
-    told = []
-    if found.ignored:
-        what = plural(
-            found.ignored, "file that is no image by its name", "files that are none by their names"
-        )
-        told.append(f"passed over in the folders: {what}")
-    if found.twice:
-        told.append(f"{plural(found.twice, 'file was', 'files were')} asked for twice: predicted once")
     return told
 
 

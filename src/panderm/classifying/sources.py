@@ -164,6 +164,42 @@ def refusal(
     )
 
 
+def left_out(found: Found, bad: dict[int, str], *, skip_bad: bool, made: str | None) -> tuple[Skipped, ...]:
+    """Return the images that are left out, or name those that only decoding showed to be damaged.
+
+    Args:
+        found: what was asked for.
+        bad: why they cannot be decoded, by their place in the table.
+        skip_bad: whether they may be left out.
+        made: what has been made of the others and is kept, ``predicted``; None where nothing is kept.
+
+    Raises:
+        TableError: they may not, or nothing is left.
+    """
+    table = found.table
+    image, row = table.cells("image"), table.row
+    shown = [Skipped(row=int(row[i]), image=image[i] or "", reason=bad[i]) for i in sorted(bad)]
+    before = table.card.skipped
+    if shown and (not skip_bad or len(shown) == len(table)):
+        n, others = len(table) + len(before), len(table) - len(shown)
+        what = f"{plural(others, 'other image')} {made} and kept: it then ends at once"
+        raise refusal((*before, *shown), n, kept=what if made and others else None)
+    return tuple(sorted((*before, *shown), key=lambda one: one.row))
+
+
+def passed_over(found: Found) -> list[str]:
+    """Return what a card says of files that were not predicted, or asked for twice."""
+    told = []
+    if found.ignored:
+        what = plural(
+            found.ignored, "file that is no image by its name", "files that are none by their names"
+        )
+        told.append(f"passed over in the folders: {what}")
+    if found.twice:
+        told.append(f"{plural(found.twice, 'file was', 'files were')} asked for twice: predicted once")
+    return told
+
+
 def _noting(facts: Iterable[ImageFacts], walk: _Walk, bad: list[Skipped]) -> Iterator[ImageFacts]:
     for name, row, fact in zip(walk.names, walk.rows, facts, strict=True):
         if fact.problem:

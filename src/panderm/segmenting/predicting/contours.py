@@ -14,16 +14,16 @@ from panderm.segmenting.predicting.rings import Outline, Ring, outlines
 
 Contours = Literal["geojson", "csv"]
 ORIGIN = (
-    "pixels: x to the right, y down, (0, 0) is the upper left corner of the upper left pixel, whose centre is "
-    "(0.5, 0.5)"
+    "pixels: x to the right, y down; (0, 0) is the upper left corner of the upper left pixel, "
+    "(0.5, 0.5) its centre"
 )
 
 
 def contours_text(mask: PackedMask, image: str, kind: Contours) -> str:
     """Return the outline of a mask as the text of a file.
 
-    GeoJSON (RFC 7946, but for the pixels): one Feature a part whose pixels meet at their sides, a Polygon with
-    its holes as interior rings; rings are closed, exteriors counter-clockwise by their numbers, holes
+    GeoJSON (RFC 7946, but for the pixels): one Feature a part whose pixels meet at their sides, a Polygon
+    with its holes as interior rings; rings are closed, exteriors counter-clockwise by their numbers, holes
     clockwise, and a polygon's area is that of its pixels. Of an empty mask the collection is empty. CSV: one
     row a corner, a ring's first corner not repeated.
 

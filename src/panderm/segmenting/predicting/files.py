@@ -15,7 +15,7 @@ from panderm.data.contours import contours as drawn
 from panderm.errors import TableError, UsageError
 from panderm.segmenting.predicting.answers import Image8, Probability
 from panderm.segmenting.predicting.contours import Contours, contours_text
-from panderm.segmenting.predicting.native import Band, Field
+from panderm.segmenting.predicting.native import Band, Field, bands_of
 from panderm.segmenting.predicting.packed import PackedMask
 from panderm.segmenting.predicting.png import Bits, write_png
 from panderm.storage import new_file, write_text
@@ -134,7 +134,7 @@ def write_files(
     if "overlay" in files:
         assert base is not None
         _write_jpeg(folder / files["overlay"], drawn(base, _at(mask, base.shape), side=OVERLAY_SIDE))
-    bands = (mask.bits[top : top + len(rows)] for top, rows in mask.bands())
+    bands = (mask.bits[top:bottom] for top, bottom in bands_of(height, width))
     write_png(folder / files["mask"], width, height, 1, bands)
 
 
@@ -148,7 +148,7 @@ def entropy(probability: npt.ArrayLike) -> Probability:
     p = np.asarray(probability, dtype=np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         made = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
-    return np.nan_to_num(made, nan=0.0)
+    return np.asarray(np.nan_to_num(made, nan=0.0), dtype=np.float32)
 
 
 def _as_it_is(band: Band) -> Probability:

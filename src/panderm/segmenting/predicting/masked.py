@@ -37,9 +37,10 @@ class MaskRow(Record):
         components: parts of the mask, pixels meeting at sides or corners.
         confidence: mean of P(lesion) over the pixels inside; None where it is empty.
         highest: the greatest P(lesion) of any pixel: of an empty mask, how near it was to being none.
-        uncertainty: mean entropy of P(lesion) over the image's pixels, in bits.
-        disagreement: mean over the pixels inside of the standard deviation over views; None where there is one
-            view, or it is empty.
+        uncertainty: mean entropy of P(lesion) over the image's pixels, in bits; None where its maps are not
+            asked for.
+        disagreement: mean over the pixels inside of the standard deviation over views; None where there is
+            one view, or it is empty.
     """
 
     image: str
@@ -52,11 +53,13 @@ class MaskRow(Record):
     components: int
     confidence: float | None
     highest: float
-    uncertainty: float
+    uncertainty: float | None = None
     disagreement: float | None = None
 
 
-def described(image: str, file: str, mask: PackedMask, field: Field, components: int) -> MaskRow:
+def described(
+    image: str, file: str, mask: PackedMask, field: Field, components: int, *, uncertainty: bool
+) -> MaskRow:
     """Return the row of an image.
 
     Args:
@@ -65,12 +68,14 @@ def described(image: str, file: str, mask: PackedMask, field: Field, components:
         mask: what is inside, whatever was dropped and filled.
         field: its probabilities.
         components: of the mask.
+        uncertainty: whether its mean is told.
     """
     area, inside, apart, unsure, highest, views = mask.area, 0.0, 0.0, 0.0, 0.0, False
     for band in field.bands():
         rows = mask.rows(band.top, band.top + len(band.probability))
         inside += float(band.probability[rows].sum(dtype=np.float64))
-        unsure += float(entropy(band.probability).sum(dtype=np.float64))
+        if uncertainty:
+            unsure += float(entropy(band.probability).sum(dtype=np.float64))
         highest = max(highest, float(band.probability.max()))
         if band.spread is not None:
             views = True
@@ -87,7 +92,7 @@ def described(image: str, file: str, mask: PackedMask, field: Field, components:
         components=components,
         confidence=inside / area if area else None,
         highest=highest,
-        uncertainty=unsure / pixels,
+        uncertainty=unsure / pixels if uncertainty else None,
         disagreement=apart / area if area and views else None,
     )
 
@@ -177,10 +182,11 @@ class Masked:
 
 
 def write_csv(folder: Path, rows: Sequence[MaskRow]) -> str:
-    """Write ``masks.csv`` and return the SHA-256 of its bytes; ``disagreement`` is a column of several views."""
+    """Write ``masks.csv`` and return the SHA-256 of its bytes; what no row has is no column."""
     columns = list(MaskRow.model_fields)
-    if all(row.disagreement is None for row in rows):
-        columns.remove("disagreement")
+    for name in ("uncertainty", "disagreement"):
+        if all(getattr(row, name) is None for row in rows):
+            columns.remove(name)
     with new_file(folder / MASKS_CSV, overwrite=True) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

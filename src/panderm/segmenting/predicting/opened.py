@@ -97,20 +97,34 @@ def reads_strips() -> bool:
     return importlib.util.find_spec("pyvips") is not None
 
 
-def open_image(path: Path, *, max_megapixels: float) -> Opened:
+def open_image(path: Path, *, max_megapixels: float, content: bytes | None = None) -> Opened:
     """Open an image: by strips where it is large and its format allows it, else whole.
 
     By strips are read, where ``pyvips`` is installed, JPEG, PNG and TIFF of 8 bits a channel, grey or RGB,
     without an alpha channel, that lie in the file as they are shown. The pixels are those of
     :func:`panderm.read_image`.
 
+    Args:
+        path: its file.
+        max_megapixels: more millions of pixels are refused.
+        content: the file's bytes, where they are read already.
+
     Raises:
         ImageError: missing, damaged, not an image, or of too many pixels.
     """
-    content = read_bytes(path)
-    if reads_strips() and (strips := _strips(path, content, max_megapixels)) is not None:
+    held = read_bytes(path) if content is None else content
+    if reads_strips() and (strips := _strips(path, held, max_megapixels)) is not None:
         return strips
-    return Whole(decode(content, path, max_megapixels=max_megapixels))
+    return Whole(decode(held, path, max_megapixels=max_megapixels))
+
+
+def is_large(content: bytes) -> bool:
+    """Say whether a file's header promises a large image; no where it cannot be read."""
+    try:
+        with open_header(content, float("inf")) as opened:
+            return opened.size[0] * opened.size[1] > LARGE
+    except Exception:
+        return False  # decoding it says why
 
 
 def _strips(path: Path, content: bytes, max_megapixels: float) -> Strips | None:

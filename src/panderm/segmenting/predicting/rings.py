@@ -46,9 +46,7 @@ def outlines(mask: PackedMask) -> list[Outline]:
     holes: dict[int, list[int]] = defaultdict(list)
     for i, area in enumerate(areas):
         if area < 0:
-            holes[_around(rings[i], [rings[k] for k in exteriors], boxes, [areas[k] for k in exteriors])] += [
-                i
-            ]
+            holes[_around(rings[i], around, boxes, [areas[k] for k in exteriors])].append(i)
     made = []
     for place, i in enumerate(exteriors):
         inner = holes.get(place, [])

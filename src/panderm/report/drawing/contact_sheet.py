@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +21,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 _PAPER, _TEXT, _FAINT = "#2b3036", "#f2f4f6", "#b9c1ca"
 _DPI = 100
 _CELL, _GAP, _SIDE, _TOP, _BENEATH, _FOOT = 1.7, 0.08, 0.15, 0.62, 0.34, 0.3  # inches
+_LINE, _LETTERS = 0.15, 16  # inches of a line of words, letters to an inch
 
 
 def contact_sheet(
@@ -36,7 +38,9 @@ def contact_sheet(
     lines = max((text.count("\n") + 1 for _, _, under in columns for text in under), default=1)
     beneath = max(_BENEATH, 0.15 * lines + 0.05)
     width = 2 * _SIDE + len(columns) * _CELL + (len(columns) - 1) * _GAP
-    height = _TOP + n * (_CELL + beneath) + _FOOT
+    said = textwrap.wrap(words, max(20, int(_LETTERS * (width - 2 * _SIDE))))
+    foot = _FOOT + _LINE * max(0, len(said) - 1)
+    height = _TOP + n * (_CELL + beneath) + foot
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     for column, (heading, pictures, under) in enumerate(columns):
@@ -56,7 +60,7 @@ def contact_sheet(
                     va="bottom",
                 )
     figure.text(_SIDE / width, 1 - 0.1 / height, title, color=_TEXT, size=11, va="top", weight="bold")
-    figure.text(_SIDE / width, 0.1 / height, words, color=_FAINT, size=8.5, va="bottom")
+    figure.text(_SIDE / width, 0.1 / height, "\n".join(said), color=_FAINT, size=8.5, va="bottom")
     return figure
 
 

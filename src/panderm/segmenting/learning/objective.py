@@ -72,7 +72,7 @@ class SegmentationLoss:
     def __call__(
         self, logits: torch.Tensor, masks: torch.Tensor, distances: torch.Tensor | None = None
     ) -> Loss:
-        """Return the loss of a batch, computed in float32.
+        """Return the loss of a batch, computed in float32 at least.
 
         Args:
             logits: float (B, 2, S, S): outside, inside.
@@ -91,8 +91,9 @@ class SegmentationLoss:
                 "logits must be (B, 2, S, S), and masks (B, S, S).",
                 f"found {tuple(logits.shape)} and {tuple(masks.shape)}",
             )
-        log = functional.log_softmax(logits.float(), dim=1)
-        inside = masks.float()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        log = functional.log_softmax(logits, dim=1)
+        inside = masks.to(log.dtype)
         probability = log[:, 1].exp()
         parts: dict[str, torch.Tensor] = {}
         if self.cross_entropy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,6 @@ _STEP = 0.04  # of the equivalent diameter: the width within which an abrupt end
 _LEAST = 5.0  # L*: with less contrast there is no end to be abrupt
 _FEWEST = 3  # pixels of each distance
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Border:
@@ -26,8 +25,8 @@ class Border:
     Attributes:
         abrupt_segments: of eight segments, how many end abruptly, 0 to 8; None where no segment can be told.
         abruptness: mean over segments of the share of the contrast that is crossed at once, 0 to 1.
-        segments: that share of each, from the long principal axis on, counter-clockwise; None where it lies at
-            the image's edge. 0 where lesion and skin hardly differ.
+        segments: that share of each, from the long principal axis on, counter-clockwise; None where it lies
+            at the image's edge. 0 where lesion and skin hardly differ.
     """
 
     abrupt_segments: int | None
@@ -68,7 +67,7 @@ def border_of(patch: Patch, centre: tuple[float, float], axis: float) -> Border:
     )
 
 
-def _share(count: npt.NDArray[np.int64], total: Floats, per: int) -> float | None:
+def _share(count: npt.NDArray[Any], total: npt.NDArray[Any], per: int) -> float | None:
     """Return which share of a segment's contrast is crossed at once, None where a strip has no pixels."""
     pixels = np.concatenate([[0], np.cumsum(count)])
     light = np.concatenate([[0.0], np.cumsum(total)])

@@ -27,7 +27,7 @@ REFERENCES = np.array(
         [10.0, 3.0, 3.0],
     ]
 )
-"""L*, a*, b* of each. The rule names colours and gives no values; these are this package's own, set by eye."""
+"""L*, a*, b* of each. The rule names colours without values; these are this package's own, set by eye."""
 
 SKIN = np.array([72.0, 16.0, 14.0])
 """L*, a*, b* to which the skin around is brought for the relative colours: light skin in dermoscopy."""
@@ -68,9 +68,9 @@ def colours_of(patch: Patch) -> Colours:
     """Say which colours a lesion has.
 
     Each pixel is of the colour nearest to it in CIELAB (ΔE*ab, CIE 1976), after a Gaussian of 1 % of the
-    equivalent diameter. Relative colours come of the same pixels after von Kries' rule: each channel of linear
-    light is scaled so that the skin around gets the colour ``SKIN``. Hair, glare and gel in the lesion are
-    counted as what they look like.
+    equivalent diameter. Relative colours come of the same pixels after von Kries' rule: each channel of
+    linear light is scaled so that the skin around gets the colour ``SKIN``. Hair, glare and gel in the lesion
+    are counted as what they look like.
 
     Args:
         patch: the lesion and its surroundings.

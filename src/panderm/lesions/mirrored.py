@@ -57,7 +57,7 @@ def shape_asymmetry(inside: npt.NDArray[np.bool_], centre: tuple[float, float], 
 def colour_asymmetry(
     lab: Plane, inside: npt.NDArray[np.bool_], centre: tuple[float, float], axis: float
 ) -> Asymmetry:
-    """Return how far the colours of mirrored points differ, root mean square ΔE*ab, over points that have both.
+    """Return how far the colours of mirrored points differ: root mean square ΔE*ab, where both are inside.
 
     Args:
         lab: float32 (h, w, 3), CIELAB.
@@ -78,18 +78,21 @@ def colour_asymmetry(
         soft = cv2.GaussianBlur((lab[:, :, k] - mean[k]) * held, (0, 0), size) / below
         planes.append(_around(np.asarray(soft, dtype=np.float32), centre, reach)[1] * there)
     both = np.maximum(_with_mirror(there, there, weight), 1e-9)
-    square = 2 * _with_mirror(sum(p**2 for p in planes), there, weight)
+    square = 2 * _with_mirror(np.sum([p**2 for p in planes], axis=0), there, weight)
     square -= 2 * sum(_with_mirror(p, p, weight) for p in planes)
     return _of(np.sqrt(np.maximum(square / both, 0)), axis)
 
 
 def _reach(inside: npt.NDArray[np.bool_], centre: tuple[float, float]) -> float:
-    y, x = np.nonzero(inside)
-    return float(np.hypot(x - centre[0], y - centre[1]).max()) + 2
+    """Return the distance from the centre to the farthest pixel: the first or the last of its row."""
+    y = np.flatnonzero(inside.any(axis=1))
+    first, last = inside[y].argmax(axis=1), inside.shape[1] - 1 - inside[y, ::-1].argmax(axis=1)
+    across = np.maximum(np.abs(first - centre[0]), np.abs(last - centre[0]))
+    return float(np.hypot(across, y - centre[1]).max()) + 2
 
 
 def _around(plane: Plane, centre: tuple[float, float], reach: float) -> tuple[Floats, Floats]:
-    """Return a plane by direction and distance, (directions, distances), and the area that each stands for."""
+    """Return the area that a place stands for, and a plane by direction and distance from the centre."""
     radius = (np.arange(_ALONG, dtype=np.float32) + np.float32(0.5)) * np.float32(reach / _ALONG)
     angle = np.arange(_AROUND, dtype=np.float32) * np.float32(2 * math.pi / _AROUND)
     x = centre[0] + np.cos(angle)[:, None] * radius[None]
@@ -115,10 +118,7 @@ def _of(by_axis: Floats, axis: float) -> Asymmetry:
     half = len(by_axis) // 2
     pairs = (by_axis[:half] + by_axis[half:]) / 2
     best = int(pairs.argmin())
-    if by_axis[best + half] < by_axis[best]:
-        lowest = best + half
-    else:
-        lowest = best
+    lowest = best + half if by_axis[best + half] < by_axis[best] else best
     # Rows of an image count downwards, angles upwards.
     long = round(-axis / step) % len(by_axis)
     return Asymmetry(

@@ -14,7 +14,7 @@ from panderm.lesions.region import Mask, Region
 Image8 = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 
-_ACROSS = 200.0  # pixels of the equivalent diameter at most: finer than that is grain
+_ACROSS = 144.0  # pixels of the equivalent diameter at most: finer than that is grain
 _MARGIN = 0.4  # of the equivalent diameter that is kept around the lesion
 _NEAR, _FAR = 0.05, 0.35  # of the equivalent diameter: from where to where skin is taken
 _FRAME = 0.35  # of the brightness of the surroundings: what is darker is a frame or a corner, no skin

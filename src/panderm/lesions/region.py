@@ -51,21 +51,21 @@ def region_of(mask: Mask, pieces: Which = "largest") -> Region | None:
     """
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise DataError("a mask must be bool (H, W).", f"found {mask.dtype} {mask.shape}")
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    if count < 2:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
         return None
+    y, x = int(rows[0]), int(columns[0])
+    part = mask[y : rows[-1] + 1, x : columns[-1] + 1]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
     area = stats[1:, cv2.CC_STAT_AREA]
     if pieces == "largest":
         chosen = int(area.argmax()) + 1
         left, top, width, height = (int(v) for v in stats[chosen, :4])
         kept = labels[top : top + height, left : left + width] == chosen
     else:
-        left, top = (int(stats[1:, k].min()) for k in (cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP))
-        right = int((stats[1:, cv2.CC_STAT_LEFT] + stats[1:, cv2.CC_STAT_WIDTH]).max())
-        bottom = int((stats[1:, cv2.CC_STAT_TOP] + stats[1:, cv2.CC_STAT_HEIGHT]).max())
-        width, height = right - left, bottom - top
-        kept = mask[top:bottom, left:right]
+        left, top, (height, width), kept = 0, 0, part.shape, part
     given = np.pad(kept, 1)
+    left, top = left + x, top + y
     edge = left == 0 or top == 0 or left + width == mask.shape[1] or top + height == mask.shape[0]
     share = float(given.sum()) / float(area.sum())
     return Region(filled(given), given, left - 1, top - 1, count - 1, share, edge)

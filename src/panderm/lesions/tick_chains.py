@@ -1,0 +1,170 @@
+"""From strokes on a line to a row of ticks: followed one by one, how surprising it is, and its long marks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from panderm.lesions.tick_rows import Row
+
+Floats = npt.NDArray[np.float64]
+Plane = npt.NDArray[np.float32]
+
+_OFF = 0.12  # of the distance from tick to tick, how far one may stand off
+_LEAST_OFF = 0.8  # pixels, likewise
+_MISSING = 1  # ticks in turn that may be hidden
+_UNSURE = 0.15  # pixels, how exactly the place of one tick is known at best
+_LOOSE = 0.01  # strokes a pixel that a line is taken to have at least
+_EVERY = (10, 5, 4, 2)  # ticks from one long mark to the next
+_LONGER = 1.2  # times the other ticks, how long a long mark must be
+_BY_CHANCE = 100
+_ALIKE = 0.45  # of the median length, how far that of alike ticks may be off
+_MOST_ALIKE = 0.7  # of the ticks, how many must be alike
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A row of ticks.
+
+    Attributes:
+        row: the line they are on.
+        number: (n,) of each tick that is seen, from 0.
+        along: (n,) where on the line each is, pixels.
+        step: from tick to tick, pixels.
+        error: its standard error.
+        surprise: −log₁₀ of how many such rows chance is expected to make.
+    """
+
+    row: Row
+    number: npt.NDArray[np.int64]
+    along: Floats
+    step: float
+    error: float
+    surprise: float
+
+
+def follow(row: Row, lines: int) -> Chain | None:
+    """Return the row's most surprising chain of equally spaced strokes near its period.
+
+    Args:
+        row: strokes on a line.
+        lines: how many lines were looked at.
+    """
+    at = row.along
+    best: Chain | None = None
+    for i in range(len(at) - 1):
+        for j in range(i + 1, len(at)):
+            step = at[j] - at[i]
+            if step > 1.1 * row.period + 1:
+                break
+            if step < 0.9 * row.period - 1:
+                continue
+            chain = _grown(row, i, j, lines)
+            if chain is not None and (best is None or chain.surprise > best.surprise):
+                best = chain
+    return best
+
+
+def _grown(row: Row, i: int, j: int, lines: int) -> Chain | None:
+    """Return the chain that two strokes ask for, as far as strokes answer."""
+    at = row.along
+    places, taken = [0, 1], [i, j]
+    start, step = float(at[i]), float(at[j] - at[i])
+    for way in (1, -1):
+        missing, place = 0, max(way, 0)
+        while missing <= _MISSING:
+            place += way
+            wanted = start + place * step
+            k = int(np.searchsorted(at, wanted))
+            near = min((m for m in (k - 1, k) if 0 <= m < len(at)), key=lambda m: abs(at[m] - wanted))
+            if abs(at[near] - wanted) <= max(_LEAST_OFF, _OFF * step) and near not in taken:
+                missing = 0
+                places.append(place)
+                taken.append(near)
+                if len(places) > 2:
+                    step, start = _line(np.array(places), at[taken])
+            else:
+                missing += 1
+            if not at[0] - 2 * step <= wanted <= at[-1] + 2 * step:
+                break
+    if len(taken) < 4:
+        return None
+    order = np.argsort(places)
+    number, along = np.array(places)[order], at[np.array(taken)[order]]
+    step, start = _line(number, along)
+    off = along - start - step * number
+    spread = math.sqrt(float((off**2).sum()) / (len(off) - 2))
+    error = max(spread, _UNSURE) / math.sqrt(float(((number - number.mean()) ** 2).sum()))
+    surprise = _surprise(row, number, off, step, lines)
+    return Chain(row, number - number[0], along, step, error, surprise)
+
+
+def _line(number: npt.NDArray[np.int64], along: Floats) -> tuple[float, float]:
+    """Return slope and start of the least squares line."""
+    centred = number - number.mean()
+    step = float((centred * along).sum() / (centred**2).sum())
+    return step, float(along.mean() - step * number.mean())
+
+
+def _surprise(row: Row, number: npt.NDArray[np.int64], off: Floats, step: float, lines: int) -> float:
+    """Return −log₁₀ of how many such rows chance is expected to make on all lines of the picture."""
+    last = int(number[-1] - number[0])
+    # As dense as strokes are on this line; each must stand as exactly as the worst of these.
+    dense = len(row.along) / max(row.length, last * step)
+    chance = min(0.9, max(dense, _LOOSE) * 2 * max(float(np.abs(off).max()), 0.5))
+    asked, held = last - 1, len(number) - 2  # by the first two, and of those there
+    tail = sum(math.comb(asked, k) * chance**k * (1 - chance) ** (asked - k) for k in range(held, asked + 1))
+    return -math.log10(max(tail, 1e-300)) - math.log10(lines * len(row.along) ** 2)
+
+
+def long_marks(lightness: Plane, chain: Chain) -> tuple[int, Floats]:
+    """Return how many ticks are from one long mark to the next, and each tick's length, in pixels.
+
+    1 where all ticks are alike, 0 where they are not and no order is seen. An order must be one that lengths
+    drawn at random would show in one row of a hundred only.
+
+    Args:
+        lightness: float32 (h, w), L*, in which the chain was found.
+        chain: the row of ticks.
+    """
+    length, number = _tick_lengths(lightness, chain), chain.number
+    for every in _EVERY:
+        for first in range(every):
+            long = number % every == first
+            marks, others = np.count_nonzero(long), np.count_nonzero(~long)
+            if marks < 2 or others < 2 or every * _BY_CHANCE > math.comb(marks + others, marks):
+                continue
+            if np.percentile(length[long], 20) > _LONGER * np.percentile(length[~long], 85):
+                return every, length
+    middle = float(np.median(length))
+    alike = np.abs(length - middle) <= _ALIKE * middle
+    longer = np.count_nonzero(length > (1 + _ALIKE) * middle)
+    return int(alike.mean() >= _MOST_ALIKE and longer < 2), length
+
+
+def _tick_lengths(lightness: Plane, chain: Chain) -> Floats:
+    """Return how far each tick stays dark to both sides of the row, at half of its depth or more."""
+    c, s = math.cos(chain.row.angle), math.sin(chain.row.angle)
+    reach = int(min(60.0, max(12.0, 3 * chain.step)))
+    across = np.arange(-reach, reach + 1, dtype=np.float64)
+    beside = min(0.5 * chain.step, 4.0)
+
+    def taken(shift: float) -> Floats:
+        along = chain.along[:, None] + shift
+        offset = chain.row.offset + across[None]
+        at = [(along * c - offset * s).astype(np.float32), (along * s + offset * c).astype(np.float32)]
+        out = cv2.remap(lightness, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(out, dtype=np.float64)
+
+    # A tick may lean a little against the right angle: the darkest of three places is its own.
+    middle = np.minimum.reduce([taken(-1.0), taken(0.0), taken(1.0)])
+    depth = cv2.blur((taken(-beside) + taken(beside)) / 2 - middle, (3, 1))
+    at = depth[:, reach]
+    dark = depth >= 0.5 * np.maximum(at, np.median(at))[:, None]
+    after = np.argmin(np.pad(dark[:, reach:], ((0, 0), (0, 1))), axis=1)
+    before = np.argmin(np.pad(dark[:, reach::-1], ((0, 0), (0, 1))), axis=1)
+    return np.asarray(after + before, dtype=np.float64)

@@ -66,11 +66,14 @@ def require_local(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iterator[Path]:
+def new_file(
+    path: Path, *, overwrite: bool = False, sweep: bool = True, flushed: bool = True
+) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; flush and rename it there if the block succeeds.
 
     What a run that was killed left half-written under this name is removed; not with ``sweep`` off, for that
-    lists the folder, which is slow where there are many files.
+    lists the folder, which is slow where there are many files. With ``flushed`` off the system may write it
+    later: for many files of one folder, which is flushed as a whole.
     """
     require_local(path)
     refuse_existing(path, overwrite=overwrite)
@@ -81,9 +84,11 @@ def new_file(path: Path, *, overwrite: bool = False, sweep: bool = True) -> Iter
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             yield temporary
-            flush(temporary)
+            if flushed:
+                flush(temporary)
             temporary.replace(path)
-            flush(path.parent)
+            if flushed:
+                flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -115,13 +120,15 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def put_folder(made: Path, path: Path, *, overwrite: bool = False) -> None:
-    """Rename a folder that is whole, its files flushed, and on the same disk, to its name.
+    """Rename a folder that is whole, on the same disk, to its name; what it holds is on the disk before.
 
     Raises:
         ArtifactError: ``path`` exists and may not be replaced, or holds what is not ours or of another kind.
     """
     require_replaceable(path, overwrite=overwrite)
     with explain_write_errors(path):
+        if hasattr(os, "sync"):
+            os.sync()  # at once: file by file, thousands of them take minutes
         _put(made, path)
 
 

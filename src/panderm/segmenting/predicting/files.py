@@ -18,7 +18,7 @@ from panderm.segmenting.predicting.contours import Contours, contours_text
 from panderm.segmenting.predicting.native import Band, Field, bands_of
 from panderm.segmenting.predicting.packed import PackedMask
 from panderm.segmenting.predicting.png import Bits, write_png
-from panderm.storage import new_file, write_text
+from panderm.storage import new_file
 
 OVERLAY_SIDE = 1600
 """Longest side of an overlay, pixels."""
@@ -130,7 +130,9 @@ def write_files(
             write_png(folder / files[kind], width, height, wanted.depth, _levels(field, value, wanted.depth))
     if "contours" in files:
         assert wanted.contours is not None
-        write_text(folder / files["contours"], contours_text(mask, image, wanted.contours))
+        text = contours_text(mask, image, wanted.contours)
+        with new_file(folder / files["contours"], sweep=False, flushed=False) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     if "overlay" in files:
         assert base is not None
         _write_jpeg(folder / files["overlay"], drawn(base, _at(mask, base.shape), side=OVERLAY_SIDE))
@@ -186,5 +188,5 @@ def _at(mask: PackedMask, shape: Iterable[int]) -> npt.NDArray[np.bool_]:
 
 
 def _write_jpeg(path: Path, rgb: Image8) -> None:
-    with new_file(path, sweep=False) as temporary:
+    with new_file(path, sweep=False, flushed=False) as temporary:
         Image.fromarray(rgb).save(temporary, format="JPEG", quality=_QUALITY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable
@@ -15,11 +16,12 @@ from panderm.storage import new_file
 
 Bits = Literal[1, 8, 16]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_END = b"\0\0\0\0IEND\xaeB`\x82"
 _NO_FILTER, _UP = 0, 2
 
 
 def write_png(path: Path, width: int, height: int, bits: Bits, bands: Iterable[npt.NDArray[Any]]) -> None:
-    """Write a picture, whole or not at all (PNG specification, third edition, 11.2).
+    """Write a picture, whole or not at all, without flushing it (PNG specification, third edition, 11.2).
 
     Args:
         path: the file, which must not exist; the folder it lies in is made.
@@ -32,7 +34,7 @@ def write_png(path: Path, width: int, height: int, bits: Bits, bands: Iterable[n
     Raises:
         ArtifactError: it exists, or cannot be written.
     """
-    with new_file(path, sweep=False) as temporary, temporary.open("wb") as file:
+    with new_file(path, sweep=False, flushed=False) as temporary, temporary.open("wb") as file:
         file.write(_SIGNATURE)
         _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
         packing = zlib.compressobj(6)
@@ -54,6 +56,16 @@ def write_png(path: Path, width: int, height: int, bits: Bits, bands: Iterable[n
             raise ValueError(f"{written} rows of {height}")
         _chunk(file, b"IDAT", packing.flush())
         _chunk(file, b"IEND", b"")
+
+
+def ends_whole(path: Path) -> bool:
+    """Say whether a PNG file is there, and has its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_END), os.SEEK_END)
+            return file.read() == _END
+    except OSError:
+        return False
 
 
 def _chunk(file: IO[bytes], kind: bytes, content: bytes) -> None:

@@ -28,6 +28,7 @@ from panderm.segmenting.predicting.models import Anything
 from panderm.segmenting.predicting.native import Field, Kept, Stretched
 from panderm.segmenting.predicting.opened import LEAST, Opened, is_large, open_image, scaled
 from panderm.segmenting.predicting.packed import PackedMask
+from panderm.segmenting.predicting.png import ends_whole
 from panderm.segmenting.predicting.regions import Tidying, tidied
 from panderm.segmenting.predicting.windows import through_windows
 
@@ -140,7 +141,7 @@ class Work:
         """Take over a group of another run, where its images are as they were and its masks are there."""
         for name, digest, row in rows:
             i = at.get(name)
-            if i is not None and self._digest(i) == digest and (self.folder / row["mask"]).is_file():
+            if i is not None and self._digest(i) == digest and ends_whole(self.folder / row["mask"]):
                 done[i] = MaskRow(**row)
 
     def _groups(self, done: _Rows) -> Iterator[list[int]]:

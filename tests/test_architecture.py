@@ -353,8 +353,9 @@ OPTIONS = {
     "thumbnails no-thumbnails png csv workers overwrite json quiet",
     "export": "encoder out weights card pool image-size int8 with overwrite json quiet",
     "convert": "source out encoder card pool to overwrite json",
-    "evaluate-masks": "predicted truth truth-column predicted-column columns image-column patient group "
-    "common out report images max-megapixels workers draws seed overwrite json quiet",
+    "evaluate-masks": "predicted against truth truth-column predicted-column columns image-column patient "
+    "group by bands mm-per-pixel mm-column tolerance score common out per-image report images "
+    "max-megapixels workers draws permutations seed overwrite json quiet",
     "models": "json",
     "models list": "json",
     "models show": "name card json",

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from panderm.report.map.embedding_map import EmbeddingMap as EmbeddingMap
     from panderm.report.map.embedding_map import map_embeddings as map_embeddings
     from panderm.report.masks import MaskReport as MaskReport
+    from panderm.report.masks_compared import MaskComparisonReport as MaskComparisonReport
     from panderm.report.multi_label import MultiLabelReport as MultiLabelReport
     from panderm.scores import MultiLabelScores as MultiLabelScores
     from panderm.scores import Scores as Scores
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from panderm.scores.compared import Comparison as Comparison
     from panderm.scores.masks import MaskScores as MaskScores
     from panderm.scores.masks import evaluate_masks as evaluate_masks
+    from panderm.scores.masks_compared import MaskComparison as MaskComparison
+    from panderm.scores.masks_compared import compare_masks as compare_masks
     from panderm.segmenting.learning.repeats import repeat_segmenter as repeat_segmenter
     from panderm.segmenting.learning.train import train_segmenter as train_segmenter
     from panderm.segmenting.segmenter import load_segmenter as load_segmenter
@@ -132,12 +135,15 @@ _HOMES = {
     "finetune": "panderm.finetuning.finetune",
     "MaskScores": "panderm.scores.masks",
     "evaluate_masks": "panderm.scores.masks",
+    "MaskComparison": "panderm.scores.masks_compared",
+    "compare_masks": "panderm.scores.masks_compared",
     "Report": "panderm.report",
     "CheckPage": "panderm.report.check_page",
     "EmbeddingMap": "panderm.report.map.embedding_map",
     "map_embeddings": "panderm.report.map.embedding_map",
     "MultiLabelReport": "panderm.report.multi_label",
     "MaskReport": "panderm.report.masks",
+    "MaskComparisonReport": "panderm.report.masks_compared",
     "MultiLabelScores": "panderm.scores",
     "Scores": "panderm.scores",
     "evaluate": "panderm.scores",

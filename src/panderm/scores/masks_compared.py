@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from panderm.errors import ParentsError, UsageError, did_you_mean, plural
 from panderm.predictions.masks import MaskPredictions
@@ -25,6 +26,7 @@ from panderm.scores.score import TOO_FEW
 from panderm.scores.scoring import DRAWS
 from panderm.scores.subgroups import FEWEST_UNITS
 from panderm.statistics.masks import DISTANCES, MILLIMETRES, POOLED, mask_scores
+from panderm.storage import write_text
 
 Floats = npt.NDArray[np.float64]
 COMPARED = ("dice", "jaccard", "boundary_f", "hd95")
@@ -213,6 +215,21 @@ def compare_masks(
             name: int(np.isfinite(columns[0][name]).sum()) if name in columns[0] else n for name in asked
         },
     )
+
+
+def save_per_image_of_all(
+    given: Sequence[MaskPredictions], path: Path | str, *, overwrite: bool = False
+) -> Path:
+    """Write the scores of each image by every predictor as one CSV, a row for each, and return its path.
+
+    Raises:
+        ArtifactError: the file exists and ``overwrite`` is not set, or it cannot be written.
+    """
+    frames = [one.per_image() for one in given]
+    for frame, name in zip(frames, names_of(given), strict=True):
+        frame.insert(0, "masks", name)
+    write_text(Path(path), pd.concat(frames).to_csv(index=False), overwrite=overwrite)
+    return Path(path)
 
 
 def names_of(given: Sequence[MaskPredictions]) -> tuple[str, ...]:

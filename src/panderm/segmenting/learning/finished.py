@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from panderm.embeddings.making.ranks import Ranks
 from panderm.errors import ArtifactError
@@ -17,7 +14,6 @@ from panderm.scores.masks import MaskScores, evaluate_masks
 from panderm.segmenting.file import read_segmenter_record
 from panderm.segmenting.learning.page import write_page
 from panderm.segmenting.learning.parts import Parts
-from panderm.segmenting.learning.predicted import predicted_masks
 from panderm.segmenting.learning.run_card import (
     LAST_NAME,
     NAME,
@@ -27,6 +23,7 @@ from panderm.segmenting.learning.run_card import (
     SegmentationRunCard,
 )
 from panderm.segmenting.learning.watching import Watching
+from panderm.segmenting.predicting.predict import predict_masks
 from panderm.segmenting.segmenter import load_segmenter
 from panderm.storage import new_file, sha256_of_file, write_text
 from panderm.training.long import checkpoint
@@ -67,11 +64,11 @@ class Trained:
     @property
     def masks_folder(self) -> Path:
         """The masks of these rows, at each image's native size."""
-        return self.folder / self.scored / "masks"
+        return self.folder / self.scored
 
     @property
     def masks_table(self) -> Path:
-        """Both masks of each of these rows, a CSV that ``panderm evaluate-masks`` takes."""
+        """Both masks of each of these rows and its scores, a CSV that ``panderm evaluate-masks`` takes."""
         return self.folder / f"{self.scored}.csv"
 
     @cached_property
@@ -191,42 +188,38 @@ def _write_segmenters(folder: Path, done: Learned, watching: Watching) -> None:
 def _predicted(folder: Path, part: str, parts: Parts, ending: Ending) -> MaskPredictions:
     """Predict the masks of a part as a user would, and count them beside the true ones at native size."""
     pairs = parts.of(part)
-    table = pairs.table
-    segmenter = load_segmenter(folder / NAME, device=ending.device)
-    images = [str(image) for image in table.image]
-    files = predicted_masks(
-        segmenter,
-        [Path(str(path)) for path in table.path],
+    table, most = pairs.table, pairs.table.card.max_megapixels
+    made = predict_masks(
+        load_segmenter(folder / NAME, device=ending.device),
+        table,
         folder / part,
         largest=ending.largest,
         fill_holes=ending.fill_holes,
-        max_megapixels=table.card.max_megapixels,
+        max_megapixels=most,
+        workers=ending.workers,
+        overwrite=(folder / part).exists(),
         progress=ending.progress,
     )
-    known = {role: table.card.roles[role] is not None for role in ("patient", "group")}
-    patient, group = (table.patient if known["patient"] else None), (table.group if known["group"] else None)
-    truth = [Path(str(path)) for path in pairs.mask]
-    rows: list[list[Any]] = [["image", "mask", "predicted_mask", "patient_id", "lesion_id"]]
-    for i, image in enumerate(images):
-        beside = [files[i].relative_to(folder)]
-        who = [None if column is None else column[i] for column in (patient, group)]
-        rows.append([image, truth[i], *beside, *("" if one is None else one for one in who)])
-    keep = [True, True, True, *known.values()]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [[cell for cell, kept in zip(row, keep, strict=True) if kept] for row in rows]
-    )
-    write_text(folder / f"{part}.csv", text.getvalue(), overwrite=True)
-    return count_masks(
-        images,
-        truth,
-        files,
-        patient=patient,
-        group=group,
-        max_megapixels=table.card.max_megapixels,
+    counted = count_masks(
+        [str(image) for image in table.image],
+        [Path(str(path)) for path in pairs.mask],
+        made.masks,
+        patient=None if table.card.roles["patient"] is None else table.patient,
+        group=None if table.card.roles["group"] is None else table.group,
+        max_megapixels=most,
         workers=ending.workers or 2,
         progress=ending.progress,
     )
+    _write_table(folder / f"{part}.csv", counted)
+    return counted
+
+
+def _write_table(path: Path, masks: MaskPredictions) -> None:
+    """Write both masks of each image and its scores, as ``panderm evaluate-masks`` reads them."""
+    frame = masks.per_image().rename(columns={"patient": "patient_id", "group": "lesion_id"})
+    frame.insert(1, "mask", [str(file) for file in masks.truth])
+    frame.insert(2, "predicted_mask", [str(file.relative_to(path.parent)) for file in masks.predicted])
+    write_text(path, frame.to_csv(index=False), overwrite=True)
 
 
 def _files_of(parts: Parts) -> dict[str, Path]:

@@ -47,6 +47,7 @@ from panderm.scores import evaluate
 from panderm.scores.compare import compare
 from panderm.segmenting.learning.repeats import repeat_segmenter
 from panderm.segmenting.learning.train import train_segmenter
+from panderm.segmenting.predicting.predict import predict_masks
 from panderm.tasks.probe import probe
 
 SRC = Path(panderm.__file__).parent
@@ -375,10 +376,14 @@ OPTIONS = {
     "segment": "",
     "segment train": "table out masks mask-column images image-column split-column patient group skip-bad "
     "max-megapixels percent-data allow-leaks encoder weights card decoder taps width image-size "
-    "finetune-encoder recipe epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay "
-    "clip-grad layer-decay drop-path cross-entropy dice boundary ema monitor patience largest fill-holes "
+    "finetune-encoder recipe epochs epoch-images batch-size micro-batch-size lr min-lr warmup-epochs "
+    "weight-decay clip-grad layer-decay drop-path cross-entropy dice boundary ema monitor patience largest "
+    "fill-holes "
     "seeds folds percent draws precision device workers checkpoint-minutes tensorboard seed overwrite json "
     "quiet",
+    "segment predict": "model sources out images image-column threshold tta tiles overlap min-area largest "
+    "fill-holes overlays contours confidence uncertainty depth skip-bad max-megapixels precision device "
+    "batch-size workers overwrite json quiet",
 }
 
 
@@ -452,6 +457,7 @@ SAME = {
     "embeddings merge": ({"progress"}, merge_embeddings),
     "embeddings select": ({"progress"}, select_embeddings),
     "segment train": ({"training", "progress", "ranks"}, train_segmenter, repeat_segmenter),
+    "segment predict": ({"progress"}, predict_masks),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {

@@ -96,6 +96,15 @@ def train(
         int | None,
         Option(help="Passes over the training rows; default: 30; published: 100.", min=1, show_default=False),
     ] = None,
+    epoch_images: Annotated[
+        int | None,
+        Option(
+            help="Images of such a pass; of fewer rows each is seen several times. Default: each row once; "
+            "with --percent as many as there are in all.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         Option(

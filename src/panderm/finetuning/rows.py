@@ -166,6 +166,15 @@ def refuse_leaks(table: Table) -> None:
         )
 
 
+def together(table: Table) -> npt.NDArray[np.int64]:
+    """Return a number for each row, int64 (n,), 0 … G − 1: those of one patient, lesion or file have the same."""
+    pairs: list[tuple[int, int]] = []
+    for column in (table.patient, lesions_of(table.patient, table.group), table.sha256):
+        first: dict[str, int] = {}
+        pairs += [(first.setdefault(str(x), i), i) for i, x in enumerate(column) if x is not None]
+    return clusters(len(table), pairs)
+
+
 def held_out(
     table: Table, truth: npt.NDArray[np.int8], train: Positions, seed: int
 ) -> tuple[Positions, Positions]:
@@ -184,12 +193,7 @@ def held_out(
         DataError: one patient alone, or none that can be spared.
     """
     chosen = table.select(train)
-    lesions = lesions_of(chosen.patient, chosen.group)
-    pairs: list[tuple[int, int]] = []
-    for column in (chosen.patient, lesions, chosen.sha256):
-        first: dict[str, int] = {}
-        pairs += [(first.setdefault(str(x), i), i) for i, x in enumerate(column) if x is not None]
-    groups = clusters(len(chosen), pairs)
+    groups = together(chosen)
     if int(groups.max()) + 1 < _FEWEST:
         raise DataError(
             "a table without val rows must have two patients or more, to hold one out and choose on it.",

@@ -16,6 +16,8 @@ from panderm.segmenting.network import SegmentationInput
 from panderm.training.long.learner import Loss
 from panderm.training.long.plan import Positions
 
+_DRAWS = 3  # what tells the generator of an epoch's rows from that of views
+
 
 class Segmenting:
     """The learner of segmentation (:class:`panderm.training.long.learner.Learner`).
@@ -27,6 +29,7 @@ class Segmenting:
         preprocess: mean and std of the network's pixels.
         seed: of the views.
         device: of the network.
+        places: images of an epoch, see :meth:`rows_of`; None: each pair once.
         workers: threads that decode.
     """
 
@@ -39,10 +42,25 @@ class Segmenting:
         *,
         seed: int,
         device: torch.device,
+        places: int | None = None,
         workers: int | None = None,
     ) -> None:
         self.pairs, self.views, self.objective, self.preprocess = pairs, views, objective, preprocess
         self.seed, self.device, self.workers = seed, device, workers
+        self.places = len(pairs) if places is None else places
+
+    def rows_of(self, epoch: int) -> Positions | None:
+        """Return the pair at each place of an epoch, int64 (N,); None where pair i is at place i.
+
+        With more places than pairs each is seen as often as any other, or once more; with fewer, other ones
+        each epoch. They are drawn from ``default_rng([seed, epoch, 3])``.
+        """
+        n = len(self.pairs)
+        if self.places == n:
+            return None
+        rng = np.random.default_rng([self.seed, epoch, _DRAWS])
+        rounds = [rng.permutation(n) for _ in range(-(-self.places // n))]
+        return np.concatenate(rounds)[: self.places].astype(np.int64)
 
     def batches(self, epoch: int, groups: Sequence[Positions]) -> Iterator[MaskedBatch]:
         with MaskedFeed(
@@ -51,6 +69,7 @@ class Segmenting:
             seed=self.seed,
             epoch=epoch,
             groups=groups,
+            rows_of_place=self.rows_of(epoch),
             distances=self.objective.wants_distances,
             workers=self.workers,
             pinned=self.device.type == "cuda",

@@ -74,6 +74,7 @@ def train_segmenter(
     finetune_encoder: bool | None = None,
     recipe: RecipeName = "default",
     epochs: int | None = None,
+    epoch_images: int | None = None,
     batch_size: int | None = None,
     micro_batch_size: int | None = None,
     lr: float | None = None,
@@ -133,6 +134,8 @@ def train_segmenter(
         recipe: ``default`` or ``published``; what follows is by default the recipe's, as are decoder and
             ``finetune_encoder``.
         epochs: passes over the training rows.
+        epoch_images: images of such a pass, by default each training row once; of fewer rows each is seen
+            several times, in other views. So a run on few rows takes as many steps as one on many.
         batch_size: images a step, over all processes.
         micro_batch_size: of them, in one pass of one process; the gradients of all passes are added up.
         lr: learning rate of the decoder at its height.
@@ -184,6 +187,8 @@ def train_segmenter(
     require_local(folder)
     if patience is not None and patience < 1:
         raise UsageError("--patience must be one epoch or more.", f"found {patience}")
+    if epoch_images is not None and epoch_images < 1:
+        raise UsageError("--epoch-images must be one image or more.", f"found {epoch_images}")
     asked = {key: as_asked(value) for key, value in given.items() if key not in _NOT_ASKED}
     settings = settings_for(recipe, asked=given)
     if encoder is None and weights is None and card is None and settings.decoder != "unet":
@@ -227,12 +232,20 @@ def train_segmenter(
         seed=seed,
     )
     on = pick_device(ranks.device(device))
-    plan = plan_for(settings, len(parts.train), precision=choose(precision, on), seed=seed)  # type: ignore[arg-type]
+    places = len(parts.train) if epoch_images is None else epoch_images
+    plan = plan_for(settings, places, precision=choose(precision, on), seed=seed)  # type: ignore[arg-type]
     at_once = micro_batch_size or micro_batch_for(settings.decoder, on)
     passes = passes_of(plan, world=ranks.world, at_once=at_once)
     views = MaskViews.published(started.size) if recipe == "published" else MaskViews.default(started.size)
     learner = Segmenting(
-        parts.of("train"), views, objective, started.preprocess, seed=seed, device=on, workers=workers
+        parts.of("train"),
+        views,
+        objective,
+        started.preprocess,
+        seed=seed,
+        device=on,
+        places=places,
+        workers=workers,
     )
     validation = Validation(parts.of("val"), started.preprocess, objective, seed=seed, workers=workers)
     selection = Selection(settings.monitor, patience)

@@ -57,8 +57,8 @@ def test_a_batch_is_the_mean_of_its_images() -> None:
 
 def test_gradients_are_those_of_the_formulas() -> None:
     torch.manual_seed(1)
-    logits = torch.randn(2, 2, 5, 5, dtype=torch.float64, requires_grad=True)
-    masks = torch.rand(2, 5, 5) > 0.5
+    logits = torch.randn(2, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    masks = torch.rand(2, 3, 4) > 0.5
     masks[1] = False
     for loss in (CROSS, DICE, BOUNDARY, SegmentationLoss(1, 2, 3)):
 
@@ -116,7 +116,13 @@ def test_distances_are_euclidean_and_begin_between_pixels() -> None:
         found = signed_distance(mask)
         assert found.dtype == np.float32
         assert found == pytest.approx(wanted, abs=1e-5)
-        assert signed_distance(~mask) == pytest.approx(-found)
+        assert np.array_equal(signed_distance(~mask), -found)
+    side = np.random.default_rng(1).random((32, 32)) > 0.9
+    wanted = signed_distance(side)
+    for first in range(8):  # a run that goes on has the same bits, wherever its arrays lie
+        moved = np.zeros(32 * 32 + 8, bool)[first : first + 32 * 32].reshape(32, 32)
+        moved[:] = side
+        assert np.array_equal(signed_distance(moved), wanted)
     for nothing in (np.zeros((4, 4), bool), np.ones((4, 4), bool)):
         assert not signed_distance(nothing).any()
     assert signed_distances(torch.zeros(0, 4, 4, dtype=torch.bool)).shape == (0, 4, 4)

@@ -126,13 +126,13 @@ def signed_distance(mask: Mask) -> npt.NDArray[np.float32]:
         >>> (signed_distance(np.array([[False, True, True, False]])) * 4).tolist()
         [[0.5, -0.5, -0.5, 0.5]]
     """
-    found = np.zeros(mask.shape, dtype=np.float32)
     if mask.all() or not mask.any():
-        return found
-    for kind, sign in ((mask, -1.0), (~mask, 1.0)):
-        far = cv2.distanceTransform(kind.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        found[kind] = sign * (far[kind] - 0.5)
-    return found / np.float32(max(mask.shape))
+        return np.zeros(mask.shape, dtype=np.float32)
+    kinds = (kind.astype(np.uint8) for kind in (mask, ~mask))
+    inside, outside = (cv2.distanceTransform(kind, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for kind in kinds)
+    # OpenCV's last bit depends on where the array lies; its square is a whole number, the same everywhere.
+    far = np.sqrt(np.rint(np.square(inside + outside, dtype=np.float64))) - 0.5
+    return (np.where(mask, -far, far) / max(mask.shape)).astype(np.float32)
 
 
 def signed_distances(masks: torch.Tensor) -> torch.Tensor:

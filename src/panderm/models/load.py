@@ -23,7 +23,7 @@ from panderm.models.precision import PrecisionChoice, choose
 from panderm.storage import sha256_of_file
 from panderm.weights.account import Account, match, require_fit
 from panderm.weights.cache import held, verify
-from panderm.weights.checkpoint import read_state
+from panderm.weights.checkpoint import SEGMENTER, read_header, read_state
 from panderm.weights.packaged import packaged
 
 _RANDOM_SEED = 0
@@ -211,6 +211,12 @@ def _no_name(path: Path | None) -> Exception:
         )
     if not path.exists():
         return WeightsError("the weights file must exist.", f"found no file {path}", "correct --weights")
+    if SEGMENTER in read_header(path):
+        return UsageError(
+            "a segmenter's file must hold an encoder of panderm's to be used as one.",
+            f"{path} is a U-Net's",
+            "panderm segment predict opens it",
+        )
     return UsageError(
         "a weights file without a name must say what it is.",
         f"{path} has no panderm card in its header",

@@ -22,8 +22,7 @@ from panderm.segmenting.network import SegmenterNetwork, segmentation_input
 from panderm.segmenting.taps import Taps, published_taps
 from panderm.storage import sha256_of_file
 from panderm.weights.account import Account, match, require_fit
-from panderm.weights.checkpoint import read_state
-from panderm.weights.safetensors_file import is_safetensors
+from panderm.weights.checkpoint import SEGMENTER, read_header, read_state
 
 State = Mapping[str, torch.Tensor]
 PREFIX = "model.segmentor."
@@ -58,10 +57,8 @@ def is_published(path: Path) -> bool:
     Raises:
         WeightsError: missing, not whole, or with code in it.
     """
-    with path.open("rb") as file:
-        # A file of panderm's own says what it is: its names need not be read twice.
-        if is_safetensors(file.read(64)) and path.suffix == ".safetensors":
-            return False
+    if SEGMENTER in read_header(path):
+        return False  # a file of panderm's own says what it is
     return any(_START.match(name) for name in read_state(path, Account(), data=False))
 
 

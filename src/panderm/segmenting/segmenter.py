@@ -126,7 +126,7 @@ class Segmenter:
             DataError: another shape or type, or a result that is not finite.
         """
         made = self.logits(rgb).softmax(dim=1)[:, -1].cpu()
-        return made if isinstance(rgb, torch.Tensor) else made.numpy()  # type: ignore[return-value]
+        return made if isinstance(rgb, torch.Tensor) else made.numpy()
 
     def _run(self, given: torch.Tensor, precision: Precision) -> torch.Tensor:
         with torch.no_grad(), autocast(precision, self.device):

@@ -27,8 +27,11 @@ def draw(decoder: nn.Module, last: nn.Conv2d) -> None:
     """Draw a decoder's weights, from PyTorch's random numbers.
 
     Convolutions as of He et al. (ICCV 2015), for ReLU; biases 0; the last one, which gives the logits, normal
-    of 0.01, so that no class is likely at first.
+    of 0.01, so that no class is likely at first. On no device nothing is drawn: PyTorch would take seconds to
+    find out how.
     """
+    if last.weight.is_meta:
+        return
     for module in decoder.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

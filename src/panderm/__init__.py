@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from panderm.gate.check import check as check
     from panderm.gate.split import split as split
     from panderm.gate.verify_split import verify_split as verify_split
+    from panderm.lesions.measuring import measure_lesions as measure_lesions
+    from panderm.lesions.table import LesionTable as LesionTable
     from panderm.models.check import check_weights as check_weights
     from panderm.models.convert import convert as convert
     from panderm.models.encoder import Encoder as Encoder
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from panderm.scores.masks_compared import compare_masks as compare_masks
     from panderm.segmenting.learning.repeats import repeat_segmenter as repeat_segmenter
     from panderm.segmenting.learning.train import train_segmenter as train_segmenter
+    from panderm.segmenting.predicting.masked import Masked as Masked
+    from panderm.segmenting.predicting.predict import predict_masks as predict_masks
     from panderm.segmenting.segmenter import load_segmenter as load_segmenter
     from panderm.tasks.external import probe_external as probe_external
     from panderm.tasks.folds import cross_validate as cross_validate
@@ -116,6 +120,8 @@ _HOMES = {
     "verify_split": "panderm.gate.verify_split",
     "Checked": "panderm.gate.check",
     "check": "panderm.gate.check",
+    "measure_lesions": "panderm.lesions.measuring",
+    "LesionTable": "panderm.lesions.table",
     "check_weights": "panderm.models.check",
     "convert": "panderm.models.convert",
     "curve": "panderm.report.curve.curve",
@@ -151,6 +157,8 @@ _HOMES = {
     "Comparison": "panderm.scores.compared",
     "LinearProbe": "panderm.training.linear_probe",
     "Probe": "panderm.training.probe",
+    "Masked": "panderm.segmenting.predicting.masked",
+    "predict_masks": "panderm.segmenting.predicting.predict",
     "load_segmenter": "panderm.segmenting.segmenter",
     "train_segmenter": "panderm.segmenting.learning.train",
     "repeat_segmenter": "panderm.segmenting.learning.repeats",

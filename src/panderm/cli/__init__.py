@@ -15,6 +15,8 @@ from panderm.cli.models import convert as _convert
 from panderm.cli.models import models as _models
 from panderm.cli.predict import predict as _predict
 from panderm.cli.segment import segment as _segment
+from panderm.cli.segment_measure import measure as _segment_measure
+from panderm.cli.segment_predict import predict as _segment_predict
 from panderm.cli.several import SeveralNumbers as _SeveralNumbers
 from panderm.cli.split import split as _split
 from panderm.cli.verbs import app, main
@@ -34,6 +36,8 @@ _data.command(name="map")(_map)
 _data.command(name="import")(_import)
 app.add_typer(_data, name="data")
 app.add_typer(_embeddings, name="embeddings")
+_segment.command(name="predict")(_segment_predict)
+_segment.command(name="measure")(_segment_measure)
 app.add_typer(_segment, name="segment")
 
 __all__ = ["app", "main"]

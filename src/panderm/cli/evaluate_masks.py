@@ -205,6 +205,7 @@ def _show(found: MaskScores | MaskComparison) -> None:
     from panderm.cli.compare import show_compared
 
     show_compared(found)
+    typer.echo(f"boundary_f within {100 * found.tolerance:g} % of the diagonal")
     for name, n in found.images.items():
         if n < found.n:
             typer.echo(f"{name}: of the {plural(n, 'image')} in which no mask is empty")

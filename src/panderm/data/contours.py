@@ -17,7 +17,7 @@ TRUTH = (0, 255, 255)
 PREDICTED = (255, 150, 0)
 _DASH = 6  # pixels of a dash, and of the gap behind it
 # What several predicted: each in a colour and in dashes of its own.
-_BROKEN = ((PREDICTED, _DASH), ((255, 90, 255), 2), ((120, 255, 60), 12))
+_BROKEN = ((PREDICTED, _DASH), ((255, 90, 255), 3), ((120, 255, 60), 12))
 
 
 def contours(rgb: Image8, truth: Mask, *predicted: Mask, side: int | None = None) -> Image8:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,18 @@ from panderm.predictions.masks import MaskPredictions
 from panderm.provenance import Provenance
 from panderm.report.drawing.svg import SERIES
 from panderm.report.masks_pictures import images_of, outlined
-from panderm.report.masks_words import DISTANCE_NAMES, LEVEL_WORDS, title_of, words_of
+from panderm.report.masks_words import (
+    DISTANCE_NAMES,
+    LEVEL_WORDS,
+    mask_difference_row,
+    mask_score_row,
+    title_of,
+    words_of,
+)
 from panderm.report.mistakes.pictures import Sheet, Shown
-from panderm.report.page import FEW, Banner, ScoreRow, pour, score_row
+from panderm.report.page import FEW, Banner, pour
 from panderm.report.section import Rows, Section
-from panderm.report.several.beside import Beside, Measure, axis_of, difference_row, scale_of
+from panderm.report.several.beside import Beside, Measure, axis_of, scale_of
 from panderm.report.several.keys import Key, letter_of
 from panderm.report.words import moment, number, short, signed, units
 from panderm.scores.masks_compared import MaskComparison, same_masks
@@ -76,7 +82,6 @@ class MaskComparisonReport:
                 zip(found.models, self._sources, self.masks, strict=True)
             )
         ]
-        tolerance = self.masks[0].tolerance
         return pour(
             "masks_compared.html",
             found=found,
@@ -89,7 +94,7 @@ class MaskComparisonReport:
             difference_table=difference_table(found, keys),
             tests=[tests_table(found, keys)],
             images=[(title_of(name), n) for name, n in found.images.items() if n < found.n],
-            meanings=[(title_of(name), words_of(name, tolerance)) for name in found.models[0].scores],
+            meanings=[(title_of(name), words_of(name, found.tolerance)) for name in found.models[0].scores],
             sections=[
                 differ_section(self.masks, keys, self._files, self._most, other)
                 for other in range(1, len(keys))
@@ -116,7 +121,7 @@ def score_table(found: MaskComparison, keys: Sequence[Key]) -> Beside:
     """Put every score of every predictor into words, side by side."""
     rows = []
     for name in found.models[0].scores:
-        cells = [_cell(name, score_row(name, model.scores[name])) for model in found.models]
+        cells = [mask_score_row(name, model.scores[name], found.tolerance) for model in found.models]
         rows.append(Measure(title_of(name), "", None, cells))
     caption = f"Scores of the masks, with {LEVEL_WORDS} intervals"
     return Beside("Score", caption, [(key, key.letter) for key in keys], ("0", "1"), rows)
@@ -129,7 +134,7 @@ def difference_table(found: MaskComparison, keys: Sequence[Key]) -> Beside:
     rows = []
     for name in found.models[0].scores:
         cells = [
-            _cell(name, difference_row(pair.difference, scale)) for pair in found.pairs if pair.score == name
+            mask_difference_row(name, pair.difference, scale) for pair in found.pairs if pair.score == name
         ]
         rows.append(Measure(title_of(name), "", None, cells))
     heads = [(key, f"{keys[0].letter} − {key.letter}") for key in keys[1:]]
@@ -203,10 +208,6 @@ def differ_section(
         [intro],
         sheets=[one for one in sheets if one.pictures],
     )
-
-
-def _cell(name: str, row: ScoreRow) -> ScoreRow:
-    return replace(row, bar=None) if name in DISTANCE_NAMES else row
 
 
 def _banners(found: MaskComparison, keys: Sequence[Key]) -> list[Banner]:

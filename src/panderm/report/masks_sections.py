@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,15 @@ from panderm.errors import plural
 from panderm.predictions.masks import MaskPredictions
 from panderm.report.drawing.svg import to_svg
 from panderm.report.masks_pictures import Images, images_of, outlined
-from panderm.report.masks_words import DISTANCE_NAMES, LEVEL_WORDS, title_of, words_of
+from panderm.report.masks_words import (
+    LEVEL_WORDS,
+    mask_score_row,
+    mask_score_told,
+    title_of,
+    words_of,
+)
 from panderm.report.mistakes.pictures import Sheet, Shown
-from panderm.report.page import FEW, Banner, ScoreRow, score_row
+from panderm.report.page import FEW, Banner, ScoreRow
 from panderm.report.section import Drawing, Points, Rows, Section, told
 from panderm.report.words import number, signed, units
 from panderm.scores.masks import MaskScores
@@ -29,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 WORST, TYPICAL = 12, 8
 HEADLINES = ("dice", "jaccard", "boundary_f", "hd95")
 _BINS = 20
-_OF_LEVELS = ("dice", "jaccard", "boundary_f", "hd95")
+_OF_LEVELS = ("boundary_f",)
 
 
 def mask_sections(
@@ -92,7 +97,8 @@ def mask_banners(scores: MaskScores) -> list[Banner]:
 def mask_score_rows(scores: MaskScores, names: Iterable[str] | None = None) -> list[ScoreRow]:
     """Return scores in words, for the large numbers or the table of a page; all of them by default."""
     held = {**scores.per_image, **scores.pooled}
-    return [_row(name, held[name], scores.tolerance) for name in (held if names is None else names)]
+    chosen = held if names is None else names
+    return [mask_score_row(name, held[name], scores.tolerance) for name in chosen]
 
 
 def beneath_scores(scores: MaskScores) -> str:
@@ -241,17 +247,19 @@ def _detail(scores: Mapping[str, Floats], row: int) -> list[str]:
 
 
 def _table_of(column: SubgroupColumn) -> Rows:
-    names = [name for name in _OF_LEVELS if name in column.levels[0].scores]
-    head = ("group", "images", *(title_of(name) for name in names), "gap in Dice")
-    rows = [_level_row(level, names) for level in column.levels]
+    head = ("group", "images", "Dice", "gap in Dice", *(title_of(name) for name in _OF_LEVELS))
     cut = f", {column.cut}" if column.cut else ""
     unseen = f"; none of {', '.join(column.unseen)}" if column.unseen else ""
-    return Rows(f"By {column.column}{cut}{unseen}", head, rows)
+    return Rows(f"By {column.column}{cut}{unseen}", head, [_level_row(level) for level in column.levels])
 
 
-def _level_row(level: LevelScores, names: list[str]) -> tuple[str, ...]:
-    gap = level.gaps["dice"]
-    return (level.level, f"{level.n:,}", *(told(level.scores[name]) for name in names), signed_told(gap))
+def _level_row(level: LevelScores) -> tuple[str, ...]:
+    dice, gap = level.scores["dice"], level.gaps["dice"]
+    start = (level.level, f"{level.n:,}", told(dice))
+    if dice.value is None:
+        return (*start, "—", *("—" for _ in _OF_LEVELS))
+    others = (mask_score_told(name, level.scores[name]) for name in _OF_LEVELS)
+    return (*start, signed_told(gap), *others)
 
 
 def signed_told(score: Score) -> str:
@@ -259,8 +267,3 @@ def signed_told(score: Score) -> str:
     if score.value is None or score.low is None or score.high is None:
         return told(score)
     return f"{signed(score.value)} ({signed(score.low)} to {signed(score.high)})"
-
-
-def _row(name: str, score: Score, tolerance: float) -> ScoreRow:
-    row = replace(score_row(name, score), title=title_of(name), meaning=words_of(name, tolerance))
-    return replace(row, bar=None) if name in DISTANCE_NAMES else row

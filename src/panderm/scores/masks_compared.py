@@ -25,6 +25,7 @@ from panderm.scores.same_cases import known_of, shared_images
 from panderm.scores.score import TOO_FEW
 from panderm.scores.scoring import DRAWS
 from panderm.scores.subgroups import FEWEST_UNITS
+from panderm.statistics.boundaries import TOLERANCE
 from panderm.statistics.masks import DISTANCES, MILLIMETRES, POOLED, mask_scores
 from panderm.storage import write_text
 
@@ -41,6 +42,7 @@ class MaskComparison(Comparison):
 
     Attributes:
         images: by score, how many images it is the mean of: distances of those in which all have one.
+        tolerance: of the boundary F score, a share of the image's diagonal.
 
     Example:
         >>> panderm.MaskComparison.open("compared.json").pairs[0].difference  # doctest: +SKIP
@@ -48,6 +50,7 @@ class MaskComparison(Comparison):
     """
 
     images: dict[str, int] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the file holds: plain numbers, text, lists and None."""
@@ -214,6 +217,7 @@ def compare_masks(
         images={
             name: int(np.isfinite(columns[0][name]).sum()) if name in columns[0] else n for name in asked
         },
+        tolerance=masks.tolerance,
     )
 
 
@@ -317,3 +321,4 @@ class _MasksComparedFile(ComparisonFile):
 
     kind: Literal["masks compared"]
     images: dict[str, int]
+    tolerance: float

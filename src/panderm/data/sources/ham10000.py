@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from panderm.data.sources.folder import Folder
@@ -108,6 +110,8 @@ def _read_clean(folder: Folder) -> Prepared:
     columns = ("image", "label", "split", "dx", "lesion_id")
     rows = folder.table("HAM_clean.csv", "ham_clean*.csv", columns=columns, known_by_columns=True)
     rows = rows.rename(columns={"label": "label_index"}).drop(columns="image_id", errors="ignore")
+    if "mask" not in rows:
+        rows["mask"] = [f"{Path(image).stem}_segmentation" for image in rows["image"]]
     names = {"dx": "label", "dx_type": "dx_confirm_type", "localization": "site"}
     return Prepared(rows.rename(columns=names))
 

@@ -132,7 +132,8 @@ def signed_distance(mask: Mask) -> npt.NDArray[np.float32]:
     inside, outside = (cv2.distanceTransform(kind, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for kind in kinds)
     # OpenCV's last bit depends on where the array lies; its square is a whole number, the same everywhere.
     far = np.sqrt(np.rint(np.square(inside + outside, dtype=np.float64))) - 0.5
-    return (np.where(mask, -far, far) / max(mask.shape)).astype(np.float32)
+    signed: npt.NDArray[np.float32] = (np.where(mask, -far, far) / max(mask.shape)).astype(np.float32)
+    return signed
 
 
 def signed_distances(masks: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ from panderm.exported.export import export
 from panderm.finetuning.finetune import finetune
 from panderm.gate.check import check
 from panderm.gate.split import split
+from panderm.lesions.measuring import measure_lesions
 from panderm.models.check import check_weights
 from panderm.models.convert import convert
 from panderm.models.encoder import Encoder
@@ -335,8 +336,8 @@ OPTIONS = {
     "name seed overwrite json quiet",
     "finetune": f"table out {EYE.replace('compile ', '')} {ROLES} labels separator percent-data allow-leaks "
     "recipe epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay clip-grad layer-decay "
-    "drop-path freeze lora mixup cutmix smoothing sampler class-weight prior-correction ema monitor patience "
-    "sweep repeats tta calibrate draws workers checkpoint-minutes tensorboard name seed overwrite json quiet",
+    "drop-path freeze lora head mixup cutmix smoothing sampler class-weight prior-correction ema monitor "
+    "patience sweep repeats tta calibrate draws workers checkpoint-minutes tensorboard name seed overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
     "test use-val score draws seed workers overwrite json quiet",
@@ -384,6 +385,8 @@ OPTIONS = {
     "segment predict": "model sources out images image-column threshold tta tiles overlap min-area largest "
     "fill-holes overlays contours confidence uncertainty depth skip-bad max-megapixels precision device "
     "batch-size workers overwrite json quiet",
+    "segment measure": "source out images masks image-column mask-column pieces mm-per-pixel mm-column ruler "
+    "picture skip-bad max-megapixels workers overwrite json quiet",
 }
 
 
@@ -458,6 +461,7 @@ SAME = {
     "embeddings select": ({"progress"}, select_embeddings),
     "segment train": ({"training", "progress", "ranks"}, train_segmenter, repeat_segmenter),
     "segment predict": ({"progress"}, predict_masks),
+    "segment measure": ({"progress"}, measure_lesions),
 }
 # evaluate and report write where Python has .save(path) and write_published_csv.
 WRITES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from panderm.lesions.shape import Shape, shape_of
 EMPTY = "the mask is empty"
 SMALLEST = 50
 """Pixels of area below which only area and diameters are given: the rest would be of the staircase."""
+
+_NOTHING = np.zeros((0, 0), dtype=bool)
 
 COLUMNS = (
     *("touches_edge", "pieces", "share_measured"),
@@ -42,7 +44,7 @@ class Measures:
 
     Attributes:
         reason: why measures are missing: an empty mask, a lesion of a few pixels, no skin around; "" if none.
-        region: what was measured; None where the mask is empty.
+        region: what was measured; None where the mask is empty. Its pixels are let go in a table of many.
         shape: outline, in pixels.
         asymmetry: of the shape, shares of the area, 0 to 1.
         colour_asymmetry: of the colours, ΔE*ab.
@@ -59,6 +61,12 @@ class Measures:
     border: Border | None = None
     colours: Colours | None = None
     mm_per_pixel: float | None = None
+
+    def without_pixels(self) -> Measures:
+        """Return the same measures; the region keeps its facts, and no pixels."""
+        if self.region is None:
+            return self
+        return replace(self, region=replace(self.region, inside=_NOTHING, given=_NOTHING))
 
     def as_row(self) -> dict[str, float | int | bool | str | None]:
         """Return the values by the names of ``COLUMNS``; None where not known."""

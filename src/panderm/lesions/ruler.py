@@ -1,4 +1,4 @@
-"""A ruler in an image: ticks equally far apart on a straight line, found, checked, and refused if in doubt."""
+"""A ruler in an image: ticks equally far apart on a straight line, found, checked, refused if in doubt."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def perimeter_of(inside: Mask | Plane, soft: float = SOFT) -> float:
 
     By the coarea formula (Federer 1959) that mean is the sum of the gradient's length over all pixels. The
     mask is softened by a Gaussian of ``soft`` pixels first, so that its staircase is no border. Discs are
-    within 1 % from 10 pixels of radius on, and turned squares of 200 pixels too; each sharp corner loses about
-    a pixel, and what is thinner than three pixels is measured too short.
+    within 1 % from 10 pixels of radius on, and turned squares of 200 pixels too; each sharp corner loses
+    about a pixel, and what is thinner than three pixels is measured too short.
 
     Args:
         inside: bool (h, w), or float32 from 0 to 1, how much of each pixel is inside.

@@ -110,7 +110,7 @@ def _rows(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], values: Floats, an
     held: list[tuple[Floats, Floats]] = []
     for k in range(len(kept)):
         at = there[k]
-        weight = np.bincount(number[k][at], weights=table[kept[k]][at])
+        weight = np.asarray(np.bincount(number[k][at], weights=table[kept[k]][at]), dtype=np.float64)
         centre = np.bincount(number[k][at], weights=weighted[kept[k]][at]) / weight
         held.append((centre, weight))
         marks[k, np.clip(np.rint(centre).astype(int), 0, width - 1)] = 1

@@ -16,7 +16,7 @@ from panderm.errors import UsageError
 
 if TYPE_CHECKING:
     from panderm.segmenting.learning.finished import Trained
-    from panderm.segmenting.learning.repeats import Repeated
+    from panderm.segmenting.learning.repeated import Repeated
 
 segment = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 _Recipe = "default: the recipe's"

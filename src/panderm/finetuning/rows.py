@@ -167,7 +167,7 @@ def refuse_leaks(table: Table) -> None:
 
 
 def together(table: Table) -> npt.NDArray[np.int64]:
-    """Return a number for each row, int64 (n,), 0 … G − 1: those of one patient, lesion or file have the same."""
+    """Return a number for each row, int64 (n,), 0 … G − 1: rows of one patient, lesion or file share it."""
     pairs: list[tuple[int, int]] = []
     for column in (table.patient, lesions_of(table.patient, table.group), table.sha256):
         first: dict[str, int] = {}

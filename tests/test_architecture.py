@@ -39,6 +39,7 @@ from panderm.models.load import load_encoder
 from panderm.models.pulling import pull
 from panderm.pipeline import demo, run
 from panderm.predictions import FileColumns
+from panderm.predictions.masks import read_masks
 from panderm.predictions.recalibrated import recalibrate
 from panderm.pretraining.pretrain import pretrain
 from panderm.report import Report
@@ -46,6 +47,8 @@ from panderm.report.curve.curve import curve
 from panderm.report.map.embedding_map import EmbeddingMap, map_embeddings
 from panderm.scores import evaluate
 from panderm.scores.compare import compare
+from panderm.scores.masks import evaluate_masks
+from panderm.scores.masks_compared import compare_masks
 from panderm.segmenting.learning.repeats import repeat_segmenter
 from panderm.segmenting.learning.train import train_segmenter
 from panderm.segmenting.predicting.predict import predict_masks
@@ -432,6 +435,7 @@ SAME = {
     "probe": ({"progress"}, probe),
     "evaluate": ({"progress"}, evaluate),
     "compare": ({"progress"}, compare),
+    "evaluate-masks": ({"masks", "names", "keep", "progress"}, read_masks, evaluate_masks, compare_masks),
     "recalibrate": (set(), recalibrate),
     "report": ({"path", "progress"}, Report.__init__, Report.save),
     "pretrain": ({"progress", "ranks"}, pretrain),
@@ -468,6 +472,7 @@ WRITES = {
     "artefacts": {"out"},
     "evaluate": {"out", "published-csv"} | parameters(FileColumns),
     "compare": {"out"} | parameters(FileColumns),
+    "evaluate-masks": {"out", "per-image", "report", "images"},
     "recalibrate": parameters(FileColumns),
     "report": {"out", "tables", "pdf"} | parameters(FileColumns),
     "embed": {"table", "encoder", "actors", "ray-address"},

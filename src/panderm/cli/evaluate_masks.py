@@ -140,7 +140,7 @@ def evaluate_masks(
         from panderm.report.masks import MaskReport
         from panderm.scores.masks import evaluate_masks as score_them
 
-        found = score_them(read[0], by=by or (), bands=read_bands(bands), draws=draws, seed=seed)
+        found = score_them(read[0], by=by, bands=read_bands(bands), draws=draws, seed=seed)
         if report is not None:
             alone = MaskReport(read[0], found, images=images, max_megapixels=max_megapixels)
             alone.save(report, overwrite=overwrite)

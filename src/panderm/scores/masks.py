@@ -98,7 +98,7 @@ class MaskScores:
 def evaluate_masks(
     masks: MaskPredictions | Path | str,
     *,
-    by: Sequence[str] = (),
+    by: Sequence[str] | None = None,
     bands: Mapping[str, Sequence[float]] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
@@ -125,7 +125,7 @@ def evaluate_masks(
         >>> panderm.evaluate_masks(masks).pooled["pooled_dice"]  # doctest: +SKIP
         Score(value=0.88, low=0.85, high=0.9, reason=None)
     """
-    given = masks if isinstance(masks, MaskPredictions) else read_masks(masks, keep=by)
+    given = masks if isinstance(masks, MaskPredictions) else read_masks(masks, keep=by or ())
     resampling = Resampling.of(given, draws=draws, seed=seed)
     of_images = given.scores()
 

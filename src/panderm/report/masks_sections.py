@@ -51,7 +51,7 @@ def mask_sections(
 
     They are: all scores with intervals, how Dice is spread, scores by subgroup where there are some, and the
     outlines on the images of lowest Dice and on those nearest the median. Their names, which links go to,
-    begin with ``masks-``.
+    begin with ``masks-``. What must be read before any number is :func:`mask_banners`.
 
     Args:
         masks: of :func:`panderm.read_masks`, or of ``count_masks``.
@@ -134,7 +134,6 @@ def _scores_section(scores: MaskScores, where: str) -> Section:
     intro = [
         f"Predicted masks{of} against the true ones: {plural(scores.n, 'image')}"
         + ("." if scores.unit == "image" else f", {plural(scores.clusters, scores.unit)}."),
-        *(f"{one.title}. {one.text}" for one in mask_banners(scores)),
         beneath_scores(scores),
     ]
     head = ("score", f"value ({LEVEL_WORDS} interval)", "images", "what it is")

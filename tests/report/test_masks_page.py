@@ -14,7 +14,7 @@ from panderm.data.drawn import DrawnWorld
 from panderm.errors import DataError, TableError
 from panderm.report.masks import MaskReport
 from panderm.report.masks_pictures import images_in
-from panderm.report.masks_sections import dice_histogram
+from panderm.report.masks_sections import dice_histogram, mask_sections
 
 
 def square(low: int, high: int) -> np.ndarray:
@@ -33,6 +33,18 @@ def test_outlines_lie_on_the_edges_of_the_masks_the_predicted_one_broken() -> No
     assert truth[10:30, 10].all()
     assert 0.2 < predicted[36:54, 35].mean() < 0.9
     assert contours(rgb, square(10, 30), square(0, 0), side=40).shape == (30, 40, 3)
+
+
+def test_outlines_of_several_predictors_each_have_a_colour_and_are_found_at_the_size_of_the_mask() -> None:
+    island = square(0, 0)
+    island[40, 60] = True  # one pixel: scaled to a quarter without smoothing it could vanish
+    rgb = np.full((60, 80, 3), 128, np.uint8)
+    laid = contours(rgb, square(0, 0), square(5, 30), island, square(8, 20))
+    assert len(np.unique(laid.reshape(-1, 3), axis=0)) >= 4  # the ground, the rims and three colours
+    small = contours(rgb, island, square(0, 0), side=20)
+    assert (small[10, 15] == TRUTH).all()
+    with pytest.raises(DataError, match="can be told apart"):
+        contours(rgb, *[island] * 5)
 
 
 def test_what_is_no_image_or_no_pair_of_masks_is_refused() -> None:
@@ -64,6 +76,34 @@ def test_the_page_shows_the_images_of_lowest_dice_in_their_order(world: DrawnWor
     assert points is not None
     assert sum(row[2] for row in points.rows) == len(masks)  # type: ignore[misc]
     assert "://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_page_of_any_kind_takes_the_sections_with_files_by_name(
+    world: DrawnWorld, predicted: Path, tmp_path: Path
+) -> None:
+    masks = panderm.read_masks(
+        predicted, truth=world.masks, columns=world.csv, keep=["label"], mm_per_pixel=0.01, progress=False
+    )
+    scores = panderm.evaluate_masks(masks, by=["label"], draws=30)
+    files = {str(name): world.images / f"{name}.jpg" for name in masks.image}
+    files[str(masks.image[3])] = tmp_path / "gone.jpg"
+    sections = mask_sections(
+        masks, scores, images=files, where="the test images", worst=len(masks), typical=3
+    )
+    names = ["masks-scores", "masks-spread", "masks-subgroups", "masks-seen"]
+    assert [section.name for section in sections] == names
+    rows = {row[0]: row for row in sections[0].tables[0].rows}
+    assert set(rows) >= {"Dice", "Boundary F", "HD95, pixels", "HD95, mm", "Pooled Jaccard"}
+    value = scores.per_image["hd95"].value
+    assert value is not None
+    assert rows["HD95, pixels"][1].startswith(f"{value:.1f} (")
+    assert [row[0] for row in sections[2].tables[0].rows] == [
+        level.level
+        for level in scores.by.columns[0].levels  # type: ignore[union-attr]
+    ]
+    (lowest,) = sections[3].sheets  # all are the lowest: none is left for the middle
+    missing = [shown.name for shown in lowest.pictures if shown.picture.data is None]
+    assert missing == [masks.image[3]]
 
 
 def test_the_verb_writes_the_page_and_refuses_what_it_cannot_show(

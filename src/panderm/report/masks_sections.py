@@ -124,7 +124,7 @@ def _scores_section(scores: MaskScores, where: str) -> Section:
     rows = [
         (
             title_of(name),
-            told(score),
+            mask_score_told(name, score),
             f"{scores.images.get(name, scores.n):,}",
             words_of(name, scores.tolerance),
         )

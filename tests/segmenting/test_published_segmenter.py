@@ -60,7 +60,7 @@ def drawn(width: int = 64, depth: int = 3, channels: int = 8) -> OrderedDict[str
             value = position_table(width, 14)
         else:
             value = draw_weight(name, one.shape, 0)
-            if name.startswith("decoder.") and one.ndim > 1:
+            if one.ndim > 1 or "gamma" in name:
                 value = value * 8  # so that every tap is seen in what comes out
         made[published_name(name)] = value
     return made

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from panderm.data.images import ImageError, open_stored, read_bytes
+from panderm.data.pillow import grey_png
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.errors import TableError, plural, some
 
@@ -38,18 +39,29 @@ def read_mask(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> Ma
 
 def decode_mask(content: bytes, path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> Mask:
     """Decode a file's bytes to a mask, (H, W) bool; see :func:`read_mask`. ``path`` is for messages."""
+    plain = grey_png(content, max_megapixels)
+    if plain is not None and plain.dtype == np.bool_:
+        return plain.astype(np.bool_, copy=False)
+    if plain is not None:
+        return _inside(plain.astype(np.uint8, copy=False), path, deep=False)
     rgb, stored = open_stored(content, path, max_megapixels=max_megapixels)
     grey = rgb[:, :, 0]
     if stored.alpha:
         raise ImageError(path, "has transparent pixels, not black and white", _HINT)
     if not (np.array_equal(grey, rgb[:, :, 1]) and np.array_equal(grey, rgb[:, :, 2])):
         raise ImageError(path, "has colours, not black and white", _HINT)
+    return _inside(grey, path, deep=stored.bits > 8)
+
+
+def _inside(grey: npt.NDArray[np.uint8], path: Path | str, *, deep: bool) -> Mask:
+    """Return which pixels are white, of a picture whose pixels must be 0 and 255, or 0 and 1."""
+    most = int(grey.max())
+    inside = grey > 0
+    if most in ({255} if deep else {0, 1, 255}) and np.array_equal(grey == most, inside if most else ~inside):
+        return inside
     values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
-    allowed = {0, 255} if stored.bits > 8 else {0, int(values[-1])} & {0, 1, 255}
-    if not set(values.tolist()) <= allowed or (stored.bits > 8 and values[-1] == 0):
-        found = some([str(value) for value in values])
-        raise ImageError(path, f"has the values {found}, not two: 0 and 255, or 0 and 1", _HINT)
-    return grey > 0
+    found = some([str(value) for value in values])
+    raise ImageError(path, f"has the values {found}, not two: 0 and 255, or 0 and 1", _HINT)
 
 
 def name_of_image(file: str) -> str:

@@ -26,6 +26,7 @@ from panderm.errors import ArtifactError, DataError, LeakError, PandermWarning, 
 from panderm.finetuning import finetune as arrow
 from panderm.finetuning import finished, watching
 from panderm.finetuning.finished import Finetuned
+from panderm.finetuning.first_head import begin_as_probe
 from panderm.finetuning.rows import rows_of
 from panderm.predictions import MultiLabelPredictions, Predictions
 from panderm.training.long.journal import read_journal
@@ -132,8 +133,19 @@ def driven(world: DrawnWorld, place: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def run(world: DrawnWorld, place: Path, driven: subprocess.Popen[str]) -> Finetuned:
-    """An uninterrupted run of one process."""
-    return panderm.finetune(world.csv, place / "run", images=world.images, tta="2", **ASKED, **HERE)
+    """An uninterrupted run of one process, whose head is seen to begin as a probe."""
+    begun: list[bool] = []
+
+    def spied(network: Any, *given: Any, **options: Any) -> None:
+        drawn = network.head.weight.clone()
+        begin_as_probe(network, *given, **options)
+        begun.append(not torch.equal(network.head.weight, drawn))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrow, "begin_as_probe", spied)
+        done = panderm.finetune(world.csv, place / "run", images=world.images, tta="2", **ASKED, **HERE)
+    assert begun == [True]
+    return done
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,14 @@ def finetune(
             show_default=False,
         ),
     ] = None,
+    head: Annotated[
+        Literal["probe", "drawn"] | None,
+        Option(
+            help="Where the head begins: as a linear probe of the training rows, or drawn near zero. "
+            "Default: probe; published: drawn.",
+            show_default=False,
+        ),
+    ] = None,
     mixup: Annotated[
         float | None,
         Option(help="Alpha of mixup, 0 for none; default: 0.2; published: 0.8.", min=0, show_default=False),

@@ -17,6 +17,7 @@ from panderm.embeddings.lock import Hold
 from panderm.embeddings.making.ranks import Ranks
 from panderm.errors import UsageError
 from panderm.finetuning.finished import Ending, Finetuned, finish
+from panderm.finetuning.first_head import begin_as_probe
 from panderm.finetuning.layers import decay_groups_by_layer
 from panderm.finetuning.learner import Classifying
 from panderm.finetuning.mixing import Mix
@@ -24,6 +25,7 @@ from panderm.finetuning.network import network_for
 from panderm.finetuning.predicted import method_of
 from panderm.finetuning.recipe import (
     Balance,
+    Head,
     Monitor,
     RecipeName,
     micro_batch_for,
@@ -92,6 +94,7 @@ def finetune(
     drop_path: float | None = None,
     freeze: int = 0,
     lora: int | None = None,
+    head: Head | None = None,
     mixup: float | None = None,
     cutmix: float | None = None,
     smoothing: float | None = None,
@@ -157,6 +160,7 @@ def finetune(
         drop_path: stochastic depth of the last block.
         freeze: blocks that do not learn, from the first; the patches before them neither.
         lora: rank of low-rank adapters, which learn instead of the encoder's weights (an extra).
+        head: where the head begins: as a linear ``probe`` of the training rows, or ``drawn`` near zero.
         mixup: alpha of mixup; 0: none.
         cutmix: alpha of CutMix; 0: none.
         smoothing: of labels.
@@ -302,6 +306,7 @@ def finetune(
         "images a step": plan.batch,
         "learning rate": plan.rate,
         "layer decay": settings.layer_decay,
+        "head begins": settings.head,
         "frozen blocks": freeze,
         "LoRA rank": lora,
         "class sampling": settings.sampler,
@@ -391,6 +396,18 @@ def finetune(
         progress=progress,
     )
     try:
+        if settings.head == "probe":
+            begin_as_probe(
+                started.network,
+                rows,
+                started.preprocess,
+                folder=folder,
+                class_weight=teaching.class_weight,
+                seed=seed,
+                workers=workers,
+                ranks=ranks,
+                progress=progress,
+            )
         done = learn(
             learner,
             started.network,

@@ -15,7 +15,7 @@ _NUMBERS = frozenset(
     | {"cutmix", "smoothing", "ema"}
 )
 _WHOLE = frozenset({"epochs", "batch_size", "freeze", "lora", "image_size"})
-_WORDS = frozenset({"sampler", "class_weight", "recipe", "pool", "encoder"})
+_WORDS = frozenset({"sampler", "head", "class_weight", "recipe", "pool", "encoder"})
 SWEPT = tuple(sorted(_NUMBERS | _WHOLE | _WORDS))
 _HINT = "--sweep lr=1e-4,5e-4 layer-decay=0.65,0.75"
 

@@ -15,6 +15,8 @@ from panderm.training.long.plan import Plan, Precision
 RecipeName = Literal["default", "published"]
 Monitor = Literal["balanced_accuracy", "accuracy", "macro_recall", "auroc", "loss"]
 Balance = Literal["none", "balanced"]
+Head = Literal["probe", "drawn"]
+HEADS: tuple[Head, ...] = ("probe", "drawn")
 MONITORS: tuple[Monitor, ...] = ("balanced_accuracy", "accuracy", "macro_recall", "auroc", "loss")
 
 _BASE_BATCH = 64  # at which the default rate is meant
@@ -37,6 +39,7 @@ class Settings:
         clip_grad: greatest norm of the gradient; None: as it is.
         layer_decay: factor of the rate from a layer to the one before it.
         drop_path: stochastic depth of the last block.
+        head: where the head begins: as a linear ``probe``, or ``drawn`` near zero.
         mixup: alpha of mixup; 0: none.
         cutmix: alpha of CutMix; 0: none.
         smoothing: of labels.
@@ -57,6 +60,7 @@ class Settings:
     clip_grad: float | None = 1.0
     layer_decay: float = 0.75
     drop_path: float = 0.1
+    head: Head = "probe"
     mixup: float = 0.2
     cutmix: float = 0.0
     smoothing: float = 0.0
@@ -68,7 +72,7 @@ class Settings:
 
     def decisive(self) -> dict[str, Any]:
         """Return what decides a run and does not stand in its plan."""
-        names = ("layer_decay", "mixup", "cutmix", "smoothing", "sampler", "class_weight")
+        names = ("layer_decay", "head", "mixup", "cutmix", "smoothing", "sampler", "class_weight")
         return {name: value for name, value in asdict(self).items() if name in names}
 
 
@@ -83,6 +87,7 @@ PUBLISHED = Settings(
     clip_grad=None,
     layer_decay=0.65,
     drop_path=0.2,
+    head="drawn",
     mixup=0.8,
     cutmix=1.0,
     smoothing=0.1,
@@ -137,6 +142,8 @@ def _say(text: str) -> None:
 
 
 def _require_sense(found: Settings, *, several: bool) -> None:
+    if found.head not in HEADS:
+        raise UsageError(f"head must be probe or drawn, not {found.head!r}.")
     if found.monitor not in MONITORS:
         raise UsageError(f"monitor must be one of {', '.join(MONITORS)}, not {found.monitor!r}.")
     wrong = {

@@ -11,6 +11,7 @@ from panderm.errors import UsageError
 from panderm.finetuning.objective import Objective, balanced_weights, log_prior_shift
 from panderm.finetuning.recipe import Settings
 from panderm.finetuning.rows import Rows
+from panderm.training.settings import ClassWeight
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,12 +22,14 @@ class Teaching:
 
     Attributes:
         objective: the loss.
+        class_weight: ``balanced`` where classes count alike, by the loss or by what is drawn.
         row_weights: float64 (n,), how often each training row is drawn; None: once an epoch.
         shift: float64 (K,), is added to logits so that probabilities are of the rows as they were; None: not.
         words: what a user must know, a sentence each.
     """
 
     objective: Objective
+    class_weight: ClassWeight
     row_weights: Floats | None
     shift: Floats | None
     words: tuple[str, ...]
@@ -66,4 +69,4 @@ def teaching_of(rows: Rows, settings: Settings, *, prior_correction: bool) -> Te
     elif balanced:
         words.append("classes are balanced in training, and the probabilities moved back to their shares")
     objective = Objective(K, link=link, smoothing=settings.smoothing, weights=in_loss)  # type: ignore[arg-type]
-    return Teaching(objective, drawn, shift, tuple(words))
+    return Teaching(objective, "balanced" if balanced else "none", drawn, shift, tuple(words))

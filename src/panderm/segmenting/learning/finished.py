@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from panderm.data.masks import name_of_image
+from panderm.data.table import Table
 from panderm.embeddings.making.ranks import Ranks
 from panderm.errors import ArtifactError
 from panderm.predictions.masks import MaskPredictions, count_masks
 from panderm.scores.masks import MaskScores, evaluate_masks
 from panderm.segmenting.file import read_segmenter_record
 from panderm.segmenting.learning.page import write_page
+from panderm.segmenting.learning.pairs import Pairs
 from panderm.segmenting.learning.parts import Parts
 from panderm.segmenting.learning.run_card import (
     LAST_NAME,
@@ -159,7 +162,7 @@ def _conclude(
         "files": {name: sha256_of_file(folder / name) for name in (NAME, LAST_NAME)},
     }
     card = card.model_copy(update={"complete": True, "result": result})
-    write_page(folder, card, masks[parts.scored], scores, _files_of(parts))
+    write_page(folder, card, masks[parts.scored], scores, _files_of(parts.of(parts.scored)))
     write_card(folder, card)
     # A finished run does not go on: what it would go on from is many times the segmenter.
     shutil.rmtree(folder / BEST_FOLDER, ignore_errors=True)
@@ -201,7 +204,7 @@ def _predicted(folder: Path, part: str, parts: Parts, ending: Ending) -> MaskPre
         progress=ending.progress,
     )
     counted = count_masks(
-        [str(image) for image in table.image],
+        _names(table),
         [Path(str(path)) for path in pairs.mask],
         made.masks,
         patient=None if table.card.roles["patient"] is None else table.patient,
@@ -210,18 +213,26 @@ def _predicted(folder: Path, part: str, parts: Parts, ending: Ending) -> MaskPre
         workers=ending.workers or 2,
         progress=ending.progress,
     )
-    _write_table(folder / f"{part}.csv", counted)
+    _write_table(folder / f"{part}.csv", counted, table)
     return counted
 
 
-def _write_table(path: Path, masks: MaskPredictions) -> None:
+def _write_table(path: Path, masks: MaskPredictions, table: Table) -> None:
     """Write both masks of each image and its scores, as ``panderm evaluate-masks`` reads them."""
     frame = masks.per_image().rename(columns={"patient": "patient_id", "group": "lesion_id"})
+    frame["image"] = table.image
     frame.insert(1, "mask", [str(file) for file in masks.truth])
     frame.insert(2, "predicted_mask", [str(file.relative_to(path.parent)) for file in masks.predicted])
     write_text(path, frame.to_csv(index=False), overwrite=True)
 
 
-def _files_of(parts: Parts) -> dict[str, Path]:
-    table = parts.pairs.table
-    return {str(image): Path(str(path)) for image, path in zip(table.image, table.path, strict=True)}
+def _names(table: Table) -> list[str]:
+    """Return what masks call the images: their names without suffix, where these tell them apart."""
+    whole = [str(image) for image in table.image]
+    short = [name_of_image(image) for image in whole]
+    return short if len(set(short)) == len(short) else whole
+
+
+def _files_of(pairs: Pairs) -> dict[str, Path]:
+    table = pairs.table
+    return {name: Path(str(path)) for name, path in zip(_names(table), table.path, strict=True)}

@@ -46,16 +46,15 @@ def write_page(
         card: of the run, complete.
         masks: of the rows that are scored.
         scores: by part: of ``test``, where there are such rows, and of ``val``.
-        images: the file of each image.
+        images: the file of each image, by the name that its mask goes by.
     """
     result = card.result or {}
     part = str(result["scored"])
     own = scores[part]
     title = _title(card)
-    files = {str(image): images[str(image)] for image in masks.image}
     where = f"the {part} images, by the weights of epoch {result['best']}, at each image’s native size"
     sections = [
-        *mask_sections(masks, own, images=files, where=where),
+        *mask_sections(masks, own, images=images, where=where),
         *([_of_val(scores["val"])] if part != "val" else []),
         *learned(folder, card),
     ]
@@ -91,17 +90,13 @@ def _title(card: SegmentationRunCard) -> str:
 
 def _lead(scores: MaskScores, part: str) -> str:
     of = "" if scores.unit == "image" else f" of {plural(scores.clusters, scores.unit)}"
-    return (
-        f"Trained to outline lesions; {plural(scores.n, f'{part} image')}{of}, at native size."
-    )
+    return f"Trained to outline lesions; {plural(scores.n, f'{part} image')}{of}, at native size."
 
 
 def _banners(card: SegmentationRunCard, part: str) -> list[Banner]:
     found = []
     if (card.encoder or {}).get("random"):
-        text = (
-            "The encoder’s weights were drawn at random: no trained encoder is to be judged by them."
-        )
+        text = "The encoder’s weights were drawn at random: no trained encoder is to be judged by them."
         found.append(Banner("stop", "Random encoder", text))
     if part == "val":
         text = "There are no test rows: these scores are of the rows that chose the epoch, and look too good."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,9 @@ def write_repeats_page(found: Repeated, runs: Sequence[Trained]) -> Path:
         title=title,
         lead=_lead(found, runs),
         banners=_banners(found, runs),
-        headlines=[score_row(name, found.rows[-1].scores[name]) for name in SCORES[:4]],
+        headlines=[
+            replace(score_row(name, found.rows[-1].scores[name]), title=title_of(name)) for name in SCORES[:4]
+        ],
         level=LEVEL_WORDS,
         sections=[
             Section("scores", "Scores", _intro(found), tables=_tables(found), drawings=[figure_of(found)]),
@@ -120,18 +123,20 @@ def _intro(found: Repeated) -> list[str]:
 def _tables(found: Repeated) -> list[Rows]:
     several = any(len(row.runs) > 1 for row in found.rows)
     paired = any(row.against for row in found.rows)
-    header = ["", "images learned from", *(title_of(name) for name in SCORES)]
-    header += [f"SD between runs, {title_of(FIRST)}"] if several else []
-    header += [f"{title_of(FIRST)}, difference to the last"] if paired else []
+    others = [name for name in SCORES if name != FIRST]
+    header = ["", "images learned from", title_of(FIRST)]
+    header += ["its SD between runs"] if several else []
+    header += ["its difference to the last"] if paired else []
+    header += [title_of(name) for name in others]
     lines = []
     for row in found.rows:
-        cells = [row.title, f"{round(row.train):,}", *(told(row.scores[name]) for name in SCORES)]
+        cells = [row.title, f"{round(row.train):,}", told(row.scores[FIRST])]
         if several:
             sd = row.sd[FIRST]
             cells.append("—" if sd is None else f"{number(sd)}, {plural(len(row.runs), 'run')}")
         if paired:
             cells.append(signed_told(row.against[FIRST]) if row.against else "—")
-        lines.append(cells)
+        lines.append([*cells, *(told(row.scores[name]) for name in others)])
     return [Rows(f"Scores with {LEVEL_WORDS} intervals", header, lines)]
 
 

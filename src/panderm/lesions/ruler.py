@@ -12,7 +12,7 @@ import numpy.typing as npt
 from panderm.errors import DataError
 from panderm.lesions.patch import Image8
 from panderm.lesions.region import Mask
-from panderm.lesions.tick_chains import Chain, follow, long_marks
+from panderm.lesions.tick_chains import Chain, follow, long_marks, place_of_marks
 from panderm.lesions.tick_rows import lightness_of, rows_in
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +26,7 @@ SURPRISE = 3.0
 
 _SIDES = (512, 256)  # pixels of the short side at which rows are looked for: fine scales, and thick marks
 _MOST_ENLARGED = 2.0
+_SHORTEST = 0.15  # of the image's short side: what is shorter is print, a seam, or a few hairs
 _HELD = 0.8  # of the ticks from the first to the last, how many must be seen
 _SURE = 0.02  # of the distance from tick to tick, its standard error at most
 _AGREE = 0.04  # by which two rows of one scale may differ
@@ -61,11 +62,11 @@ class Ruler:
     @property
     def marks(self) -> npt.NDArray[np.bool_]:
         """(n,), which ticks are the long marks."""
-        every = self.ticks_per_mark
-        if every < 2:
+        if self.ticks_per_mark < 2:
             return np.ones(len(self.ticks), dtype=bool)
-        sums = [float(np.median(self.lengths[self.numbers % every == k])) for k in range(every)]
-        return np.asarray(self.numbers % every == int(np.argmax(sums)))
+        known = np.flatnonzero(self.lengths[1:-1] > 0) + 1
+        phase = place_of_marks(self.numbers[known], self.lengths[known], self.ticks_per_mark)
+        return np.asarray(self.numbers % self.ticks_per_mark == phase)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def find_ruler(rgb: Image8, *, lesion: Mask | None = None) -> Ruler | NoRuler:
     every second, fourth, fifth or tenth tick where those are longer than all others.
 
     A scale is refused, not guessed: fewer than five ticks, a row that chance may make, more than one tick in
-    five hidden, two rows that do not agree, ticks of several lengths without an order, or a distance that is
-    uncertain by more than 2 %.
+    five hidden, a row shorter than 15 % of the image's short side, two rows that do not agree, ticks of
+    several lengths without a clear order, or a distance that is uncertain by more than 2 %.
 
     Args:
         rgb: uint8 (H, W, 3), RGB.
@@ -118,10 +119,10 @@ def find_ruler(rgb: Image8, *, lesion: Mask | None = None) -> Ruler | NoRuler:
             chain = follow(row, lines)
             if chain is not None:
                 seen.append(_in_image(chain, by, lightness))
-    return _decided(seen)
+    return _decided(seen, _SHORTEST * min(rgb.shape[:2]))
 
 
-def _decided(seen: list[Ruler]) -> Ruler | NoRuler:
+def _decided(seen: list[Ruler], shortest: float) -> Ruler | NoRuler:
     if not seen:
         return NoRuler("no row of ticks is seen")
     best = max(seen, key=lambda one: (one.surprise, len(one.ticks)))
@@ -129,10 +130,12 @@ def _decided(seen: list[Ruler]) -> Ruler | NoRuler:
         return NoRuler("no row of ticks that chance does not make as well", best)
     if len(best.ticks) < FEWEST:
         return NoRuler(f"only {len(best.ticks)} ticks, and {FEWEST} are needed", best)
+    if math.dist(best.ticks[0], best.ticks[-1]) < shortest:
+        return NoRuler("the row of ticks is too short", best)
     if len(best.ticks) < _HELD * (best.numbers[-1] + 1):
         return NoRuler("too many ticks of the row are hidden", best)
     if not best.ticks_per_mark:
-        return NoRuler("the ticks are of several lengths, without an order", best)
+        return NoRuler("the ticks are of several lengths, without a clear order", best)
     if best.error > _SURE * best.pixels_per_tick:
         return NoRuler("the ticks do not stand equally far apart", best)
     for other in seen:

@@ -20,8 +20,9 @@ _MISSING = 1  # ticks in turn that may be hidden
 _UNSURE = 0.15  # pixels, how exactly the place of one tick is known at best
 _LOOSE = 0.01  # strokes a pixel that a line is taken to have at least
 _EVERY = (10, 5, 4, 2)  # ticks from one long mark to the next
-_LONGER = 1.2  # times the other ticks, how long a long mark must be
-_BY_CHANCE = 100
+_LONGER = 1.2  # times the other ticks, how long marks must be
+_CLEAR, _SEEN = 0.93, 0.8  # of pairs of a mark and another tick, in how many the mark must be the longer
+_BY_CHANCE = 50  # rows of random lengths, of which one shows an order
 _ALIKE = 0.45  # of the median length, how far that of alike ticks may be off
 _MOST_ALIKE = 0.7  # of the ticks, how many must be alike
 
@@ -124,32 +125,64 @@ def _surprise(row: Row, number: npt.NDArray[np.int64], off: Floats, step: float,
 def long_marks(lightness: Plane, chain: Chain) -> tuple[int, Floats]:
     """Return how many ticks are from one long mark to the next, and each tick's length, in pixels.
 
-    1 where all ticks are alike, 0 where they are not and no order is seen. An order must be one that lengths
-    drawn at random would show in one row of a hundred only.
+    1 where all ticks are alike, 0 where that is not told: some order is seen, and not clearly. The first and
+    the last tick do not count: a frame often makes them longer. An order is clear where nearly every mark is
+    longer than every other tick, and where lengths drawn at random show it in one row of fifty only.
 
     Args:
         lightness: float32 (h, w), L*, in which the chain was found.
         chain: the row of ticks.
     """
-    length, number = _tick_lengths(lightness, chain), chain.number
-    for every in _EVERY:
-        for first in range(every):
-            long = number % every == first
-            marks, others = np.count_nonzero(long), np.count_nonzero(~long)
-            if marks < 2 or others < 2 or every * _BY_CHANCE > math.comb(marks + others, marks):
-                continue
-            if np.percentile(length[long], 20) > _LONGER * np.percentile(length[~long], 85):
-                return every, length
-    middle = float(np.median(length))
-    alike = np.abs(length - middle) <= _ALIKE * middle
-    longer = np.count_nonzero(length > (1 + _ALIKE) * middle)
-    return int(alike.mean() >= _MOST_ALIKE and longer < 2), length
+    length = _tick_lengths(lightness, chain)
+    # A tick without a length is crossed by a hair, or lies on something dark.
+    known = np.flatnonzero(length[1:-1] > 0) + 1
+    number, inner = chain.number[known], length[known]
+    if len(inner) < 3:
+        return 0, length
+    every = next((k for k in _EVERY if _ordered(number, inner, k, _CLEAR)), 1)
+    marks = number % every == place_of_marks(number, inner, every)
+    middle = float(np.median(inner[marks]))
+    alike = np.abs(inner[marks] - middle) <= _ALIKE * middle
+    # Among the marks there may be longer ones still, too few or too blurred to be sure of.
+    finer = number[marks] // every
+    unclear = any(_ordered(finer, inner[marks], k, _SEEN) for k in (2, 5))
+    if unclear or alike.mean() < _MOST_ALIKE:
+        return 0, length
+    return every, length
+
+
+def place_of_marks(number: npt.NDArray[np.int64], length: Floats, every: int) -> int:
+    """Return at which number, of ``every`` in turn, the longest ticks are."""
+    return int(np.argmax(_middles(number, length, every)))
+
+
+def _middles(number: npt.NDArray[np.int64], length: Floats, every: int) -> list[float]:
+    """Return the median length of the ticks at each place of ``every`` in turn, 0 where there is none."""
+    parts = [length[number % every == k] for k in range(every)]
+    return [float(np.median(part)) if len(part) else 0.0 for part in parts]
+
+
+def _ordered(number: npt.NDArray[np.int64], length: Floats, every: int, sure: float) -> bool:
+    """Say whether the ticks at one place of ``every`` in turn are longer than those at each other.
+
+    ``sure`` is the share of pairs, a mark and another tick, of which the mark must be the longer.
+    """
+    middles = sorted(_middles(number, length, every))
+    long = number % every == place_of_marks(number, length, every)
+    marks, others = length[long], length[~long]
+    if not len(others) or middles[-1] < _LONGER * middles[-2]:
+        return False
+    pairs = np.sign(marks[:, None] - others[None])
+    if (1 + float(pairs.mean())) / 2 < sure:
+        return False
+    by_chance = math.comb(len(length), len(marks))
+    return sure < _CLEAR or (len(marks) >= 2 and len(others) >= 2 and by_chance >= every * _BY_CHANCE)
 
 
 def _tick_lengths(lightness: Plane, chain: Chain) -> Floats:
     """Return how far each tick stays dark to both sides of the row, at half of its depth or more."""
     c, s = math.cos(chain.row.angle), math.sin(chain.row.angle)
-    reach = int(min(60.0, max(12.0, 3 * chain.step)))
+    reach = int(min(60.0, max(30.0, 3 * chain.step)))
     across = np.arange(-reach, reach + 1, dtype=np.float64)
     beside = min(0.5 * chain.step, 4.0)
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import panderm
 from panderm.errors import WeightsError
+from panderm.models.names import find_card
 from panderm.models.network import draw_weight, position_table
 from panderm.segmenting.published import PREFIX, is_published, open_published, published_name
 from panderm.segmenting.segmenter import load_segmenter
@@ -213,3 +215,15 @@ def test_a_checkpoint_that_is_cut_short_or_of_an_encoder_alone_is_refused(file: 
         archive.writestr("notes.txt", "no weights")
     with pytest.raises(WeightsError):
         load_segmenter(path)
+
+
+def test_its_encoder_serves_every_verb(file: Path, tmp_path: Path) -> None:
+    """A card of one's own here; of the released checkpoint: --encoder panderm-large --weights FILE."""
+    card = find_card("panderm-large").model_copy(
+        update={"name": "mine", "dim": 64, "depth": 3, "heads": 1, "files": ()}
+    )
+    (tmp_path / "mine.json").write_text(card.model_dump_json())
+    encoder = panderm.load_encoder(weights=file, card=tmp_path / "mine.json", device="cpu")
+    assert "segmentation decoder, not used by an encoder" in encoder.account.dropped
+    whole = open_published(file)[0].encoder.state_dict()
+    assert all(torch.equal(one, whole[name]) for name, one in encoder.network.state_dict().items())

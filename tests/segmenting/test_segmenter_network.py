@@ -189,6 +189,9 @@ def test_a_unet_is_the_library_s_own(tmp_path: Path) -> None:
         theirs.state_dict()[name].copy_(ours[names[start] + name.removeprefix(start)])
     with torch.no_grad():
         assert torch.equal(started.network(noise()), theirs(noise()))
+    one = segmenter_for(decoder="unet", image_size=32).network.train()  # pooled to 1×1 inside
+    one(noise(32)).square().sum().backward()
+    assert all(bool(each.isfinite().all()) for each in one.state_dict().values())
     # A backbone's weights from a local file, as timm and torchvision save them.
     backbone = timm.create_model("resnet34").state_dict()
     save_file({name: one.contiguous() for name, one in backbone.items()}, tmp_path / "resnet34.safetensors")

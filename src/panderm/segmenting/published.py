@@ -21,7 +21,7 @@ from panderm.segmenting.file import CLASSES, SegmenterRecord
 from panderm.segmenting.network import SegmenterNetwork, segmentation_input
 from panderm.segmenting.taps import Taps, published_taps
 from panderm.storage import sha256_of_file
-from panderm.weights.account import Account, match, require_fit
+from panderm.weights.account import SEGMENTOR, Account, match, require_fit
 from panderm.weights.checkpoint import SEGMENTER, read_header, read_state
 
 State = Mapping[str, torch.Tensor]
@@ -31,7 +31,6 @@ SIDE = 224
 """The published network takes no other size, in pixels."""
 _BACKBONE, _HEAD = "backbone.", "decode_head."
 _PYRAMID = re.compile(r"fpn[1-4]\.")
-_START = re.compile(r"(?:module\.|model\.)*segmentor\.")
 _HEAD_WIDTH = 64  # of an attention head, at every size
 _SEGMENTATION = Preprocess(
     resize=(SIDE, SIDE), crop=SIDE, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
@@ -59,7 +58,7 @@ def is_published(path: Path) -> bool:
     """
     if SEGMENTER in read_header(path):
         return False  # a file of panderm's own says what it is
-    return any(_START.match(name) for name in read_state(path, Account(), data=False))
+    return any(SEGMENTOR.match(name) for name in read_state(path, Account(), data=False))
 
 
 def open_published(path: Path) -> tuple[SegmenterNetwork, SegmenterRecord, Account]:
@@ -96,7 +95,10 @@ def open_published(path: Path) -> tuple[SegmenterNetwork, SegmenterRecord, Accou
 
 def _plain(state: State) -> dict[str, torch.Tensor]:
     """Take the prefix from each name that has it; what lies outside stays, to be complained about."""
-    return {_START.sub("", name, count=1) if _START.match(name) else name: one for name, one in state.items()}
+    return {
+        SEGMENTOR.sub("", name, count=1) if SEGMENTOR.match(name) else name: one
+        for name, one in state.items()
+    }
 
 
 def _card_of(outline: State, path: Path) -> EncoderCard:

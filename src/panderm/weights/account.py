@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,9 +50,13 @@ LEFTOVERS = {
     "mask_token": "pretraining regressor",
 }
 
+# How the names of the published segmentation code begin, with what Lightning puts before them.
+SEGMENTOR = re.compile(r"(?:module\.|model\.)*segmentor\.")
+
 
 def rename_published(state: dict[str, torch.Tensor], account: Account) -> dict[str, torch.Tensor]:
     """Keep the encoder of a published file under its plain names; leave out the rest by the list above."""
+    state = _without_decoder(state, account)
     prefixed = any(key.startswith("encoder.") for key in state)
     kept: dict[str, torch.Tensor] = {}
     for key, value in state.items():
@@ -66,6 +71,22 @@ def rename_published(state: dict[str, torch.Tensor], account: Account) -> dict[s
             kept[f"{key} (outside encoder.)"] = value
         else:
             kept[key.removeprefix("encoder.")] = value
+    return kept
+
+
+def _without_decoder(state: dict[str, torch.Tensor], account: Account) -> dict[str, torch.Tensor]:
+    """Keep the encoder of a checkpoint of the published segmentation code, where it is one."""
+    if not any(SEGMENTOR.match(key) for key in state):
+        return state
+    kept: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        found = SEGMENTOR.match(key)
+        rest = key[found.end() :] if found else ""
+        name = rest.removeprefix("backbone.")
+        if found and (name == rest or name.startswith("fpn")):
+            account.drop(key, "segmentation decoder, not used by an encoder")
+        else:
+            kept[name if found else key] = value
     return kept
 
 

@@ -32,7 +32,8 @@ class BatchNorm(nn.BatchNorm2d):
 
     def _as_before(self, x: torch.Tensor) -> torch.Tensor:
         given = (self.running_mean, self.running_var, self.weight, self.bias)
-        return nn.functional.batch_norm(x, *given, training=False, eps=self.eps)
+        made: torch.Tensor = nn.functional.batch_norm(x, *given, training=False, eps=self.eps)
+        return made
 
     def _of_all(self, x: torch.Tensor) -> torch.Tensor:
         values = x.float()

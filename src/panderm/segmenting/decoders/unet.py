@@ -13,6 +13,7 @@ from panderm.data.preprocess import Preprocess
 from panderm.errors import UsageError, did_you_mean
 from panderm.finetuning.layers import layer_of
 from panderm.models.families import require
+from panderm.segmenting.decoders.batch_norm import BatchNorm
 from panderm.weights.account import Account, match
 from panderm.weights.checkpoint import read_state
 
@@ -81,8 +82,19 @@ def unet(backbone: str, *, classes: int, seed: int | None) -> SegmenterNetwork:
                 f"found {backbone!r}{near}{why}",
                 f"--encoder {BACKBONE}; or another --decoder for encoders of panderm's",
             ) from None
+    _renorm(made)
     network = SegmenterNetwork(made.encoder, UNetDecoder(made.decoder, made.segmentation_head), None)
     return network if seed is not None else network.to("meta")
+
+
+def _renorm(network: nn.Module) -> None:
+    """Give a network batch norms that learn from a batch of one, and over several processes."""
+    for parent in network.modules():
+        for name, norm in parent.named_children():
+            if type(norm) is nn.BatchNorm2d:
+                own = BatchNorm(norm.num_features, norm.eps, norm.momentum)
+                own.load_state_dict(norm.state_dict())
+                setattr(parent, name, own)
 
 
 def started_unet(

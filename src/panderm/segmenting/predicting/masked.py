@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +41,7 @@ class MaskRow(Record):
             asked for.
         disagreement: mean over the pixels inside of the standard deviation over views; None where there is
             one view, or it is empty.
+        more: what a prompted model says of it, by column.
     """
 
     image: str
@@ -55,10 +56,18 @@ class MaskRow(Record):
     highest: float
     uncertainty: float | None = None
     disagreement: float | None = None
+    more: dict[str, float | int | str] = Filled(default_factory=dict)
 
 
 def described(
-    image: str, file: str, mask: PackedMask, field: Field, components: int, *, uncertainty: bool
+    image: str,
+    file: str,
+    mask: PackedMask,
+    field: Field,
+    components: int,
+    *,
+    uncertainty: bool,
+    more: Mapping[str, float | int | str],
 ) -> MaskRow:
     """Return the row of an image.
 
@@ -69,6 +78,7 @@ def described(
         field: its probabilities.
         components: of the mask.
         uncertainty: whether its mean is told.
+        more: further columns.
     """
     area, inside, apart, unsure, highest, views = mask.area, 0.0, 0.0, 0.0, 0.0, False
     for band in field.bands():
@@ -94,6 +104,7 @@ def described(
         highest=highest,
         uncertainty=unsure / pixels if uncertainty else None,
         disagreement=apart / area if area and views else None,
+        more=dict(more),
     )
 
 
@@ -178,21 +189,31 @@ class Masked:
         """Return the rows as a table, NaN where there is no value."""
         import pandas as pd
 
-        return pd.DataFrame([row.model_dump() for row in self.rows], columns=list(MaskRow.model_fields))
+        return pd.DataFrame([_flat(row) for row in self.rows], columns=_columns(self.rows))
 
 
 def write_csv(folder: Path, rows: Sequence[MaskRow]) -> str:
-    """Write ``masks.csv`` and return the SHA-256 of its bytes; what no row has is no column."""
-    columns = list(MaskRow.model_fields)
-    for name in ("uncertainty", "disagreement"):
-        if all(getattr(row, name) is None for row in rows):
-            columns.remove(name)
+    """Write ``masks.csv`` and return the SHA-256 of its bytes."""
+    columns = _columns(rows)
     with new_file(folder / MASKS_CSV, overwrite=True) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
-            writer.writerows([_cell(getattr(row, name)) for name in columns] for row in rows)
+            writer.writerows([_cell(cells.get(name)) for name in columns] for cells in map(_flat, rows))
         return sha256_of_file(temporary)
+
+
+def _flat(row: MaskRow) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"more"}), **row.more}
+
+
+def _columns(rows: Sequence[MaskRow]) -> list[str]:
+    """Return the columns of a table of rows: what no row has is none."""
+    empty = [
+        name for name in ("uncertainty", "disagreement") if all(getattr(row, name) is None for row in rows)
+    ]
+    own = [name for name in MaskRow.model_fields if name not in ("more", *empty)]
+    return [*own, *dict.fromkeys(name for row in rows for name in row.more)]
 
 
 def _cell(value: Any) -> str:

@@ -52,6 +52,10 @@ class Field(Protocol):
         """Yield it from the top; together the bands cover it once."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
 
 def at_native(probability: npt.ArrayLike, height: int, width: int) -> Probability:
     """Bring the answer for a squashed image to the image's own size, by bilinear interpolation.
@@ -103,6 +107,9 @@ class Stretched:
             spread = None if self._spread is None else _down(self._spread, top, bottom, self.shape[0])
             yield Band(top, _down(self._probability, top, bottom, self.shape[0]), spread)
 
+    def close(self) -> None:
+        """Do nothing: it is small."""
+
 
 class Kept:
     """Probabilities that are made once, from the top: in memory, or on disk where they are many.
@@ -152,6 +159,12 @@ class Kept:
             self._file.seek(top * row)
             read = np.frombuffer(self._file.read((bottom - top) * row), dtype=np.float32)
             yield self._band(top, read.reshape(bottom - top, self._planes, self.shape[1]))
+
+    def close(self) -> None:
+        """Let go of the file, or the memory."""
+        self._memory.clear()
+        if self._file is not None:
+            self._file.close()
 
     def _band(self, top: int, rows: Probability) -> Band:
         return Band(top, rows[:, 0], rows[:, 1] if self._planes == 2 else None)

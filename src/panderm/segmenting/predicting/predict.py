@@ -154,6 +154,8 @@ def predict_masks(
         max_megapixels=max_megapixels,
     )
     names = mask_names([str(one) for one in found.table.cells("image")], wanted)
+    if isinstance(answers, PromptedAnswers):
+        answers.require_prompts(*([str(one) for one in found.table.cells(key)] for key in ("image", "path")))
     beside = journal_path(path)
     made = beside / _MADE
     work = Work(answers, found.table, names, plan, made)

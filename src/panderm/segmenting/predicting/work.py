@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,6 +82,23 @@ class _Looked:
     base: Image8 | None
 
 
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    """The answer for one image.
+
+    Attributes:
+        place: of the image in the table.
+        field: its probabilities.
+        base: what an overlay is drawn on.
+        cells: further cells of its row.
+    """
+
+    place: int
+    field: Field
+    base: Image8 | None
+    cells: Mapping[str, float | int | str]
+
+
 class Work:
     """What is to be done for some images.
 
@@ -124,8 +141,8 @@ class Work:
                         (i, one) for i, one in zip(group, looked, strict=True) if isinstance(one, _Looked)
                     ]
                     made = self._asked(good, bad)
-                    futures = [pool.submit(self._write, i, field, base) for i, field, base in made]
-                    writing.append(([i for i, _, _ in made], futures, len(group)))
+                    futures = [pool.submit(self._write, one) for one in made]
+                    writing.append(([one.place for one in made], futures, len(group)))
                     while len(writing) > (0 if self._alone else _AHEAD):
                         settle()
                 while writing:
@@ -189,15 +206,13 @@ class Work:
         size = (max(1, round(base.shape[1] * by)), max(1, round(base.shape[0] * by)))
         return np.asarray(cv2.resize(base, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
-    def _asked(
-        self, good: list[tuple[int, _Looked]], bad: dict[int, str]
-    ) -> list[tuple[int, Field, Image8 | None]]:
-        """Return the probabilities of a group's images."""
+    def _asked(self, good: list[tuple[int, _Looked]], bad: dict[int, str]) -> list[_Answered]:
+        """Return the answers for a group's images."""
         if self._alone:
             made = []
             for i, _ in good:
                 try:
-                    made.append((i, *self._asked_alone(i)))
+                    made.append(self._asked_alone(i))
                 except ImageError as error:
                     bad[i] = error.reason
             return made
@@ -207,18 +222,17 @@ class Work:
         squares = np.stack([one.square for _, one in good if one.square is not None])
         mean, spread = answer(self.model, squares, views_of(self.plan.tta))
         return [
-            (i, Stretched(mean[k], *one.shape, None if spread is None else spread[k]), one.base)
+            _Answered(i, Stretched(mean[k], *one.shape, None if spread is None else spread[k]), one.base, {})
             for k, (i, one) in enumerate(good)
         ]
 
-    def _asked_alone(self, i: int) -> tuple[Field, Image8 | None]:
+    def _asked_alone(self, i: int) -> _Answered:
         opened = open_image(Path(str(self._paths[i])), max_megapixels=self.plan.max_megapixels)
         model, plan = self.model, self.plan
         if isinstance(model, PromptedAnswers):
-            rgb = opened.whole()
-            kept = Kept(*opened.shape)
-            kept.add(np.asarray(model.probability_of(rgb, str(self._images[i])), dtype=np.float32))
-            return kept, self._base(opened)
+            name, kept = str(self._images[i]), Kept(*opened.shape)
+            kept.add(np.asarray(model.probability_of(opened.whole(), name), dtype=np.float32))
+            return _Answered(i, kept, self._base(opened), model.cells_of(name))
         assert plan.tiles
         views = views_of(plan.tta)
 
@@ -234,11 +248,15 @@ class Work:
             folder=self.folder,
             spread=views > 1,
         )
-        return field, self._base(opened)
+        return _Answered(i, field, self._base(opened), {})
 
-    def _write(self, i: int, field: Field, base: Image8 | None) -> MaskRow:
+    def _write(self, one: _Answered) -> MaskRow:
         """Threshold, tidy and write one image's files, and return its row."""
-        image, name, wanted = str(self._images[i]), self.names[i], self.plan.wanted
-        mask, parts = tidied(PackedMask.from_field(field, self.plan.threshold), self.plan.tidying)
-        write_files(self.folder, wanted.files(name), image, mask, field, base, wanted)
-        return described(image, name, mask, field, parts, uncertainty=wanted.uncertainty)
+        image, name, wanted = str(self._images[one.place]), self.names[one.place], self.plan.wanted
+        field = one.field
+        try:
+            mask, parts = tidied(PackedMask.from_field(field, self.plan.threshold), self.plan.tidying)
+            write_files(self.folder, wanted.files(name), image, mask, field, one.base, wanted)
+            return described(image, name, mask, field, parts, uncertainty=wanted.uncertainty, more=one.cells)
+        finally:
+            field.close()

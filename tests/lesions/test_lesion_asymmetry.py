@@ -25,9 +25,9 @@ def asymmetry(mask: Mask) -> Asymmetry:
 
 
 @pytest.mark.parametrize("mask", [disc(12), disc(60), ellipse(60, 30, 20), rectangle(120, 50, 33)])
-def test_symmetric_shapes_have_none(mask: Mask) -> None:
+def test_symmetric_shapes_have_none_but_for_the_grid(mask: Mask) -> None:
     found = asymmetry(mask)
-    assert max(found.long, found.short, found.lowest) < 0.01
+    assert max(found.long, found.short, found.lowest) < (0.01 if mask.sum() > 1000 else 0.03)
 
 
 def test_a_square_s_principal_axes_lie_anywhere_and_the_lowest_do_not() -> None:

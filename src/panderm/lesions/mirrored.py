@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 Plane = npt.NDArray[np.float32]
 
 _AROUND = 360  # directions: axes are half a degree apart
-_ALONG = 96  # distances from the centre
+_ALONG = 128  # distances from the centre
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,10 @@ def shape_asymmetry(inside: npt.NDArray[np.bool_], centre: tuple[float, float], 
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 1.0)
     reach = _reach(inside, centre)
     weight, around = _around(np.asarray(soft, dtype=np.float32), centre, reach)
+    # Where the softened mask is a half lies the border without its staircase; soft shares would hide slivers.
+    around = (around > 0.5).astype(np.float64)
     same = _with_mirror(around, around, weight)
-    whole = float((weight[None] * around**2).sum())
+    whole = float((weight[None] * around).sum())
     return _of(np.clip(1 - same / whole, 0, 1), axis)
 
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from panderm.data import crops
-from panderm.data.crops import Filter
 from panderm.data.images import ImageError, decode
 from panderm.data.jitter import Tones
+from panderm.data.preprocess import Interpolation
 from panderm.errors import DataError, UsageError
 from panderm.segmenting.learning import views as views_module
 from panderm.segmenting.learning.views import MaskViews
@@ -206,7 +206,7 @@ def test_crops_are_squashed_as_the_whole_picture_is() -> None:
     rgb, mask = disc(90, 180, 90, 45, 20)
     _, inside = MaskViews.whole(SIZE)(rgb, mask, np.random.default_rng(0))
     given = {"resize": (SIZE, SIZE), "crop": SIZE, "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    names: tuple[Filter, ...] = ("bicubic", "bilinear")
+    names: tuple[Interpolation, ...] = ("bicubic", "bilinear", "lanczos")
     for name in names:  # as it is seen when its mask is predicted
         found, _ = MaskViews.whole(SIZE, name)(rgb, mask, np.random.default_rng(0))
         wanted = SegmentationInput.model_validate(given | {"interpolation": name})
@@ -263,7 +263,7 @@ def test_a_view_follows_from_its_generator_and_whole_views_are_still() -> None:
     "wrong",
     [
         *({"size": 4}, {"scale": (0.9, 0.1)}, {"ratio": (0, 1)}, {"flip": 2}, {"turn": -1}, {"rotate": 200}),
-        *({"jitter": -0.1}, {"hue": 0.7}, {"interpolation": "nearest"}),
+        *({"jitter": -0.1}, {"hue": 0.7}, {"interpolation": "boxy"}),
     ],
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from panderm.data.images import MAX_MEGAPIXELS, decode
 from panderm.data.pillow import plain_jpeg, upright
+from panderm.data.preprocess import FILTERS, Interpolation
 from panderm.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,7 +31,6 @@ _BY_TORCH = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
 }
-_BY_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Crop(NamedTuple):
@@ -208,12 +208,12 @@ def resized(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> 
     return np.asarray(made[0].permute(1, 2, 0).contiguous().numpy())
 
 
-def resized_by_pillow(rgb: Pixels, size: int | tuple[int, int], interpolation: Filter) -> Pixels:
+def resized_by_pillow(rgb: Pixels, size: int | tuple[int, int], interpolation: Interpolation) -> Pixels:
     """Return what :func:`resized` does, to the bit of Pillow's filter, whatever the machine."""
     height, width = (size, size) if isinstance(size, int) else size
     if rgb.shape[:2] == (height, width):
         return rgb
-    return np.array(Image.fromarray(rgb).resize((width, height), _BY_PILLOW[interpolation]))
+    return np.array(Image.fromarray(rgb).resize((width, height), FILTERS[interpolation]))
 
 
 def _decoded(content: bytes, height: int, width: int) -> Pixels | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-_FILTER = {
+FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -102,7 +102,7 @@ class Preprocess(Record):
         # Pillow, not tensors: the published features were made with its filter.
         image = Image.fromarray(rgb)
         if (height, width) != (cut.height, cut.width):
-            image = image.resize((cut.width, cut.height), _FILTER[self.interpolation])
+            image = image.resize((cut.width, cut.height), FILTERS[self.interpolation])
         return np.array(image.crop((cut.left, cut.top, cut.left + self.crop, cut.top + self.crop)))
 
     def normalise(self, rgb: torch.Tensor) -> torch.Tensor:

@@ -236,7 +236,8 @@ def train_segmenter(
     plan = plan_for(settings, places, precision=choose(precision, on), seed=seed)  # type: ignore[arg-type]
     at_once = micro_batch_size or micro_batch_for(settings.decoder, on)
     passes = passes_of(plan, world=ranks.world, at_once=at_once)
-    views = MaskViews.published(started.size) if recipe == "published" else MaskViews.default(started.size)
+    seen = MaskViews.published if recipe == "published" else MaskViews.default
+    views = seen(started.size, started.preprocess.interpolation)
     learner = Segmenting(
         parts.of("train"),
         views,

@@ -66,7 +66,7 @@ class Validation:
     ) -> None:
         self.pairs, self.preprocess, self.objective = pairs, preprocess, objective
         self._batch, self._workers = batch, workers
-        self._views = MaskViews.whole(preprocess.size)
+        self._views = MaskViews.whole(preprocess.size, preprocess.interpolation)
         self._kept: list[Whole] | None = None
         self._engine = Resampling.of(pairs.table, draws=draws, seed=seed)
 

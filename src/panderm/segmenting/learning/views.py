@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from panderm.data.crops import Crop, Crops, Filter, Pixels, decode_scaled, resized, resized_by_pillow
+from panderm.data.crops import Crop, Crops, Pixels, decode_scaled, resized, resized_by_pillow
 from panderm.data.images import MAX_MEGAPIXELS, ImageError
 from panderm.data.jitter import Jitter, Tones
+from panderm.data.preprocess import Interpolation
 from panderm.errors import DataError, UsageError
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -39,7 +40,8 @@ class MaskViews:
         jitter: brightness, contrast and saturation are each multiplied by a factor within 1 ± jitter.
         hue: the hue is shifted by up to ± hue of the circle, at most 0.5.
         tones: probabilities of grey, stretched and inverted tones.
-        interpolation: filter of the picture's resizing, antialiased; the mask's is bilinear, antialiased.
+        interpolation: filter of the picture's resizing, as of the segmenter's own input, antialiased; the
+            mask's is bilinear, antialiased.
 
     Raises:
         UsageError: an option out of its range.
@@ -62,10 +64,10 @@ class MaskViews:
     jitter: float = 0.0
     hue: float = 0.0
     tones: Tones = field(default_factory=Tones)
-    interpolation: Filter = "bicubic"
+    interpolation: Interpolation = "bicubic"
 
     @classmethod
-    def default(cls, size: int) -> Self:
+    def default(cls, size: int, interpolation: Interpolation = "bicubic") -> Self:
         """Return what is right for skin: it has no upright, and its colours mean something.
 
         Crops of half the area or more, flips, quarter turns, rotation within ± 15 degrees, brightness,
@@ -81,20 +83,22 @@ class MaskViews:
             rotate=15.0,
             jitter=0.2,
             hue=0.02,
+            interpolation=interpolation,
         )
 
     @classmethod
-    def published(cls, size: int) -> Self:
+    def published(cls, size: int, interpolation: Interpolation = "bicubic") -> Self:
         """Return the published segmentation's augmentation, which is of colours alone.
 
         The whole picture, squashed; brightness, contrast and saturation within 1 ± 0.2, hue within ± 0.2 of
         the circle; in grey, with stretched contrast and inverted, each with a chance of 0.2. The published
         code resizes without antialiasing, which this does not follow.
         """
-        return cls(size, jitter=0.2, hue=0.2, tones=Tones(grey=0.2, stretch=0.2, invert=0.2))
+        tones = Tones(grey=0.2, stretch=0.2, invert=0.2)
+        return cls(size, jitter=0.2, hue=0.2, tones=tones, interpolation=interpolation)
 
     @classmethod
-    def whole(cls, size: int, interpolation: Filter = "bicubic") -> Self:
+    def whole(cls, size: int, interpolation: Interpolation = "bicubic") -> Self:
         """Return the view in which masks are scored and predicted: the whole picture, as it is, squashed.
 
         Its picture is, to the bit, what a segmenter of this size and filter makes of it.
@@ -106,7 +110,7 @@ class MaskViews:
             "a view must be 8 pixels wide at least.": self.size >= 8,
             "a rotation must be 0 to 180 degrees.": 0 <= self.rotate <= 180,
             "colour jitter must be 0 or more, hue 0 to 0.5.": self.jitter >= 0 and 0 <= self.hue <= 0.5,
-            "the filter must be bilinear or bicubic.": self.interpolation in ("bilinear", "bicubic"),
+            "the filter must be one of Pillow's.": self.interpolation in get_args(Interpolation),
         }
         for must, holds in rules.items():
             if not holds:
@@ -198,10 +202,11 @@ class MaskViews:
         self, rgb: Pixels, by: int, mask: Mask, crop: Crop, rng: np.random.Generator
     ) -> tuple[Pixels, Mask]:
         """Return the view of a picture, scaled down ``by`` while it was decoded, and of its whole mask."""
-        if self.is_still:
-            seen = resized_by_pillow(rgb, self.size, self.interpolation)
+        cut = rgb if self.is_still else crop.cut(rgb, by)
+        if not self.is_still and self.interpolation in ("bilinear", "bicubic"):
+            seen = crop.turned(resized(cut, self.size, self.interpolation))
         else:
-            seen = crop.turned(resized(crop.cut(rgb, by), self.size, self.interpolation))
+            seen = crop.turned(resized_by_pillow(cut, self.size, self.interpolation))
         inside = crop.cut(np.asarray(mask, dtype=np.uint8) * np.uint8(255))
         inside = crop.turned(resized(inside, self.size, "bilinear"))
         if self.rotate:

@@ -38,18 +38,18 @@ class BatchNorm(nn.BatchNorm2d):
     def _of_all(self, x: torch.Tensor) -> torch.Tensor:
         values = x.float()
         count = values.new_tensor([values.numel() / values.shape[1]])
-        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
-        sums = all_reduce(sums)  # type: ignore[no-untyped-call]
+        sums = _summed(torch.cat([values.sum((0, 2, 3)), count]))
         n = sums[-1].detach()
         if int(n) == 1:
             return self._as_before(x)
-        channels = values.shape[1]
-        mean = sums[:channels] / n
-        variance = (sums[channels:-1] / n - mean.square()).clamp_min(0)
+        mean = sums[:-1] / n
+        # A second sum, of what is centred: a difference of two large numbers would lose what is asked for.
+        variance = _summed((values - mean[:, None, None]).square().sum((0, 2, 3))) / n
         self._remember(mean.detach(), variance.detach() * n / (n - 1))
         scale = self.weight.float() * (variance + self.eps).rsqrt()
         shift = self.bias.float() - mean * scale
-        return (values * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        made: torch.Tensor = values * scale[:, None, None] + shift[:, None, None]
+        return made.to(x.dtype)
 
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         assert self.running_mean is not None
@@ -60,3 +60,9 @@ class BatchNorm(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
             self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
+
+
+def _summed(x: torch.Tensor) -> torch.Tensor:
+    """Return the sum over all processes; a gradient goes back to each."""
+    made: torch.Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    return made

@@ -38,6 +38,8 @@ FITTED = 32
 FEWEST = 8
 _NEAREST = 0.25  # part of the border's tokens that a token is compared with
 _AT_ONCE = 8
+# Larger inputs were little better there: Jaccard 0.785 at 336 pixels after 0.778, for 2.5 times the work.
+SIZE = 224
 
 
 def border_of(height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -309,7 +311,7 @@ def load_saliency(
     method: SaliencyMethod | None = None,
     weights: Path | str | None = None,
     card: Path | str | None = None,
-    image_size: int | None = None,
+    image_size: int = SIZE,
     precision: PrecisionChoice = "fp32",
     device: str = "auto",
 ) -> Saliency:
@@ -326,7 +328,7 @@ def load_saliency(
         method: by default ``pca`` from 8 images on, else ``border``.
         weights: as of :func:`panderm.load_encoder`.
         card: likewise.
-        image_size: side of the square that the whole image is resized to; by default the encoder's own.
+        image_size: side of the square that the whole image is resized to; an open encoder keeps its own.
         precision: likewise.
         device: likewise.
 

@@ -166,6 +166,22 @@ def plain_jpeg(content: bytes, max_megapixels: float) -> tuple[int, int, int] | 
         return height, width, _orientation(opened)
 
 
+def size_as_stored(content: bytes, max_megapixels: float) -> tuple[int, int, int] | None:
+    """Return height and width as stored, and EXIF orientation, of a JPEG, or of a PNG that has none.
+
+    From its header alone; None for any other file, and for one whose header is refused.
+    """
+    jpeg = content[:3] == _JPEG and content[128:132] != b"DICM"
+    if not jpeg and not (content.startswith(_PNG) and not any(mark in content for mark in _PNG_EXIF)):
+        return None
+    try:
+        with open_header(content, max_megapixels) as opened:
+            width, height = opened.size
+            return height, width, _orientation(opened) if jpeg else 1
+    except Exception:
+        return None  # the whole decoder says why
+
+
 def grey_png(content: bytes, max_megapixels: float) -> npt.NDArray[np.uint8] | npt.NDArray[np.bool_] | None:
     """Return the pixels (H, W) of a PNG that is grey, of 8 bits at most, opaque, upright, without a profile.
 

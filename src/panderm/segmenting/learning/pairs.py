@@ -18,7 +18,7 @@ from panderm.data.filled import unchanged_file
 from panderm.data.images import ImageError, inspect_all, open_stored, read_bytes, read_image
 from panderm.data.left_out import leave_out
 from panderm.data.masks import Mask, decode_mask
-from panderm.data.pillow import plain_jpeg
+from panderm.data.pillow import size_as_stored
 from panderm.data.stored import MAX_MEGAPIXELS
 from panderm.data.table import Table, check_rows, read_rows
 from panderm.errors import TableError, plural
@@ -239,9 +239,9 @@ def _look(image: str, mask: Path, most: float) -> _Looked | str:
 def _size_of(image: str, most: float) -> tuple[tuple[int, int], int]:
     """Return height and width of an image as its file has them, and its EXIF orientation."""
     content = read_bytes(image)
-    plain = plain_jpeg(content, most)
-    if plain is not None:
-        return plain[:2], plain[2]
+    known = size_as_stored(content, most)
+    if known is not None:
+        return known[:2], known[2]
     rgb, stored = open_stored(content, image, max_megapixels=most)
     height, width, _ = rgb.shape
     turned = stored.orientation > _TURNED

@@ -138,7 +138,7 @@ def test_turning_and_shifting_change_nothing(turn: float, long: float, ratio: fl
     assert straight.area == pytest.approx(turned.area, rel=0.015)
     assert abs(straight.diameter - turned.diameter) < 1.5
     assert straight.perimeter == pytest.approx(turned.perimeter, rel=0.015)
-    assert straight.elongation == pytest.approx(turned.elongation, rel=0.01)
+    assert straight.elongation == pytest.approx(turned.elongation, rel=0.02)
     assert straight.compactness == pytest.approx(turned.compactness, rel=0.03)
 
 

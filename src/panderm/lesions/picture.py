@@ -47,8 +47,8 @@ def lesion_picture(rgb: Image8, measures: Measures, scale: Scale | None = None) 
         found, _ = cv2.findContours(region.inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         shift = np.array([region.x, region.y])
         lines = [np.rint((piece[:, 0] + shift + 0.5) * by - 0.5).astype(np.int32) for piece in found]
-        for colour, width in (((0, 0, 0), 3), (_OUTLINE, 1)):
-            cv2.polylines(laid, lines, True, colour, width, cv2.LINE_AA)
+        for colour, width in (((0, 0, 0), 3), (_OUTLINE, 2)):
+            cv2.polylines(laid, lines, True, colour, width)
         angle = math.radians(shape.axis)
         for turn, length in ((angle, shape.diameter / 2), (angle + math.pi / 2, shape.breadth / 2)):
             x, y = shape.centre
@@ -59,8 +59,8 @@ def lesion_picture(rgb: Image8, measures: Measures, scale: Scale | None = None) 
         ruler, taken = scale.ruler, scale.source == "ruler"
         for tick, mark in zip(ruler.ticks, ruler.marks, strict=True):
             colour = (_MARK if mark else _TICK) if taken else _REFUSED
-            cv2.circle(laid, at(*tick), 6 if mark else 4, (0, 0, 0), 3, cv2.LINE_AA)
-            cv2.circle(laid, at(*tick), 6 if mark else 4, colour, 1, cv2.LINE_AA)
+            cv2.circle(laid, at(*tick), 6 if mark else 4, (0, 0, 0), 3)
+            cv2.circle(laid, at(*tick), 6 if mark else 4, colour, 1)
     return laid
 
 
@@ -74,4 +74,4 @@ def write_picture(path: Path, picture: Image8) -> None:
 
 def _line(laid: Image8, start: tuple[int, int], end: tuple[int, int], colour: tuple[int, int, int]) -> None:
     cv2.line(laid, start, end, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.line(laid, start, end, colour, 1, cv2.LINE_AA)
+    cv2.line(laid, start, end, colour, 1)

@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import panderm
 from panderm.classifying.file import ClassifierRecord, finetuned_card, read_record, write_classifier
+from panderm.cli import app
 from panderm.errors import ArtifactError, DataError, UsageError, WeightsError
 from panderm.finetuning.network import network_for
 from panderm.models.check import check_weights
@@ -291,3 +293,12 @@ def test_what_cannot_be_written_is_refused(started: StartedSegmenter, whole: Pat
     with pytest.raises(UsageError, match="must name each"):
         record_of(replace(started, classes=3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_its_record_is_shown(whole: Path) -> None:
+    done = CliRunner().invoke(app, ["models", "show", str(whole)])
+    assert done.exit_code == 0
+    said = " ".join(done.stdout.split())
+    assert "decoder: convolutional on blocks 3, 5, 7, 11, 16 channels" in said
+    assert "masks: skin and lesion, from a probability of 0.4" in said
+    assert "seen: the whole image, resized to 32×32, bilinear" in said

@@ -130,7 +130,9 @@ def show(
     described = _card_of(name, card)
     if not as_json:
         _tell_card(described)
-        _tell_head(Path(name).expanduser() if name and card is None else None)
+        file = Path(name).expanduser() if name and card is None else None
+        _tell_head(file)
+        _tell_decoder(file)
     return described.model_dump(mode="json")
 
 
@@ -202,6 +204,27 @@ def _tell_head(path: Path | None) -> None:
         "calibration": f"temperature {record.temperature:.4g}",
         "thresholds": chosen or "none: the most probable class",
         "prediction sets": "calibrated" if record.conformal else "not calibrated",
+        "began from": f"{record.began.name}, sha256 {record.began.weights_sha256[:16]}",
+    }
+    for title, text in lines.items():
+        typer.echo(f"{title + ':':<19} {text}")
+
+
+def _tell_decoder(path: Path | None) -> None:
+    """Print what a segmenter's file says of its decoder."""
+    if path is None:
+        return
+    from panderm.segmenting.file import is_segmenter, read_segmenter_record
+
+    if not is_segmenter(path):
+        return
+    record = read_segmenter_record(path)
+    assert record.began is not None  # of a U-Net no card is shown
+    lines = {
+        "decoder": f"{record.decoder} on blocks {', '.join(map(str, record.taps))}"
+        + (f", {plural(record.width, 'channel')}" if record.width else ""),
+        "masks": f"{' and '.join(record.classes)}, from a probability of {record.threshold:.3g}",
+        "seen": f"the whole image, resized to {record.size}×{record.size}, {record.input.interpolation}",
         "began from": f"{record.began.name}, sha256 {record.began.weights_sha256[:16]}",
     }
     for title, text in lines.items():

@@ -1,4 +1,4 @@
-"""Several runs: which rows each has, what their table says, and that they go on; shares of validation rows."""
+"""Several runs: which rows each has, what their table says, that they go on; shares of validation rows."""
 
 from __future__ import annotations
 

@@ -387,7 +387,8 @@ OPTIONS = {
     "quiet",
     "segment predict": "model sources out images image-column threshold tta tiles overlap min-area largest "
     "fill-holes overlays contours confidence uncertainty depth skip-bad max-megapixels precision device "
-    "batch-size workers overwrite json quiet",
+    "batch-size workers box point prompts refine pad whole-image saliency weights card image-size "
+    "overwrite json quiet",
     "segment measure": "source out images masks image-column mask-column pieces mm-per-pixel mm-column ruler "
     "picture skip-bad max-megapixels workers overwrite json quiet",
 }
@@ -486,6 +487,10 @@ WRITES = {
     "benchmark": {"list"},
     "check": {"out"},
     "split": {"verify"},
+    "segment predict": {
+        *("box", "point", "prompts", "refine", "pad", "whole-image"),
+        *("saliency", "weights", "card", "image-size"),
+    },
     "models check": {"keys"},
     "data prepare": {"from"},
     "data map": {"from", "allow-unmapped"},

@@ -22,7 +22,7 @@ def predict(
         str,
         Argument(
             help="The folder of panderm segment train or its segmenter.safetensors; a checkpoint of the "
-            "published segmentation code.",
+            "published segmentation code; sam:FOLDER, asked with prompts; saliency:ENCODER, without a label.",
             show_default=False,
         ),
     ],
@@ -103,6 +103,65 @@ def predict(
         int | None,
         Option(help="Threads that decode and write; default: up to 4.", min=1, show_default=False),
     ] = None,
+    box: Annotated[
+        list[str] | None,
+        Option(
+            help="Of sam:FOLDER: x0,y0,x1,y1, edges of a lesion in pixels of the upright image; several "
+            "boxes are several lesions. For every image.",
+            show_default=False,
+        ),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        Option(
+            help="Of sam:FOLDER: x,y of a pixel inside the lesion, or x,y,0 of one outside it; several "
+            "times. For every image.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        Option(
+            help="Of sam:FOLDER: CSV with image and x0, y0, x1, y1, or x, y, label (1 inside, 0 outside); "
+            "object too, where an image has several lesions.",
+            show_default=False,
+        ),
+    ] = None,
+    refine: Annotated[
+        Path | None,
+        Option(
+            help="Of sam:FOLDER: masks of a first segmenter, a folder or its masks.csv: the box around the "
+            "largest part of each is the prompt.",
+            show_default=False,
+        ),
+    ] = None,
+    pad: Annotated[
+        float | None,
+        Option(
+            help="Room on each side of the boxes of --refine, as a share of the longer side; default: 0.1.",
+            show_default=False,
+        ),
+    ] = None,
+    whole_image: Annotated[
+        bool,
+        Option("--whole-image", help="Of sam:FOLDER: an image without a prompt has a box around all of it."),
+    ] = False,
+    saliency: Annotated[
+        Literal["pca", "border", "attention"] | None,
+        Option(
+            help="Of saliency:ENCODER: axis of the patch tokens of 32 of the images, unlikeness to the "
+            "image's border, or what the class token attends to. Default: pca from 8 images on, else border.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: opt.Weights = None,
+    card: opt.CardFile = None,
+    image_size: Annotated[
+        int | None,
+        Option(
+            help="Of saliency:ENCODER: side the images are squashed to; default: 224.", show_default=False
+        ),
+    ] = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -114,10 +173,28 @@ def predict(
     from panderm.embeddings.making.ranks import require_alone
 
     require_alone("segment predict", hush=True)
+    from panderm.segmenting.predicting.models import open_named
     from panderm.segmenting.predicting.predict import predict_masks
 
-    made = predict_masks(
+    named = open_named(
         model,
+        box=box,
+        point=point,
+        prompts=prompts,
+        refine=refine,
+        pad=pad,
+        whole_image=whole_image,
+        saliency=saliency,
+        weights=weights,
+        card=card,
+        image_size=image_size,
+        precision=precision,
+        device=device,
+        max_megapixels=max_megapixels,
+        progress=not quiet,
+    )
+    made = predict_masks(
+        named,
         sources,
         out,
         images=images,

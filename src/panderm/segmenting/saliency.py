@@ -7,6 +7,7 @@ more than that is assumed.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,7 +26,6 @@ from panderm.models.precision import PrecisionChoice
 from panderm.progress import in_threads
 from panderm.segmenting.network import segmentation_input
 from panderm.segmenting.taps import Taps, taps_of
-from panderm.storage import sha256_of_json
 
 Floats = npt.NDArray[np.float32]
 Image8 = npt.NDArray[np.uint8]
@@ -175,6 +175,7 @@ class Saliency:
         self._input = segmentation_input(encoder.preprocess, self.size)
         self.axes_: tuple[Floats, ...] | None = None
         self.fitted_ = 0
+        self._looked: str | None = None
 
     @functools.cached_property
     def _last(self) -> Taps:
@@ -211,7 +212,6 @@ class Saliency:
     def told(self) -> dict[str, Any]:
         """Return all that decides a probability, as JSON."""
         record = self.encoder.record
-        axes = None if self.axes_ is None else [axis.tobytes().hex() for axis in self.axes_]
         return {
             "encoder": record.name,
             "weights_sha256": record.weights_sha256,
@@ -220,7 +220,7 @@ class Saliency:
             "method": self.method,
             "blocks": list(self.blocks),
             "images": self.fitted_,
-            "axes_sha256": None if axes is None else sha256_of_json(axes),
+            "images_sha256": self._looked,
         }
 
     def learn(
@@ -255,6 +255,7 @@ class Saliency:
         squares = [one for one in looked if one is not None]
         if not squares:
             raise UsageError("saliency must have an image to look at.", f"none of {len(chosen)} can be read")
+        self._looked = hashlib.sha256(b"".join(one.tobytes() for one in squares)).hexdigest()
         self.fit([self.tokens(np.stack(squares[i : i + _AT_ONCE])) for i in range(0, len(squares), _AT_ONCE)])
 
     def fit(self, tokens: Sequence[Sequence[npt.ArrayLike]]) -> Saliency:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -96,5 +97,20 @@ class PromptedAnswers(Known, Protocol):
 
         Raises:
             UsageError: there is no prompt for an image of this name.
+        """
+        ...
+
+
+@runtime_checkable
+class LooksFirst(Protocol):
+    """What looks at some of the images before it answers for any."""
+
+    def learn(self, paths: Sequence[Path | str], *, max_megapixels: float, progress: bool) -> None:
+        """Look at some of them.
+
+        Args:
+            paths: of all images.
+            max_megapixels: larger images are passed over.
+            progress: show progress on standard error.
         """
         ...

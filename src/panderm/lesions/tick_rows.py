@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import irfft, next_fast_len, rfft
 
 from panderm.data.artefacts.lines import dark_and_pale, directions
 from panderm.lesions.patch import to_lab
@@ -18,11 +18,13 @@ Plane = npt.NDArray[np.float32]
 
 _LENGTH, _DIRECTIONS, _BESIDE = 7, 12, 2  # of a stroke, in pixels of the size at which it is looked for
 _LEAST = 2.0  # L* by which a stroke is darker than both its sides
+_ABOVE_NOISE = 4.0  # times the median of what is found anywhere, likewise
 _TURNS = (-6.0, -3.0, 0.0, 3.0, 6.0)  # degrees from the right angle between strokes and their row
 _BAND = 3.0  # pixels: rows lie so far apart
 _CLOSEST = 4  # pixels from tick to tick
-FEWEST = 4  # strokes of a row that is looked at
+FEWEST = 5  # strokes of a row that is looked at
 _SOFT = 0.8  # pixels by which strokes may stand off
+_MOST_OF_A_LINE = 0.6  # that strokes may cover
 _MOST_PIXELS = 60_000  # of one direction: more is texture
 
 
@@ -73,67 +75,81 @@ def rows_in(
         best[hidden] = np.inf
     for i, way in enumerate(ways):
         near = np.maximum(np.maximum(strengths[i], strengths[i - 1]), strengths[(i + 1) % _DIRECTIONS])
-        y, x = np.nonzero((near >= best) & (strengths[i] > _LEAST))
+        least = max(_LEAST, _ABOVE_NOISE * float(np.median(np.abs(strengths[i][::3, ::3]))))
+        y, x = np.nonzero((near >= best) & (strengths[i] > least))
         if len(x) < 3 * FEWEST or len(x) > _MOST_PIXELS:
             continue
         values = strengths[i][y, x].astype(np.float64)
         for turn in _TURNS:
             angle = way.angle + math.pi / 2 + math.radians(turn)
-            rows = list(_rows(x, y, values, angle))
-            looked_at += len(rows)
+            number, rows = _rows(x, y, values, angle, most)
+            looked_at += number
             found += rows
         found = sorted(found, key=lambda row: -row.score)[: 2 * most]
     return found[:most], max(looked_at, 1)
 
 
-def _rows(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], values: Floats, angle: float) -> Iterator[Row]:
-    """Yield the lines of one direction that cross strokes enough, each with its most likely period."""
+def _rows(
+    x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], values: Floats, angle: float, most: int
+) -> tuple[int, list[Row]]:
+    """Return how many lines of one direction cross strokes enough, and the most periodic of them."""
     c, s = math.cos(angle), math.sin(angle)
     along, across = x * c + y * s, y * c - x * s
     start, low = float(along.min()), float(across.min())
-    width = int(along.max() - start) + 2
+    along -= start
+    width = int(along.max()) + 2
     band = ((across - low) / _BAND).astype(np.int64)
-    place = band * width + (along - start).astype(np.int64)
+    place = band * width + along.astype(np.int64)
     # Of each pixel of a line what the strokes there amount to; a band is as wide as three pixels of a stroke.
-    table = np.bincount(place, weights=values, minlength=(int(band.max()) + 1) * width).reshape(-1, width)
-    weighted = np.bincount(place, weights=values * (along - start), minlength=table.size)
-    weighted = weighted.reshape(table.shape)
+    size = (int(band.max()) + 1) * width
+    table = np.bincount(place, weights=values, minlength=size).reshape(-1, width)
     there = table > 1.5 * _LEAST
-    begins = there & ~np.pad(there, ((0, 0), (1, 0)))[:, :-1]
+    begins = there.copy()
+    begins[:, 1:] &= ~there[:, :-1]
     count = begins.sum(axis=1)
-    kept = np.flatnonzero((count >= FEWEST) & (there.mean(axis=1) < 0.6))
+    kept = np.flatnonzero((count >= FEWEST) & (np.count_nonzero(there, axis=1) < _MOST_OF_A_LINE * width))
     if not len(kept):
-        return
-    begins, there = begins[kept], there[kept]
-    number = np.cumsum(begins, axis=1) - 1
-    marks = np.zeros(begins.shape)
-    held: list[tuple[Floats, Floats]] = []
-    for k in range(len(kept)):
-        at = there[k]
-        weight = np.asarray(np.bincount(number[k][at], weights=table[kept[k]][at]), dtype=np.float64)
-        centre = np.bincount(number[k][at], weights=weighted[kept[k]][at]) / weight
-        held.append((centre, weight))
-        marks[k, np.clip(np.rint(centre).astype(int), 0, width - 1)] = 1
-    for k, (score, period) in enumerate(_periods(marks)):
-        centre, weight = held[k]
-        offset = low + (kept[k] + 0.5) * _BAND
-        yield Row(centre + start, weight, angle, offset, period, score, float(width))
+        return 0, []
+    weighted = np.bincount(place, weights=values * along, minlength=size).reshape(table.shape)[kept]
+    table, there, begins = table[kept], there[kept], begins[kept]
+    # Strokes of all lines are numbered in one turn; those of a line follow each other.
+    stroke = (np.cumsum(begins.ravel()) - 1)[there.ravel()]
+    strength = np.bincount(stroke, weights=table[there])
+    centre = np.bincount(stroke, weights=weighted[there]) / strength
+    last = np.cumsum(count[kept])
+    line = np.repeat(np.arange(len(kept)), count[kept])
+    marks = np.zeros(table.shape, np.float32)
+    marks[line, np.clip(np.rint(centre).astype(int), 0, width - 1)] = 1
+    score, period = _periods(marks)
+    rows = []
+    for k in np.argsort(-score)[:most]:
+        own = slice(int(last[k] - count[kept[k]]), int(last[k]))
+        offset = low + (float(kept[k]) + 0.5) * _BAND
+        rows.append(
+            Row(
+                along=np.asarray(centre[own] + start, dtype=np.float64),
+                strength=np.asarray(strength[own], dtype=np.float64),
+                angle=angle,
+                offset=offset,
+                period=float(period[k]),
+                score=float(score[k]),
+                length=float(width),
+            )
+        )
+    return len(kept), rows
 
 
-def _periods(marks: Floats) -> Iterator[tuple[float, float]]:
-    """Yield for each line of marks its best period's score and the period, by autocorrelation."""
+def _periods(marks: Plane) -> tuple[Floats, Floats]:
+    """Return for each line of marks its best period's score and the period, by autocorrelation."""
     width = marks.shape[1]
-    soft = cv2.GaussianBlur(marks, (7, 1), _SOFT)
-    size = 1 << (2 * width - 1).bit_length()
-    spectrum = np.fft.rfft(soft, size, axis=1)
-    auto = np.fft.irfft(np.abs(spectrum) ** 2, size, axis=1)[:, :width]
-    number = marks.sum(axis=1, keepdims=True)
-    pairs = auto * (2 * math.sqrt(math.pi) * _SOFT)  # how many marks have another so far away
     lags = np.arange(_CLOSEST, width // 3)
     if not len(lags):
-        yield from ((0.0, 0.0) for _ in marks)
-        return
-    by_chance = 2 * math.sqrt(math.pi) * _SOFT * number**2 / width
-    score = pairs[:, lags] + pairs[:, 2 * lags] - 2 * by_chance
-    for k, lag in enumerate(score.argmax(axis=1)):
-        yield float(score[k, lag]), float(lags[lag])
+        return np.zeros(len(marks)), np.zeros(len(marks))
+    soft = cv2.GaussianBlur(marks, (7, 1), _SOFT)
+    size = next_fast_len(width + 2 * width // 3, real=True)  # no lag above two thirds is asked for
+    auto = irfft(np.abs(rfft(soft, size, axis=1)) ** 2, size, axis=1)
+    number = marks.sum(axis=1, keepdims=True)
+    peak = 2 * math.sqrt(math.pi) * _SOFT  # of pairs that lie so far apart, to how many they are
+    score = (auto[:, lags] + auto[:, 2 * lags]) * peak - 2 * peak * number**2 / width
+    best = score.argmax(axis=1)
+    return np.asarray(score[np.arange(len(marks)), best], dtype=np.float64), lags[best].astype(np.float64)

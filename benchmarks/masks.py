@@ -105,12 +105,12 @@ def draw(place: Path, n: int, size: tuple[int, int], seed: int) -> None:
     for name in ("truth", "one", "two"):
         (place / name).mkdir()
     for i in range(n):
-        fields = rng.normal(size=(3, 12, 16)).astype(np.float32)
-        base, first, second = (cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in fields)
+        fields = rng.normal(size=(3, 7, 9)).astype(np.float32)
+        base, first, second = (cv2.resize(one, (300, 225), interpolation=cv2.INTER_CUBIC) for one in fields)
         masks = {"truth": base, "one": base + 0.3 * first, "two": base + 0.4 * second}
         for name, field in masks.items():
-            found = (cv2.GaussianBlur(field, (0, 0), size[0] / 60) > 0.6).astype(np.uint8) * 255
-            cv2.imwrite(str(place / name / f"m{i:04d}.png"), found)
+            found = cv2.resize(field, size, interpolation=cv2.INTER_LINEAR) > 0.9
+            cv2.imwrite(str(place / name / f"m{i:04d}.png"), found.astype(np.uint8) * 255)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def test_killed_it_is_the_run_that_was_not(
     """Killed in a step, by a signal that nobody hears: the same losses, scores and weights to the bit."""
     assert codes[0] == -signal.SIGKILL
     assert len([x for x in lines_of(place / "killed") if "loss" in x]) == KILLED_IN - 1
-    with pytest.raises(ParentsError, match=r"plan.rate: 0\.002 before, 0\.001 now"):
+    with pytest.raises(ParentsError, match=r"rate: 0\.002 before, 0\.001 now"):
         trained(world, place / "killed", lr=1e-3)
     done = trained(world, place / "killed")
     assert lines_of(done.folder) == lines_of(run.folder)

@@ -232,9 +232,12 @@ def test_a_mask_has_its_images_name_and_stays_below_the_output() -> None:
     plain = Wanted()
     names = ["a/b.jpg", "../c.png", "/data/d.v2.tif", "C:\\pictures\\e.jpg", ".."]
     assert mask_names(names, plain) == ["a/b.png", "c.png", "data/d.v2.png", "pictures/e.png", "image.png"]
+    assert mask_names(["/data/in/a.jpg", "/data/in/b/c.jpg"], plain) == ["a.png", "b/c.png"]
+    assert mask_names(["images/a.jpg"], plain) == ["a.png"]
     with pytest.raises(TableError, match=r"both be a\.png|both be A\.png"):
         mask_names(["a.jpg", "A.png"], plain)
     assert mask_names(["confidence/a.jpg", "a.jpg"], plain)
+    assert mask_names(["abc/x.png", "abd/x.png"], plain) == ["abc/x.png", "abd/x.png"]
     with pytest.raises(TableError, match=r"both be confidence/a\.png"):
         mask_names(["confidence/a.jpg", "a.jpg"], Wanted(confidence=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -77,17 +78,17 @@ class Wanted:
 def mask_names(images: Sequence[str], wanted: Wanted) -> list[str]:
     """Return the path of each image's mask below the output: the image's own, with the suffix ``.png``.
 
+    The folders that all images have in common are left out, and what leads out of the output too.
+
     Raises:
         TableError: two images would have a file in common.
     """
+    places = [_within(image) for image in images]
+    ends = [place[:-1] for place in places]
+    shared = os.path.commonprefix([min(ends), max(ends)])  # noqa: RUF071 - of lists, it compares their parts
     names, owners = [], dict[str, str]()
-    for image in images:
-        plain = PureWindowsPath(image).as_posix() if "\\" in image else image
-        parts = [
-            part for part in PurePosixPath(plain).parts if part not in ("/", "..", ".") and ":" not in part
-        ]
-        path = PurePosixPath(*(parts or ["image"]))
-        name = path.with_suffix(".png").as_posix()
+    for image, place in zip(images, places, strict=True):
+        name = PurePosixPath(*place[len(shared) :]).with_suffix(".png").as_posix()
         for file in wanted.files(name).values():
             other = owners.setdefault(file.casefold(), image)
             if other != image:
@@ -98,6 +99,12 @@ def mask_names(images: Sequence[str], wanted: Wanted) -> list[str]:
                 )
         names.append(name)
     return names
+
+
+def _within(image: str) -> tuple[str, ...]:
+    plain = PureWindowsPath(image).as_posix() if "\\" in image else image
+    parts = [part for part in PurePosixPath(plain).parts if part not in ("/", "..") and ":" not in part]
+    return tuple(parts or ["image"])
 
 
 def write_files(

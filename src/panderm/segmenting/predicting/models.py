@@ -16,7 +16,7 @@ from panderm.segmenting.predicting.answers import Answers, Image8, Probability, 
 from panderm.segmenting.prompted.from_masks import PAD, prompts_of_masks
 from panderm.segmenting.prompted.prompts import prompts_of, read_prompts
 from panderm.segmenting.prompted.sam import load_prompted
-from panderm.segmenting.saliency import SIZE, SaliencyMethod, load_saliency
+from panderm.segmenting.saliency import METHODS, SIZE, SaliencyMethod, load_saliency
 from panderm.segmenting.segmenter import Segmenter, load_segmenter
 from panderm.storage import sha256_of_file
 
@@ -144,7 +144,7 @@ def open_named(
     if kind == "saliency":
         return load_saliency(
             name,
-            method=saliency,
+            method=saliency or METHODS[0],
             weights=weights,
             card=card,
             image_size=image_size or SIZE,

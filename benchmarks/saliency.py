@@ -209,7 +209,7 @@ def report(data: Path, saliency: Saliency, names: list[str], out: Path, *, draws
             ellipse(*read_mask(path).shape, share) for path in images.masks
         )
         made["Otsu, dark side"] = lambda images=images: (dark(path) for path in images.paths)
-        for method in reversed(METHODS[:2]):
+        for method in METHODS[:2]:
             made[f"saliency, {method}"] = partial(by, saliency, method, tokens, images)
         for k, (what, masks) in enumerate(made.items()):
             scores = scored(images, masks(), out / name / what.replace(", ", "-"), draws=draws, seed=seed)

@@ -147,10 +147,10 @@ def predict(
         Option("--whole-image", help="Of sam:FOLDER: an image without a prompt has a box around all of it."),
     ] = False,
     saliency: Annotated[
-        Literal["pca", "border", "attention"] | None,
+        Literal["border", "pca", "attention"] | None,
         Option(
-            help="Of saliency:ENCODER: axis of the patch tokens of 32 of the images, unlikeness to the "
-            "image's border, or what the class token attends to. Default: pca from 8 images on, else border.",
+            help="Of saliency:ENCODER: unlikeness of patch tokens to the image's border (default), their "
+            "first axis over 32 of the images, or what the class token attends to.",
             show_default=False,
         ),
     ] = None,

@@ -14,7 +14,7 @@ from panderm.lesions.patch import Patch
 SEGMENTS = 8
 ABRUPT = 0.6  # share of the contrast, from which on a segment ends abruptly
 _STEP = 0.04  # of the equivalent diameter: the width within which an abrupt end is complete
-_LEAST = 5.0  # L*: with less contrast there is no end to be abrupt
+_LEAST = 8.0  # L*: with less contrast grain alone would be abrupt
 _FEWEST = 3  # pixels of each distance
 
 

@@ -24,12 +24,12 @@ def found(image: Image8) -> Ruler:
 def test_a_plain_scale(step: float, turn: float, blur: float, noise: float) -> None:
     one = found(ruler(step, 11, turn, blur=blur, noise=noise, length=12))
     assert one.ticks_per_mark == 1
-    assert one.pixels_per_mark == pytest.approx(step, rel=0.01)
+    assert one.pixels_per_mark == pytest.approx(step, rel=0.003)
     assert one.error < 0.01 * step
     assert len(one.ticks) >= 10
     away = one.ticks[-1] - one.ticks[0]
     off = np.degrees(np.arctan2(-away[1], away[0])) - turn
-    assert abs((off + 90) % 180 - 90) < 4
+    assert abs((off + 90) % 180 - 90) < 8
     assert one.marks.all()
 
 

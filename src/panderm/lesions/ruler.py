@@ -12,7 +12,7 @@ import numpy.typing as npt
 from panderm.errors import DataError
 from panderm.lesions.patch import Image8
 from panderm.lesions.region import Mask
-from panderm.lesions.tick_chains import Chain, follow, long_marks, place_of_marks
+from panderm.lesions.tick_chains import Chain, follow, long_marks, place_of_marks, slant
 from panderm.lesions.tick_rows import lightness_of, rows_in
 
 Floats = npt.NDArray[np.float64]
@@ -122,8 +122,13 @@ def find_ruler(rgb: Image8, *, lesion: Mask | None = None) -> Ruler | NoRuler:
         return NoRuler("no row of ticks is seen")
     best, chain, lightness = max(seen, key=lambda one: (one[0].surprise, len(one[0].ticks)))
     every, lengths = long_marks(lightness, chain)
-    scaled = lengths * best.pixels_per_tick / chain.step
-    best = replace(best, ticks_per_mark=every, lengths=scaled)
+    by, straight = best.pixels_per_tick / chain.step, math.cos(slant(lightness, chain))
+    best = replace(
+        best,
+        pixels_per_tick=best.pixels_per_tick * straight,
+        ticks_per_mark=every,
+        lengths=lengths * by,
+    )
     return _decided(best, [one for one, _, _ in seen], _SHORTEST * min(rgb.shape[:2]))
 
 

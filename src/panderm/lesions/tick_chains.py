@@ -187,23 +187,47 @@ def _ordered(number: npt.NDArray[np.int64], length: Floats, every: int, sure: fl
     return sure < _CLEAR or (len(marks) >= 2 and len(others) >= 2 and by_chance >= every * _BY_CHANCE)
 
 
+def slant(lightness: Plane, chain: Chain) -> float:
+    """Return by how many radians the ticks lean from the right angle to their row, to either side.
+
+    A row is found in one of 60 directions, so that it crosses the ticks a little aslant, and their distance
+    along it is too long by 1 / cos of this.
+    """
+    aside = np.arange(-4.0, 4.01, 0.5)
+    across = np.arange(-6.0, 6.1, 1.0)
+    wide = min(4.0, 0.4 * chain.step)
+    taken = np.stack([_taken(lightness, chain, shift, across) for shift in aside], axis=2)
+    # All ticks as one: how dark it is so far beside them, so far across the row.
+    middle = np.median(taken, axis=0)
+    dark = np.maximum(np.median(middle) - middle, 0)
+    dark[:, np.abs(aside) > wide] = 0
+    depth = dark.max(axis=1)
+    clear = depth > 0.5 * depth.max()
+    if np.count_nonzero(clear) < 3:
+        return 0.0
+    place = (dark * aside).sum(axis=1)[clear] / dark.sum(axis=1)[clear]
+    return abs(math.atan(float(np.polyfit(across[clear], place, 1)[0])))
+
+
+def _taken(lightness: Plane, chain: Chain, shift: float, across: Floats) -> Floats:
+    """Return the lightness beside each tick, (ticks, across): so far along the row, and so far across it."""
+    c, s = math.cos(chain.row.angle), math.sin(chain.row.angle)
+    along = chain.along[:, None] + shift
+    offset = chain.row.offset + across[None]
+    at = [(along * c - offset * s).astype(np.float32), (along * s + offset * c).astype(np.float32)]
+    out = cv2.remap(lightness, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(out, dtype=np.float64)
+
+
 def _tick_lengths(lightness: Plane, chain: Chain) -> Floats:
     """Return how far each tick stays dark to both sides of the row, at half of its depth or more."""
-    c, s = math.cos(chain.row.angle), math.sin(chain.row.angle)
     reach = int(min(60.0, max(30.0, 3 * chain.step)))
     across = np.arange(-reach, reach + 1, dtype=np.float64)
     beside = min(0.5 * chain.step, 4.0)
-
-    def taken(shift: float) -> Floats:
-        along = chain.along[:, None] + shift
-        offset = chain.row.offset + across[None]
-        at = [(along * c - offset * s).astype(np.float32), (along * s + offset * c).astype(np.float32)]
-        out = cv2.remap(lightness, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(out, dtype=np.float64)
-
     # A tick may lean a little against the right angle: the darkest of three places is its own.
-    middle = np.minimum.reduce([taken(-1.0), taken(0.0), taken(1.0)])
-    depth = cv2.blur((taken(-beside) + taken(beside)) / 2 - middle, (3, 1))
+    middle = np.minimum.reduce([_taken(lightness, chain, shift, across) for shift in (-1.0, 0.0, 1.0)])
+    sides = _taken(lightness, chain, -beside, across) + _taken(lightness, chain, beside, across)
+    depth = cv2.blur(sides / 2 - middle, (3, 1))
     # The row may run a little beside a tick: its length is measured from where it is darkest nearby.
     near = reach - _BESIDE + depth[:, reach - _BESIDE : reach + _BESIDE + 1].argmax(axis=1)
     at = depth[np.arange(len(depth)), near]

@@ -232,6 +232,8 @@ def show_mask_scores(scores: MaskScores) -> None:
             gap = in_a_cell(level.gaps["dice"], signed=True) if level.gaps["dice"].value is not None else "–"
             levels.add_row(level.level, f"{level.n:,}", in_a_cell(held[0]), gap, in_a_cell(held[1]))
         console.print(levels)
+    if scores.by and any(one.scores["dice"].too_few for column in scores.by.columns for one in column.levels):
+        console.print(f"–: too few to say, fewer than {plural(scores.by.fewest_units, scores.unit)}")
     console.print(
         f"{plural(scores.n, 'image')}, {scores.empty_truth:,} with an empty true mask, "
         f"{scores.empty_predicted:,} with an empty predicted one; {scores.left_out:,} left out; "

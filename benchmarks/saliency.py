@@ -63,8 +63,8 @@ class Images:
         return [self.folder / "masks" / name for name in self.rows["mask"]]
 
 
-def images_of(data: Path, name: str) -> Images:
-    """Return what a set is scored on."""
+def images_of(data: Path, name: str, most: int | None) -> Images:
+    """Return what a set is scored on; of many images so many, drawn with seed 7."""
     table, unit = {
         "ham10000": ("ham_clean.csv", "lesion_id"),
         "isic2017_seg": ("labels.csv", None),
@@ -74,6 +74,8 @@ def images_of(data: Path, name: str) -> Images:
     rows = rows[rows["mask"].notna()]
     if name == "ham10000":
         rows = rows[rows["split"] == "val"]
+    if most is not None and len(rows) > most:
+        rows = rows.sample(most, random_state=7)
     return Images(name, data / name, rows, unit)
 
 
@@ -195,14 +197,16 @@ def _alone(saliency: Saliency, tokens: list[np.ndarray]) -> np.ndarray:
     return saliency.fit([tokens]).maps(tokens)
 
 
-def report(data: Path, saliency: Saliency, names: list[str], out: Path, *, draws: int, seed: int) -> None:
+def report(
+    data: Path, saliency: Saliency, names: list[str], out: Path, *, most: int | None, draws: int, seed: int
+) -> None:
     """Score the chosen ways, and the trivial ones, on sets that chose nothing."""
     share = float(
         np.mean([read_mask(data / "ham10000" / "masks" / f).mean() for f in training(data)["mask"]])
     )
     print(f"ellipse: {share:.4f} of the image, the mean of {len(training(data)):,} train masks")
     for name in names:
-        images = images_of(data, name)
+        images = images_of(data, name, most)
         tokens = [np.concatenate(one) for one in looked_at(saliency, images, attention=False)]
         made: dict[str, Callable[[], Iterator[Mask]]] = {}
         made["ellipse in the middle"] = lambda images=images: (
@@ -229,6 +233,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=SIZE)
     parser.add_argument("--choose", type=int, metavar="N")
     parser.add_argument("--sets", nargs="+", default=["ham10000", "isic2017_seg", "padufes20"])
+    parser.add_argument("--most", type=int, metavar="N", help="images of a set; default: all")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -239,7 +244,7 @@ def main() -> None:
         choose(asked.data, saliency, asked.choose)
         return
     out = asked.out or Path(tempfile.mkdtemp())
-    report(asked.data, saliency, asked.sets, out, draws=asked.draws, seed=asked.seed)
+    report(asked.data, saliency, asked.sets, out, most=asked.most, draws=asked.draws, seed=asked.seed)
     print(f"masks: {out}")
 
 

@@ -160,6 +160,8 @@ class PromptedSegmenter:
         """
         height, width = rgb.shape[:2]
         prompts = self.prompts.within(name, height, width)
+        if not rgb.flags.writeable:  # the library hands its memory to PyTorch, which warns of that
+            rgb = rgb.copy()
         logits, estimates = None, []
         with torch.inference_mode(), autocast(self.precision, self.device):
             embedded: dict[str, Any] = {}
@@ -278,6 +280,7 @@ def load_prompted(
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by name
                 dtype=torch.float32,
             )
             prepared = processor.from_pretrained(str(source), local_files_only=True)

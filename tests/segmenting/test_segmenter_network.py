@@ -230,6 +230,7 @@ class NoTokens(nn.Module):
         ({"drop_path": 0.2}, "that learns"),
         ({"drop_path": 1.5, "frozen": False}, "less than 1"),
         ({"decoder": "unet", "encoder": "resnet3", "image_size": 64}, "did you mean"),
+        ({"decoder": "unet", "encoder": "tu-vit_tiny_patch16_224"}, "Unsupported model downsampling"),
         ({"decoder": "unet", "encoder": None, "image_size": 80}, "multiple of 32"),
         ({"decoder": "unet", "encoder": None, "taps": [1]}, "--taps is of an encoder"),
     ],
@@ -246,6 +247,14 @@ def test_an_encoder_without_maps_is_refused() -> None:
     patch14 = small("vit_small_patch14_dinov2", img_size=56, depth=2)
     with pytest.raises(UsageError, match=r"multiple of the patch of dino, 14 pixels.\n.*64(.|\n)*56 or 70"):
         assembled(patch14, name="dino", **given)  # type: ignore[arg-type]
+
+
+def test_one_patch_is_no_pyramid() -> None:
+    alone = small("vit_small_patch14_dinov2", img_size=14, depth=1)
+    given: dict[str, Any] = {"taps": None, "width": None, "image_size": 14, "classes": 2, "name": "dino"}
+    assert assembled(alone, decoder="linear", **given)[0](noise(14)).shape == (1, 2, 14, 14)
+    with pytest.raises(UsageError, match=r"two patches of dino(.|\n)*28 or more"):
+        assembled(alone, decoder="upernet", **given)
 
 
 def test_autocast_gives_float32_logits_all_the_same() -> None:

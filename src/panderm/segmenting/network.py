@@ -271,6 +271,12 @@ def assembled(
             f"found {len(tapped.blocks)}: {', '.join(map(str, tapped.blocks))}",
             "name four; one may come more than once",
         )
+    elif tapped.plain and image_size < 2 * tapped.strides[-1]:
+        raise UsageError(
+            f"the decoder {decoder} must see two patches of {name} a side or more.",
+            f"found --image-size {image_size}, and patches of {tapped.strides[-1]} pixels",
+            f"--image-size {2 * tapped.strides[-1]} or more; or --decoder linear",
+        )
     where = torch.device("meta") if seed is None else next(encoder.parameters()).device
     with torch.random.fork_rng(devices=[]), where:
         torch.manual_seed(seed or 0)

@@ -96,14 +96,10 @@ def taps_of(
             f"--image-size {low} or {low + patch}",
         )
     norm = not plain or (norm_of_timm(trunk) if trunk is not None else stack and stack.norm) is not None
-    asked = Taps(blocks, plain=plain, norm=bool(norm))
-    # A network on no device has shapes all the same.
-    device = next(encoder.parameters()).device
     training = encoder.training
     encoder.eval()
     try:
-        with torch.no_grad():
-            maps = asked(encoder, torch.zeros(1, 3, image_size, image_size, device=device))
+        maps, norm = _tried(encoder, blocks, image_size, norm=bool(norm))
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"{name} must give maps of {plural(len(blocks), noun)} for a decoder.",
@@ -117,8 +113,22 @@ def taps_of(
         tuple(int(one.shape[1]) for one in maps),
         tuple(round(image_size / one.shape[-1]) for one in maps),
         plain and len({one.shape[-2:] for one in maps}) == 1,
-        bool(norm),
+        norm,
     )
+
+
+def _tried(
+    encoder: nn.Module, blocks: tuple[int, ...], image_size: int, *, norm: bool
+) -> tuple[list[torch.Tensor], bool]:
+    """Send one image through; return the maps, and whether they went through a final norm."""
+    blank = torch.zeros(1, 3, image_size, image_size, device=next(encoder.parameters()).device)
+    with torch.no_grad():
+        try:
+            return Taps(blocks, norm=norm)(encoder, blank), norm
+        except AssertionError:  # Hiera's norm comes after its mean, and timm asserts that nobody asks for it
+            if not norm:
+                raise
+            return Taps(blocks, norm=False)(encoder, blank), False
 
 
 def published_taps(depth: int) -> tuple[int, ...]:

@@ -76,7 +76,8 @@ def unet(backbone: str, *, classes: int, seed: int | None) -> SegmenterNetwork:
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             known = smp.encoders.get_encoder_names()
             near = did_you_mean(backbone, known)
-            why = "" if near or backbone not in known else f" ({str(error).splitlines()[0]})"
+            reason = (str(error) or type(error).__name__).splitlines()[0].partition(", supported")[0]
+            why = "" if near else f": {reason.strip(chr(34))}"
             raise UsageError(
                 "the backbone of a U-Net must be one that segmentation-models-pytorch has.",
                 f"found {backbone!r}{near}{why}",

@@ -86,7 +86,7 @@ def find_ruler(rgb: Image8, *, lesion: Mask | None = None) -> Ruler | NoRuler:
 
     Scales have finer ticks between longer marks, and how fine a tick is seen depends on the image; so the
     distance that counts is that of the longest marks: each tick is measured across the row, and marks are
-    every second, fourth, fifth or tenth tick where those are longer than all others.
+    every second, fifth or tenth tick where those are longer than all others.
 
     A scale is refused, not guessed: fewer than five ticks, a row that chance may make, more than one tick in
     five hidden, a row shorter than 15 % of the image's short side, two rows that do not agree, ticks of

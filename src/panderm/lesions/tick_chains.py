@@ -19,10 +19,11 @@ _LEAST_OFF = 0.8  # pixels, likewise
 _MISSING = 1  # ticks in turn that may be hidden
 _UNSURE = 0.15  # pixels, how exactly the place of one tick is known at best
 _LOOSE = 0.01  # strokes a pixel that a line is taken to have at least
-_EVERY = (10, 5, 4, 2)  # ticks from one long mark to the next
+_EVERY = (10, 5, 2)  # ticks from one long mark to the next
 _BESIDE = 4  # pixels by which a row may run past a tick
-_LONGER = 1.2  # times the other ticks, how long marks must be
+_LONGER = 1.1  # times the ticks at any other place, how long marks must be
 _CLEAR, _SEEN = 0.93, 0.7  # of pairs of a mark and another tick, in how many the mark must be the longer
+_LESS_SURE = 0.13  # by how much, against the next longest alone
 _BY_CHANCE = 25  # rows of random lengths, of which one shows an order
 _ALIKE = 0.35  # of the median length, how far that of alike ticks may be off
 _MOST_ALIKE = 0.7  # of the ticks, how many must be alike
@@ -175,16 +176,23 @@ def _ordered(number: npt.NDArray[np.int64], length: Floats, every: int, sure: fl
 
     ``sure`` is the share of pairs, a mark and another tick, of which the mark must be the longer.
     """
-    middles = sorted(_middles(number, length, every))
-    long = number % every == place_of_marks(number, length, every)
-    marks, others = length[long], length[~long]
-    if not len(others) or middles[-1] < _LONGER * middles[-2]:
+    middles = np.array(_middles(number, length, every))
+    first, second = (int(k) for k in np.argsort(-middles, kind="stable")[:2])
+    marks, others, next_best = (
+        length[chosen]
+        for chosen in (number % every == first, number % every != first, number % every == second)
+    )
+    if not len(next_best) or middles[first] < _LONGER * middles[second]:
         return False
-    pairs = np.sign(marks[:, None] - others[None])
-    if (1 + float(pairs.mean())) / 2 < sure:
+    if _longer(marks, others) < sure or _longer(marks, next_best) < sure - _LESS_SURE:
         return False
     by_chance = math.comb(len(length), len(marks))
     return sure < _CLEAR or (len(marks) >= 2 and len(others) >= 2 and by_chance >= every * _BY_CHANCE)
+
+
+def _longer(marks: Floats, others: Floats) -> float:
+    """Return the share of pairs of which the mark is the longer; a tie counts a half."""
+    return (1 + float(np.sign(marks[:, None] - others[None]).mean())) / 2
 
 
 def slant(lightness: Plane, chain: Chain) -> float:

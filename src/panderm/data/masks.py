@@ -101,13 +101,16 @@ def masks_in(folder: Path | str, what: str) -> dict[str, Path]:
     return {name: same[0] for name, same in found.items()}
 
 
-def paired(truth: dict[str, Path], predicted: dict[str, Path], *, common: bool = False) -> Sequence[str]:
+def paired(
+    truth: dict[str, Path], predicted: dict[str, Path], *, common: bool = False, place: Path | None = None
+) -> Sequence[str]:
     """Return the images that both have, in the order of the truth.
 
     Args:
         truth: by image, its true mask.
         predicted: by image, its predicted mask.
         common: leave out those that one alone has.
+        place: where the predicted ones lie, for what is said of them.
 
     Raises:
         TableError: an image that one alone has, or none that both have.
@@ -124,6 +127,8 @@ def paired(truth: dict[str, Path], predicted: dict[str, Path], *, common: bool =
             if both
             else "names must agree: a.png, a_segmentation.png"
         )
+        if place is not None:
+            lines.append(f"the predicted masks lie in {place}")
         raise TableError("every image must have a true and a predicted mask.", lines, hint)
     return both
 

@@ -184,7 +184,7 @@ def read_masks(
         raise UsageError("--mm-per-pixel must be above 0.", f"found {mm_per_pixel}")
     if truth is not None:
         theirs, ours = masks_in(truth, "true"), masks_in(source, "predicted")
-        images = paired(theirs, ours, common=common)
+        images = paired(theirs, ours, common=common, place=source)
         left_out = len(theirs) + len(ours) - 2 * len(images)
         pairs = [(theirs[name], ours[name]) for name in images]
         table = None if columns is None else Path(columns)

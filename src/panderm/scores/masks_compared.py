@@ -239,11 +239,12 @@ def save_per_image_of_all(
 def names_of(given: Sequence[MaskPredictions]) -> tuple[str, ...]:
     """Return what sets of masks are called: as much of their folders' paths as tells them apart."""
     paths = [one.source.resolve().parts for one in given]
-    longest = max((len(parts) for parts in paths), default=0)
-    for much in range(1, longest + 1):
+    different = len(set(paths))
+    found = [""] * len(paths)
+    for much in range(1, max((len(parts) for parts in paths), default=0) + 1):
         found = ["/".join(parts[-much:]) for parts in paths]
-        if len(set(found)) == len(found):
-            return tuple(found)
+        if len(set(found)) == different:
+            break
     counted = Counter(found)
     return tuple(f"{name} ({i + 1})" if counted[name] > 1 else name for i, name in enumerate(found))
 

@@ -26,7 +26,7 @@ _Recipe = "default: the recipe's"
 def _segment() -> None:
     """Outline lesions: train a segmenter on images with masks, predict masks of others, measure lesions.
 
-    Example: panderm segment train ham.csv --images images/ --masks masks/ --encoder panderm-base --out run
+    Example: panderm segment train -h
     """
 
 

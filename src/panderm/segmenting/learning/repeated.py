@@ -198,8 +198,7 @@ def compared(
     frames = {run.folder: _frame(run) for group in groups for run in group.runs}
     whole = pd.concat(list(frames.values())).drop_duplicates("image").sort_values("image")
     columns = {
-        role: whole[name].to_numpy(dtype=object) if name in whole else None
-        for role, name in (("patient", "patient_id"), ("group", "lesion_id"))
+        role: _known(whole, name) for role, name in (("patient", "patient_id"), ("group", "lesion_id"))
     }
     images = _Images(whole["image"].to_numpy(dtype=object), **columns)
     engine = Resampling.of(images, draws=draws, seed=seed)
@@ -238,6 +237,13 @@ def _frame(run: Trained) -> pd.DataFrame:
             "train it again with --overwrite",
         )
     return frame
+
+
+def _known(frame: pd.DataFrame, name: str) -> npt.NDArray[np.object_] | None:
+    """Return a column of names, None where a cell is empty; None where no cell holds one."""
+    if name not in frame or frame[name].isna().all():
+        return None
+    return frame[name].astype(object).where(frame[name].notna(), None).to_numpy(dtype=object)
 
 
 def _laid_out(frame: pd.DataFrame, place: dict[str, int]) -> Floats:

@@ -30,6 +30,7 @@ from panderm.training.subsets import nested_parts
 
 Positions = npt.NDArray[np.int64]
 RUNS, TABLES = "runs", "tables"
+_UNITS = {"patient": "patient_id", "group": "lesion_id"}
 _OWN = {"table", "out", "overwrite", "seed", "percent_data", "epoch_images"}
 _READING = ("images", "masks", "mask_column", "image_column", "split_column", "patient", "group", "skip_bad")
 OPTIONS = frozenset(train_segmenter.__annotations__) - {"return", "table", "out", "overwrite"}
@@ -224,10 +225,11 @@ def _as_csv(pairs: Pairs, parts: Mapping[str, Positions]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     table = pairs.table
-    writer.writerow(["image", "mask", "split", "patient_id", "lesion_id"])
+    roles = {name: getattr(table, role) for role, name in _UNITS.items() if table.card.roles[role]}
+    writer.writerow(["image", "mask", "split", *roles])
     split = {int(i): name for name, rows in parts.items() for i in rows}
     for i in sorted(split):
-        who = [table.patient[i] or "", table.group[i] or ""]
+        who = ["" if column[i] is None else column[i] for column in roles.values()]
         writer.writerow([table.image[i], pairs.mask[i], split[i], *who])
     return text.getvalue()
 
@@ -269,8 +271,7 @@ def _told(
         "table": folder / TABLES / f"{run.name}.csv",
         "out": folder / RUNS / run.name,
         "images": Path(pairs.table.card.images),
-        "patient": "patient_id" if roles["patient"] else None,
-        "group": "lesion_id" if roles["group"] else None,
+        **{role: name if roles[role] else None for role, name in _UNITS.items()},
         "seed": run.seed,
         "epoch_images": training.get("epoch_images") or trained_on or None,
     }

@@ -276,7 +276,9 @@ def measured_answer(network: SegmenterNetwork, record: SegmenterRecord) -> Finge
     return Fingerprint(pool=record.decoder, image_size=record.size, values=values, rms=float(f"{rms:.7g}"))
 
 
-def _shared_out(state: State, started: StartedSegmenter, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _shared_out(
+    state: State, started: StartedSegmenter, path: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Return the encoder's tensors by its own names, and all others."""
     expected = started.network.state_dict()
     off = set(state) ^ set(expected)
@@ -320,7 +322,9 @@ def _header(own: State, started: StartedSegmenter, card: EncoderCard) -> Header:
     )
 
 
-def _save(path: Path, tensors: State, header: Header | None, record: SegmenterRecord) -> SegmenterRecord:
+def _save(
+    path: Path, tensors: dict[str, torch.Tensor], header: Header | None, record: SegmenterRecord
+) -> SegmenterRecord:
     signed = record.signed(noun="a segmenter")
     words = {"format": "pt"} if header is None else metadata(header)
     save_tensors(tensors, path, {**words, SEGMENTER: signed.text()})

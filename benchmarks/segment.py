@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-COUNTS = {512: 32, 3000: 8, 10000: 1}
+COUNTS = {512: 16, 3000: 4, 10000: 1}
 
 
 def draw(folder: Path, sides: list[int], picture: Path | None) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field as Filled
 
 from panderm.data.table import Skipped
 from panderm.provenance import Card, Record
+from panderm.segmenting.predicting.answers import Probability
 from panderm.segmenting.predicting.files import MASKS_CSV, entropy
 from panderm.segmenting.predicting.native import Field
 from panderm.segmenting.predicting.packed import PackedMask
@@ -82,14 +84,16 @@ def described(
     """
     area, inside, apart, unsure, highest, views = mask.area, 0.0, 0.0, 0.0, 0.0, False
     for band in field.bands():
-        rows = mask.rows(band.top, band.top + len(band.probability))
-        inside += float(band.probability[rows].sum(dtype=np.float64))
+        highest = max(highest, float(band.probability.max()))
         if uncertainty:
             unsure += float(entropy(band.probability).sum(dtype=np.float64))
-        highest = max(highest, float(band.probability.max()))
+        views = views or band.spread is not None
+        if not mask.bits[band.top : band.top + len(band.probability)].any():
+            continue
+        rows = mask.rows(band.top, band.top + len(band.probability)).view(np.uint8)
+        inside += _sum(band.probability, rows)
         if band.spread is not None:
-            views = True
-            apart += float(band.spread[rows].sum(dtype=np.float64))
+            apart += _sum(band.spread, rows)
     pixels = mask.shape[0] * mask.shape[1]
     return MaskRow(
         image=image,
@@ -106,6 +110,11 @@ def described(
         disagreement=apart / area if area and views else None,
         more=dict(more),
     )
+
+
+def _sum(values: Probability, inside: npt.NDArray[np.uint8]) -> float:
+    """Return the sum of the values inside, row by row, so that it does not hang on how large it is."""
+    return float(np.einsum("rw,rw->r", values, inside, dtype=np.float64, casting="unsafe").sum())
 
 
 class MasksCard(Card):

@@ -76,6 +76,7 @@ class Strips:
             ImageError: it is damaged.
         """
         vips = importlib.import_module("pyvips")
+        vips.cache_set_max(0)  # a pass that is kept in its cache keeps its strips: 60 MB each
         try:
             image = vips.Image.new_from_file(str(self._path), access="sequential", fail_on="error")
             region = vips.Region.new(image)

@@ -77,9 +77,10 @@ class Regions:
         for top, labels, sizes in self._labelled():
             areas.append(sizes)
             pairs += [] if above is None else _meeting(above, labels[0], corners=inside)
-            border += [labels[:, 0], labels[:, -1]]
-            border += [labels[0]] if top == 0 else []
-            border += [labels[-1]] if top + len(labels) == height else []
+            edges = [labels[:, 0], labels[:, -1]]
+            edges += [labels[0]] if top == 0 else []
+            edges += [labels[-1]] if top + len(labels) == height else []
+            border.append(np.unique(np.concatenate(edges)))
             above = labels[-1].copy()
         sizes = np.concatenate(areas)
         one, two = np.concatenate(pairs or [np.zeros((0, 2), dtype=np.int64)]).T
@@ -92,7 +93,7 @@ class Regions:
         order[np.argsort(first)] = np.arange(len(first))
         self._region = order[part] - 1
         self.areas = np.bincount(order[part], weights=sizes, minlength=len(first))[1:].astype(np.int64)
-        touching = np.unique(np.concatenate([np.unique(one) for one in border]))
+        touching = np.unique(np.concatenate(border))
         self.at_border = np.zeros(len(self.areas), dtype=bool)
         self.at_border[self._region[touching[touching > 0]]] = True
 
@@ -110,10 +111,16 @@ class Regions:
         before = 0
         for top, rows in self._mask.bands():
             seen = (rows if self._inside else ~rows).view(np.uint8)
-            n, labels, stats, _ = cv2.connectedComponentsWithStats(
-                seen, connectivity=8 if self._inside else 4
+            filled = np.flatnonzero(seen.any(axis=0))
+            if not len(filled):
+                yield top, np.zeros(rows.shape, dtype=np.int32), np.zeros(0, dtype=np.int64)
+                continue
+            left, right = int(filled[0]), int(filled[-1]) + 1
+            n, found, stats, _ = cv2.connectedComponentsWithStats(
+                np.ascontiguousarray(seen[:, left:right]), connectivity=8 if self._inside else 4
             )
-            labels = np.asarray(labels)
+            labels = np.zeros(rows.shape, dtype=np.int32)
+            labels[:, left:right] = found
             if before:
                 labels[labels > 0] += before
             yield top, labels, np.asarray(stats[1:, cv2.CC_STAT_AREA], dtype=np.int64)

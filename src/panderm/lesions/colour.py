@@ -109,7 +109,8 @@ def _soft(rgb: Plane, inside: npt.NDArray[np.bool_], equivalent: float) -> Plane
 
 def _shares(lab: Floats, references: Floats) -> tuple[float, ...]:
     """Return which share of pixels (n, 3) is nearest to each reference."""
-    far = (lab**2).sum(axis=1)[:, None] - 2 * lab @ references.T + (references**2).sum(axis=1)[None]
+    # einsum: a matrix product would wake BLAS's threads, and several workers' would wait for each other.
+    far = (references**2).sum(axis=1)[None] - 2 * np.einsum("nc,kc->nk", lab, references)
     nearest = np.bincount(far.argmin(axis=1), minlength=len(references))
     return tuple(float(n) / len(lab) for n in nearest)
 

@@ -112,7 +112,8 @@ def _with_mirror(one: Floats, other: Floats, weight: Floats) -> Floats:
     """
     first = np.fft.rfft(one, axis=0)
     second = first if other is one else np.fft.rfft(other, axis=0)
-    return np.fft.irfft((first * second) @ weight, _AROUND)
+    # einsum: a matrix product would wake BLAS's threads, and several workers' would wait for each other.
+    return np.fft.irfft(np.einsum("kr,kr,r->k", first, second, weight), _AROUND)
 
 
 def _of(by_axis: Floats, axis: float) -> Asymmetry:

@@ -16,7 +16,11 @@ from panderm.finetuning import first_head
 from panderm.finetuning.first_head import begin_as_probe, probed_head
 from panderm.finetuning.network import Started, network_for
 from panderm.finetuning.rows import Rows, rows_of
+from panderm.finetuning.views import TrainViews
 from panderm.training.long.checkpoint import write_checkpoint
+
+# A view that moves nothing: the image as it is scored.
+STILL = TrainViews(32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, vertical_flip=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +34,13 @@ def started(K: int) -> Started:
 
 def test_it_is_the_probe_of_the_same_encoder(rows: Rows) -> None:
     begun = started(len(rows.classes))
-    found = probed_head(begun.network, rows, begun.preprocess, progress=False)
+    found = probed_head(begun.network, rows, begun.preprocess, STILL, progress=False)
     mean = panderm.load_encoder("random-tiny", pool="mean", image_size=32)
-    X = np.concatenate(
-        [
-            mean.encode(mean.preprocess(panderm.read_image(Path(path)))[None])
-            for path in rows.table.select(rows.train).path
-        ]
-    )
-    probe = panderm.LinearProbe(C=0.1).fit(X, rows.codes[rows.train])
+    seen = [
+        STILL(panderm.read_image(Path(path)), np.random.default_rng(5))
+        for path in rows.table.select(rows.train).path
+    ]
+    X = mean.encode(begun.preprocess.normalise(torch.from_numpy(np.stack(seen)))).numpy()
     fitted = panderm.LinearProbe().fit(
         X, rows.codes[rows.train], groups=rows.table.select(rows.train).patient
     )
@@ -46,19 +48,35 @@ def test_it_is_the_probe_of_the_same_encoder(rows: Rows) -> None:
     close: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-4}
     np.testing.assert_allclose(found["weight"], fitted.coef_, **close)
     np.testing.assert_allclose(found["bias"], fitted.intercept_, **close)
-    assert not np.allclose(found["weight"], probe.coef_, **close)
 
 
 def test_no_other_row_is_looked_at(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = started(len(rows.classes))
-    whole = probed_head(begun.network, rows, begun.preprocess, progress=False)
+    whole = probed_head(begun.network, rows, begun.preprocess, STILL, progress=False)
     truth = rows.truth.copy()
     truth[np.concatenate([rows.val, rows.test])] = truth[0]
-    assert probed_head(begun.network, replace(rows, truth=truth), begun.preprocess, progress=False) == whole
+    assert (
+        probed_head(begun.network, replace(rows, truth=truth), begun.preprocess, STILL, progress=False)
+        == whole
+    )
     monkeypatch.setattr(first_head, "MOST", 30)
-    some = probed_head(begun.network, rows, begun.preprocess, progress=False)
+    some = probed_head(begun.network, rows, begun.preprocess, STILL, progress=False)
     assert " 30 training images" in some["told"]
     assert some["weight"] != whole["weight"]
+
+
+def test_it_is_fitted_on_what_the_first_step_sees(rows: Rows) -> None:
+    def found(views: TrainViews, drop_path: float | None) -> list[list[float]]:
+        begun = network_for("random-tiny", image_size=32, classes=len(rows.classes), drop_path=drop_path)
+        network = begun.network.train()
+        weight = probed_head(network, rows, begun.preprocess, views, progress=False)["weight"]
+        assert network.training
+        return weight  # type: ignore[no-any-return]
+
+    still, dropped = found(STILL, None), found(STILL, 0.5)
+    assert still != dropped
+    assert found(STILL, 0.5) == dropped
+    assert found(TrainViews.default(32), None) != still
 
 
 def test_of_several_labels_each_is_learned_where_it_is_known(rows: Rows) -> None:
@@ -66,9 +84,9 @@ def test_of_several_labels_each_is_learned_where_it_is_known(rows: Rows) -> None
     truth[rows.train[:5], 0] = -1
     several = replace(rows, truth=truth, classes=("a", "b", "always"), labels="several")
     begun = started(3)
-    found = probed_head(begun.network, several, begun.preprocess, progress=False)
+    found = probed_head(begun.network, several, begun.preprocess, STILL, progress=False)
     blind = replace(several, truth=np.where(np.arange(len(truth))[:, None] == rows.train[0], -1, truth))
-    other = probed_head(begun.network, blind, begun.preprocess, progress=False)
+    other = probed_head(begun.network, blind, begun.preprocess, STILL, progress=False)
     assert other["weight"][0] == pytest.approx(found["weight"][0])  # it was not known before
     assert other["weight"][1] != pytest.approx(found["weight"][1])
     assert not np.any([*found["weight"][2], found["bias"][2]])  # nothing tells what is always there
@@ -76,8 +94,8 @@ def test_of_several_labels_each_is_learned_where_it_is_known(rows: Rows) -> None
 
 def test_balanced_classes_move_the_bias(rows: Rows) -> None:
     begun = started(len(rows.classes))
-    plain = probed_head(begun.network, rows, begun.preprocess, progress=False)
-    even = probed_head(begun.network, rows, begun.preprocess, class_weight="balanced", progress=False)
+    plain = probed_head(begun.network, rows, begun.preprocess, STILL, progress=False)
+    even = probed_head(begun.network, rows, begun.preprocess, STILL, class_weight="balanced", progress=False)
     rarest = int(np.bincount(rows.codes[rows.train]).argmin())
     assert even["bias"][rarest] - np.mean(even["bias"]) > plain["bias"][rarest] - np.mean(plain["bias"])
 
@@ -92,6 +110,7 @@ def test_a_run_that_goes_on_has_its_head(
             begun.network,
             rows,
             begun.preprocess,
+            STILL,
             folder=folder,
             class_weight="none",
             seed=0,

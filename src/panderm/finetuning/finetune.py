@@ -401,6 +401,7 @@ def finetune(
                 started.network,
                 rows,
                 started.preprocess,
+                views,
                 folder=folder,
                 class_weight=teaching.class_weight,
                 seed=seed,

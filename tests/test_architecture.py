@@ -339,8 +339,9 @@ OPTIONS = {
     "name seed overwrite json quiet",
     "finetune": f"table out {EYE.replace('compile ', '')} {ROLES} labels separator percent-data allow-leaks "
     "recipe epochs batch-size micro-batch-size lr min-lr warmup-epochs weight-decay clip-grad layer-decay "
-    "drop-path freeze lora head mixup cutmix smoothing sampler class-weight prior-correction ema monitor "
-    "patience sweep repeats tta calibrate draws workers checkpoint-minutes tensorboard name seed overwrite json quiet",
+    "drop-path freeze lora head mixup cutmix smoothing sampler class-weight prior-correction ema "
+    "monitor patience sweep repeats tta calibrate draws workers checkpoint-minutes tensorboard name "
+    "seed overwrite json quiet",
     "demo": "out n seed overwrite json quiet",
     "curve": "embeddings out percent shots repeats published-subset kind recipe C k class-weight train val "
     "test use-val score draws seed workers overwrite json quiet",

@@ -264,6 +264,7 @@ tests.ask(Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same(
     first: tuple[Path, Benchmark], desk: Path, counted: list[str]
 ) -> None:

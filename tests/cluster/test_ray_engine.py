@@ -91,6 +91,7 @@ def encoders(below: int) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_killed_resumed_and_with_a_bad_image_it_is_the_store_of_one_process(
     skin: Path, plain: panderm.Embeddings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -326,8 +326,8 @@ import panderm
 faulthandler.enable()  # as pytest does: signals have a stack of their own
 signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
 for _ in range(2):
-    encoder = panderm.load_encoder("random-tiny", engine="openvino")
-    encoder.encode(torch.zeros(1, 3, 224, 224))
+    encoder = panderm.load_encoder("random-tiny", engine="openvino", image_size=32)
+    encoder.encode(torch.zeros(1, 3, 32, 32))
     last, encoder = encoder, None
 last = None
 gc.collect()

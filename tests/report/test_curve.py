@@ -114,6 +114,7 @@ def test_every_encoder_is_given_the_same_rows_and_whole_patients(
         assert not set(rows.patient[inside]) & set(rows.patient[train & ~inside])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_ends_the_same(embeddings: Embeddings, tmp_path: Path) -> None:
     words = ["--percent", "20", "50", "--repeats", "6", "--C", "1", "--draws", "50", "--score", "accuracy"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"

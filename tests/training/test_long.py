@@ -261,7 +261,7 @@ def require_same(folder: Path, wanted: Path) -> None:
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")], "something was left behind"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_is_the_run_that_was_not(
     seed: int, start: Killer, uninterrupted: Path, tmp_path: Path
 ) -> None:

@@ -240,6 +240,7 @@ def uninterrupted(start: Killer, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.mark.slow
 def test_killed_it_has_the_same_average_and_ends_at_the_same_place(
     start: Killer, uninterrupted: Path, tmp_path: Path
 ) -> None:

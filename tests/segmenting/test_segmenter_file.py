@@ -22,7 +22,6 @@ from panderm.finetuning.network import network_for
 from panderm.models.check import check_weights
 from panderm.segmenting.file import (
     NAME,
-    amend_segmenter,
     is_segmenter,
     read_segmenter_record,
     record_of,
@@ -159,20 +158,6 @@ def test_fewer_bits_are_used_only_where_they_agree(whole: Path, monkeypatch: pyt
     assert np.array_equal(found, full)
     with pytest.raises(UsageError, match="int8"):
         load_segmenter(whole, precision="int8")
-
-
-def test_a_record_can_be_amended(whole: Path, tmp_path: Path) -> None:
-    file = tmp_path / "mine.safetensors"
-    file.write_bytes(whole.read_bytes())
-    before = load_segmenter(file, device="cpu").probabilities(rgb())
-    made = amend_segmenter(file, threshold=0.25, training={"note": "ä"})
-    assert (made.threshold, made.training) == (0.25, {"note": "ä"})
-    after = load_segmenter(file, device="cpu")
-    assert after.threshold == 0.25
-    assert torch.equal(after.probabilities(rgb()), before)
-    for wrong in ({"threshold": 2}, {"taps": (1,)}, {"classes": ("a", "b", "c")}, {"classes": ("a", "a")}):
-        with pytest.raises(UsageError, match="record must"):
-            amend_segmenter(file, **wrong)
 
 
 def test_a_record_changed_by_hand_is_seen(whole: Path, tmp_path: Path) -> None:

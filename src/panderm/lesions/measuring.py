@@ -163,12 +163,15 @@ def _not_there(rows: Rows) -> dict[int, str]:
 def _require_good(bad: Mapping[int, str], rows: Rows, *, hint: bool) -> None:
     if not bad:
         return
-    lines = [f"row {rows.cells.index[i]}: {rows.image[i]}: {reason}" for i, reason in bad.items()]
+    folder = rows.source.is_dir()  # whose images have no row that a user could look up
+    what = "image" if folder else "row"
+    of_row = ["" if folder else f"row {row}: " for row in rows.cells.index]
+    lines = [f"{of_row[i]}{rows.image[i]}: {reason}" for i, reason in bad.items()]
     more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
     raise TableError(
-        "every row must have an image and a mask of its size.",
-        [f"{len(bad):,} of {plural(len(rows), 'row')} of {rows.source.name} do not:", *lines[:_SHOWN], *more],
-        "mend them, or add --skip-bad to leave these rows out" if hint else None,
+        f"every {what} must have {'' if folder else 'an image and '}a mask of its size.",
+        [f"{len(bad):,} of {plural(len(rows), what)} of {rows.source.name} do not:", *lines[:_SHOWN], *more],
+        f"mend them, or add --skip-bad to leave these {what}s out" if hint else None,
     )
 
 

@@ -21,8 +21,8 @@ from panderm.segmenting.built import built
 from panderm.segmenting.network import DecoderName, SegmentationInput, SegmenterNetwork, StartedSegmenter
 from panderm.storage import new_file, refuse_existing
 from panderm.training.long.checkpoint import save_tensors
-from panderm.weights.account import Account, require_finite
-from panderm.weights.checkpoint import CLASSIFIER, DECODER, SEGMENTER, read_decoder, read_header, read_state
+from panderm.weights.account import require_finite
+from panderm.weights.checkpoint import CLASSIFIER, DECODER, SEGMENTER, read_decoder, read_header
 
 NAME = "segmenter.safetensors"
 """What the file is called in the folder of a run."""
@@ -172,39 +172,6 @@ def write_segmenter(
             answered = record.model_copy(update={"fingerprint": measured_answer(network, record)})
             record = _save(temporary, whole, header, answered)
     return record
-
-
-def amend_segmenter(path: Path | str, **changes: Any) -> SegmenterRecord:
-    """Write another record into a segmenter's file; its tensors stay as they are.
-
-    Args:
-        path: the file.
-        changes: attributes of :class:`SegmenterRecord`: ``classes``, ``threshold``, ``training``.
-
-    Returns:
-        The record as it now stands there.
-
-    Raises:
-        UsageError: an attribute that there is not, or a value it cannot have.
-        WeightsError: no segmenter's file, or one that is not whole.
-        ArtifactError: it cannot be written.
-    """
-    path = Path(path).expanduser()
-    record = read_segmenter_record(path)
-    unknown = set(changes) - {"classes", "threshold", "training"}
-    if unknown or len(changes.get("classes", record.classes)) != len(record.classes):
-        raise UsageError(
-            "a segmenter's record must keep its fields.", f"found {', '.join(sorted(unknown)) or 'classes'}"
-        )
-    try:
-        amended = SegmenterRecord.model_validate(record.model_dump() | changes)
-    except ValidationError as error:
-        raise UsageError("a segmenter's record must be sound.", problem_of(error)) from None
-    header = header_of(path)
-    own = {} if header is None else read_state(path, Account())
-    beside = read_decoder(path)
-    with new_file(path, overwrite=True) as temporary:
-        return _save(temporary, {**own, **beside}, header, amended)
 
 
 def is_segmenter(path: Path) -> bool:

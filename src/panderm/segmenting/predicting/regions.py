@@ -31,11 +31,6 @@ class Tidying:
     largest: bool = False
     fill_holes: bool = False
 
-    @property
-    def does_nothing(self) -> bool:
-        """Whether masks stay as they are."""
-        return not (self.min_area or self.largest or self.fill_holes)
-
 
 def tidied(mask: PackedMask, tidying: Tidying) -> tuple[PackedMask, int]:
     """Return what is kept of a mask, and how many components that has.
